@@ -1,0 +1,31 @@
+// Time as the loop knows it: one monotonic clock, which a test can replace by one that it moves by hand
+// (reactor/testing/manual_clock.hpp). Wall-clock time has no place in a loop: it jumps.
+#pragma once
+
+#include <chrono>
+
+namespace reactor {
+
+using Duration = std::chrono::nanoseconds;
+using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
+
+/// Where a reactor reads the time. Implementations never go backwards. Called from the loop's thread only.
+class Clock {
+public:
+    virtual TimePoint now() const noexcept = 0;
+
+    /// The machine's monotonic clock (clock_gettime(2), CLOCK_MONOTONIC): it does not advance while the
+    /// machine is suspended, and setting the date does not touch it.
+    static const Clock& monotonic() noexcept;
+
+protected:
+    ~Clock() = default;
+};
+
+/// `start + delay`, where a negative delay counts as none and a sum past the end of time is the end of time.
+constexpr TimePoint deadline_after(TimePoint start, Duration delay) noexcept {
+    if (delay <= Duration::zero()) return start;
+    return delay > TimePoint::max() - start ? TimePoint::max() : start + delay;
+}
+
+}  // namespace reactor

@@ -1,0 +1,58 @@
+#include <reactor/demultiplexer.hpp>
+
+#include <array>
+#include <cstdlib>
+#include <string>
+#include <system_error>
+
+namespace reactor {
+
+std::unique_ptr<Demultiplexer> make_epoll();
+std::unique_ptr<Demultiplexer> make_poll();
+std::unique_ptr<Demultiplexer> make_select();
+
+namespace {
+
+struct Backend {
+    std::string_view name;
+    std::unique_ptr<Demultiplexer> (*make)();
+};
+
+// The best one first. A new backend is a file in backends/, its declaration above and its line here.
+constexpr Backend backends[] = {
+#ifdef __linux__
+    {"epoll", make_epoll},
+#endif
+    {"poll", make_poll},
+    {"select", make_select},
+};
+
+}  // namespace
+
+std::span<const std::string_view> available_backends() noexcept {
+    static const auto names = [] {
+        std::array<std::string_view, std::size(backends)> result;
+        for (std::size_t i = 0; i < result.size(); ++i) result[i] = backends[i].name;
+        return result;
+    }();
+    return names;
+}
+
+std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name) {
+    std::string source = "backend";
+    if (name == "auto") {
+        const char* environment = std::getenv("REACTOR_BACKEND");
+        if (environment != nullptr && *environment != '\0') {
+            name = environment;
+            source = "REACTOR_BACKEND";
+        }
+        if (name == "auto") return backends[0].make();
+    }
+    for (const Backend& backend : backends)
+        if (backend.name == name) return backend.make();
+    std::string message = source + " '" + std::string(name) + "' is not available here; choose auto";
+    for (const Backend& backend : backends) message.append(", ").append(backend.name);
+    throw std::system_error(std::make_error_code(std::errc::invalid_argument), message);
+}
+
+}  // namespace reactor

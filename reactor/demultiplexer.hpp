@@ -1,0 +1,98 @@
+// The backend interface: Schmidt's Synchronous Event Demultiplexer. A backend answers one question, who is
+// ready?, and never dispatches. One page of code each, in backends/; this is all that one must supply.
+#pragma once
+
+#include <reactor/clock.hpp>
+#include <reactor/event_handler.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace reactor {
+
+/// A descriptor, and which of its lives: numbers are reused at once by the kernel, generations are not.
+struct Token {
+    int descriptor = -1;
+    std::uint32_t generation = 0;
+
+    friend bool operator==(Token, Token) = default;
+};
+
+/// What the kernel says of a descriptor, in poll(2)'s words. The first two bits are Interest's.
+enum class Condition : std::uint8_t {
+    none = 0,
+    readable = 1,
+    writable = 2,
+    urgent = 4,    ///< POLLPRI
+    failed = 8,    ///< POLLERR: an error is pending, or the other end of a pipe is gone
+    hangup = 16,   ///< POLLHUP: both directions are over
+    invalid = 32,  ///< POLLNVAL: not an open descriptor, or one that cannot be watched
+};
+
+constexpr Condition operator|(Condition a, Condition b) noexcept {
+    return Condition(std::uint8_t(std::uint8_t(a) | std::uint8_t(b)));
+}
+constexpr Condition operator&(Condition a, Condition b) noexcept {
+    return Condition(std::uint8_t(std::uint8_t(a) & std::uint8_t(b)));
+}
+constexpr Condition& operator|=(Condition& a, Condition b) noexcept { return a = a | b; }
+constexpr bool any(Condition a, Condition b) noexcept { return (a & b) != Condition::none; }
+
+struct Event {
+    Token token;
+    Condition condition = Condition::none;
+};
+
+/// What a registration with this interest is told of these conditions: the law that makes the backends
+/// alike, in one place. `invalid` is not told as readiness: see EventHandler::lost.
+constexpr Interest told(Condition condition, Interest wanted) noexcept {
+    const Interest wanted_io = wanted & (Interest::readable | Interest::writable);
+    Interest ready = wanted_io & Interest(std::uint8_t(condition) & 3);
+    if (any(condition, Condition::urgent | Condition::failed | Condition::hangup)) [[unlikely]] {
+        const bool asked = any(wanted, Interest::error);
+        if (asked && any(condition, Condition::urgent | Condition::failed)) ready |= Interest::error;
+        if (!asked && any(condition, Condition::failed)) ready |= wanted_io;
+        if (any(condition, Condition::hangup)) ready |= wanted_io == Interest::none ? wanted : wanted_io;
+    }
+    return ready;
+}
+
+class Demultiplexer {
+public:
+    virtual ~Demultiplexer() = default;
+
+    /// From now on watch `token` for `after`, where it was watched for `before`; either may be none. If the
+    /// two are equal, make sure: the number may have been reused behind our back. With `after` none the
+    /// descriptor is forgotten at once, so that a close may follow; this never throws. Otherwise throws
+    /// std::system_error if the kernel refuses, or std::bad_alloc; nothing is watched then. A descriptor that
+    /// a kernel's interface does not take because it is always ready (a regular file under epoll) is
+    /// reported as poll(2) would report it.
+    virtual void update(Token token, Interest before, Interest after) = 0;
+
+    /// Waits until something watched is ready, `limit` has passed (none: no limit; never less than
+    /// the limit, but for signals) or a signal handler has run, and says what is ready. At most one event a
+    /// token. The span is valid until the next call. Throws std::system_error for what
+    /// cannot be helped; EINTR is an empty batch, a descriptor closed behind our back is an event with
+    /// `invalid`.
+    virtual std::span<const Event> wait(std::optional<Duration> limit) = 0;
+
+    virtual std::string_view name() const noexcept = 0;
+
+    /// A descriptor that turns readable when something watched is ready, for nesting in another loop;
+    /// -1 where the mechanism has none.
+    virtual int native_handle() const noexcept { return -1; }
+};
+
+/// The backends of this build, the best one first.
+std::span<const std::string_view> available_backends() noexcept;
+
+/// Makes the backend of that name. "auto" is the one that the environment variable REACTOR_BACKEND names, and
+/// where that is unset or empty the best one. Throws std::system_error (invalid_argument) that lists the names
+/// if there is no such backend here: there is never a silent fallback.
+std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name);
+
+}  // namespace reactor

@@ -1,0 +1,27 @@
+// The errors that are the library's own. What the system says stays in std::system_category or
+// std::generic_category; compare with std::errc as usual.
+#pragma once
+
+#include <system_error>
+#include <type_traits>
+
+namespace reactor {
+
+enum class Error {
+    exception = 1,         ///< the protocol threw; the exception went to the reactor's hook or out of run()
+    input_limit,           ///< more input than Limits::input_limit was left unconsumed
+    output_limit,          ///< a write with Limits::output_limit already queued
+    malformed,             ///< what came cannot be a message of this framing
+    message_too_long,      ///< a message was announced, or went on, past the framing's maximum
+    ended_inside_message,  ///< the stream ended before the message did
+};
+
+/// The category named "reactor".
+const std::error_category& error_category() noexcept;
+
+inline std::error_code make_error_code(Error error) noexcept { return {static_cast<int>(error), error_category()}; }
+
+}  // namespace reactor
+
+template <>
+struct std::is_error_code_enum<reactor::Error> : std::true_type {};

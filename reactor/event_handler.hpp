@@ -1,0 +1,55 @@
+// What the owner of a raw descriptor implements, and what it can ask for. Protocols over sockets do not
+// need this: they implement Protocol (reactor/protocol.hpp) and never see a descriptor.
+#pragma once
+
+#include <cstdint>
+#include <system_error>
+
+namespace reactor {
+
+/// What a registration wants to hear of: select(2)'s three sets.
+enum class Interest : std::uint8_t { none = 0, readable = 1, writable = 2, error = 4 };
+
+constexpr Interest operator|(Interest a, Interest b) noexcept {
+    return Interest(std::uint8_t(std::uint8_t(a) | std::uint8_t(b)));
+}
+constexpr Interest operator&(Interest a, Interest b) noexcept {
+    return Interest(std::uint8_t(std::uint8_t(a) & std::uint8_t(b)));
+}
+constexpr Interest operator~(Interest a) noexcept { return Interest(std::uint8_t(~std::uint8_t(a) & 7)); }
+constexpr Interest& operator|=(Interest& a, Interest b) noexcept { return a = a | b; }
+/// Is there anything in common?
+constexpr bool any(Interest a, Interest b) noexcept { return (a & b) != Interest::none; }
+
+/// Hears of one descriptor's readiness, always on the loop's thread and never from inside a call to the
+/// reactor. Readiness is level-triggered: what is not dealt with is told again at the next turn. It is a
+/// hint: by the time of the call another reader may have taken the data, so descriptors are non-blocking.
+///
+/// Of one turn the order is readable, writable, error. A handler may do anything in its calls: change any
+/// interest, destroy any registration and itself. What was destroyed, or is no longer wanted, is not called.
+class EventHandler {
+public:
+    /// Wanted `readable`, and a read will not block: there is data, an end, a connection to accept, or a
+    /// hang-up or an error, which the read then reports.
+    virtual void readable() {}
+
+    /// Wanted `writable`, and a write will not block: there is room, a connect has ended either way, or there
+    /// is a hang-up or an error, which the write then reports.
+    virtual void writable() {}
+
+    /// Wanted `error`: urgent (out-of-band) data has come, or an error is pending, which
+    /// getsockopt(SO_ERROR) reads and clears. Who wants nothing but `error` hears of a hang-up here too. Who
+    /// does not want `error` hears of errors and hang-ups as readiness of what it did want.
+    virtual void error() {}
+
+    /// The loop can no longer watch the descriptor, and says so once, whatever is wanted: it was closed
+    /// behind the loop's back (EBADF; epoll forgets such a descriptor silently, so there it is told only if
+    /// an interest is changed), or the kernel has no room for it (ENOSPC, ENOMEM). The registration stays
+    /// but is inert until it is destroyed. Unless overridden this is an `error()`.
+    virtual void lost(std::error_code /*reason*/) { error(); }
+
+protected:
+    ~EventHandler() = default;
+};
+
+}  // namespace reactor

@@ -1,0 +1,95 @@
+// Socket: one socket of the kernel's, always non-blocking and close-on-exec, with the options that people need.
+// Every call that fails in setting up throws std::system_error that names the call and its argument.
+#pragma once
+
+#include <reactor/clock.hpp>
+#include <reactor/file_descriptor.hpp>
+#include <reactor/net/address.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+namespace reactor {
+
+enum class SocketKind { stream, datagram, sequenced_packets };
+
+/// Keep-alive probes (tcp(7)): after `idle` without traffic, every `interval`, given up after `probes`. Whole
+/// seconds; what is less than one counts as one.
+struct KeepAlive {
+    std::chrono::seconds idle{60};
+    std::chrono::seconds interval{10};
+    int probes = 6;
+};
+
+class Socket {
+public:
+    Socket() noexcept = default;
+
+    /// Takes ownership of an open socket, which is made non-blocking and close-on-exec.
+    static Socket adopt(FileDescriptor descriptor);
+
+    /// A new one: socket(2).
+    static Socket open(Address::Family family, SocketKind kind = SocketKind::stream);
+
+    /// Two stream sockets of this machine's, connected to each other: socketpair(2).
+    static std::pair<Socket, Socket> pair(SocketKind kind = SocketKind::stream);
+
+    int get() const noexcept { return descriptor_.get(); }
+    explicit operator bool() const noexcept { return bool(descriptor_); }
+    FileDescriptor release() noexcept { return std::move(descriptor_); }
+    void close() noexcept { descriptor_.reset(); }
+
+    void bind(const Address& address);
+    /// The kernel shortens a backlog past net.core.somaxconn.
+    void listen(int backlog);
+
+    /// Starts to connect. No error: it is connected. operation_in_progress: it turns writable when it is, or is
+    /// not, and `pending_error` says which (connect(2): EINPROGRESS; also EINTR and EALREADY, by which it goes on).
+    /// Anything else: it failed.
+    std::error_code connect(const Address& address) noexcept;
+
+    /// The next waiting connection, and who it is, if the kernel knows (an address of family none
+    /// otherwise). An error if there is none (operation_would_block) or for any other reason (accept(2)).
+    std::error_code accept(Socket& accepted, Address& peer) noexcept;
+
+    /// Reads and clears what went wrong: getsockopt(SO_ERROR).
+    std::error_code pending_error() const noexcept;
+
+    /// getsockname(2) and getpeername(2). Empty if there is none (any more).
+    Address local() const noexcept;
+    Address peer() const noexcept;
+
+    /// shutdown(2), SHUT_WR: the peer sees the end.
+    std::error_code shutdown_write() noexcept;
+
+    // Options: socket(7), tcp(7), ipv6(7). Named as they are; sizes in bytes.
+    void set_no_delay(bool on);                           ///< TCP_NODELAY; ignored for Unix sockets
+    void set_keep_alive(std::optional<KeepAlive> times);  ///< SO_KEEPALIVE with its times; nullopt: off
+    void set_user_timeout(Duration timeout);              ///< TCP_USER_TIMEOUT, milliseconds rounded up; zero: the system's
+    void set_reuse_address(bool on);                      ///< SO_REUSEADDR
+    void set_reuse_port(bool on);                         ///< SO_REUSEPORT
+    void set_v6_only(bool on);                            ///< IPV6_V6ONLY
+    void set_receive_buffer(std::size_t bytes);           ///< SO_RCVBUF; the kernel doubles it
+    void set_send_buffer(std::size_t bytes);              ///< SO_SNDBUF; the kernel doubles it
+    void set_linger(std::optional<std::chrono::seconds> time);  ///< SO_LINGER; zero: close resets; nullopt: off
+
+    bool no_delay() const;
+    std::optional<KeepAlive> keep_alive() const;
+    Duration user_timeout() const;
+    bool reuse_address() const;
+    bool reuse_port() const;
+    bool v6_only() const;
+    std::size_t receive_buffer() const;
+    std::size_t send_buffer() const;
+    std::optional<std::chrono::seconds> linger() const;
+
+private:
+    explicit Socket(FileDescriptor descriptor) noexcept : descriptor_(std::move(descriptor)) {}
+
+    FileDescriptor descriptor_;
+};
+
+}  // namespace reactor

@@ -1,0 +1,508 @@
+#include <reactor/reactor.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace reactor {
+
+namespace {
+
+constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
+
+// After a burst the memory goes back; what an ordinary turn needs stays.
+template <class T>
+void clear_keeping_little(std::vector<T>& list) noexcept {
+    constexpr std::size_t little = 1024;
+    if (list.capacity() > little) {
+        std::vector<T>().swap(list);
+    } else {
+        list.clear();
+    }
+}
+
+}  // namespace
+
+// ── Registration ──
+
+void Registration::set_interest(Interest interest) noexcept { reactor_->set_interest(descriptor_, id_, interest); }
+
+Interest Registration::interest() const noexcept { return reactor_->interest(descriptor_, id_); }
+
+void Registration::trigger(Interest ready) {
+    const auto condition = Condition(std::uint8_t(ready & ~Interest::error)) |
+                           (any(ready, Interest::error) ? Condition::failed : Condition::none);
+    reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
+}
+
+void Registration::reset() noexcept {
+    if (Reactor* reactor = std::exchange(reactor_, nullptr)) reactor->remove(descriptor_, id_);
+}
+
+// ── the table: who watches what ──
+
+Reactor::Reactor(std::string_view backend, const Clock& clock) : Reactor(make_demultiplexer(backend), clock) {
+    made_by_name_ = true;
+}
+
+Reactor::Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& clock)
+    : clock_(clock), demultiplexer_(std::move(demultiplexer)), made_by_name_(false) {
+    wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
+}
+
+Reactor::~Reactor() {
+    std::vector<Task> unrun;
+    {
+        const std::lock_guard lock(posted_mutex_);
+        closing_ = true;  // the destructors below may post
+        unrun.swap(posted_);
+    }
+    unrun.clear();
+    posted_now_.clear();
+    // A handler's destructor may remove others, so each is taken out of the table before it is destroyed.
+    for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
+        while (slots_[descriptor].generation != 0) {
+            const Slot& slot = slots_[descriptor];
+            const std::uint32_t id = slot.shared ? shared_[int(descriptor)].front().id : slot.generation;
+            const std::unique_ptr<OwnedHandler> owned(remove(int(descriptor), id));
+        }
+    }
+    for (OwnedHandler* list : {retired_now_, retired_})
+        while (list != nullptr) {
+            const std::unique_ptr<OwnedHandler> owned(list);
+            list = owned->next_retired_;
+        }
+    wakeup_registration_.reset();
+}
+
+Registration Reactor::watch(int descriptor, Interest interest, EventHandler& handler) {
+    return add(descriptor, interest, handler, false);
+}
+
+Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler> handler) {
+    Registration registration = add(descriptor, interest, *handler, true);
+    handler.release();
+    return registration;
+}
+
+void Reactor::retire(Registration& registration) noexcept {
+    registration.reactor_ = nullptr;
+    OwnedHandler* handler = remove(registration.descriptor_, registration.id_);
+    if (handler == nullptr) return;
+    *retired_end_ = handler;
+    retired_end_ = &handler->next_retired_;
+}
+
+std::uint32_t Reactor::next_id() noexcept {
+    if (++last_id_ == 0) ++last_id_;  // 0 stands for nobody
+    return last_id_;
+}
+
+Registration Reactor::add(int descriptor, Interest interest, EventHandler& handler, bool owned) {
+    if (descriptor < 0)
+        throw std::system_error(EBADF, std::system_category(),
+                                "Reactor::watch: descriptor " + std::to_string(descriptor));
+    const auto index = std::size_t(descriptor);
+    if (index >= slots_.size()) {
+        const std::size_t size = std::max(index + 1, slots_.size() * 2);
+        changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
+        slots_.resize(size);
+    }
+    Slot& slot = slots_[index];
+    const std::uint32_t id = next_id();
+    if (slot.generation != 0) {
+        note_change(descriptor);
+        share(descriptor);
+        shared_[descriptor].push_back({&handler, id, interest, owned, false});
+        slot.wanted |= interest;
+        slot.resubmit = true;  // the kernel may have forgotten an earlier file of this number
+    } else {
+        if (interest != Interest::none) note_change(descriptor);
+        slot.handler = &handler;
+        slot.generation = id;
+        slot.wanted = interest;
+        slot.owned = owned;
+    }
+    return Registration(*this, descriptor, id);
+}
+
+// Moves a single registration out of its slot, to make room for more.
+void Reactor::share(int descriptor) {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.shared) return;
+    shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost});
+    if (slot.lost) {  // the number lives again, but not for the one who lost it
+        slot.generation = next_id();
+        slot.wanted = Interest::none;
+    }
+    slot.handler = nullptr;
+    slot.owned = false;
+    slot.lost = false;
+    slot.shared = true;
+}
+
+// The registration with this id, or one without a handler.
+Reactor::Watch Reactor::find(int descriptor, std::uint32_t id) noexcept {
+    const Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.shared) {
+        const Watch* watch = find_shared(descriptor, id);
+        return watch == nullptr ? Watch{} : *watch;
+    }
+    if (slot.generation != id) return {};
+    return {slot.handler, id, slot.wanted, slot.owned, slot.lost};
+}
+
+Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept {
+    for (Watch& watch : shared_.find(descriptor)->second)
+        if (watch.id == id) return &watch;
+    return nullptr;
+}
+
+void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    note_change(descriptor);
+    if (!slot.shared) {
+        slot.wanted = interest;
+        return;
+    }
+    find_shared(descriptor, id)->wanted = interest;
+    slot.wanted = Interest::none;
+    for (const Watch& watch : shared_.find(descriptor)->second)
+        if (!watch.lost) slot.wanted |= watch.wanted;
+}
+
+Interest Reactor::interest(int descriptor, std::uint32_t id) noexcept { return find(descriptor, id).wanted; }
+
+void Reactor::note_change(int descriptor) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.changed) return;
+    changes_.push_back(descriptor);
+    slot.changed = true;
+}
+
+// Takes a registration out of the table and returns its handler if the reactor owned it.
+OwnedHandler* Reactor::remove(int descriptor, std::uint32_t id) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    const Watch gone = find(descriptor, id);
+    if (gone.handler == nullptr) return nullptr;
+    bool last = true;
+    if (slot.shared) {
+        auto watches = shared_.find(descriptor);
+        std::erase_if(watches->second, [&](const Watch& watch) { return watch.id == id; });
+        last = watches->second.empty();
+        if (last) {
+            shared_.erase(watches);
+        } else {
+            Interest left = Interest::none;
+            for (const Watch& watch : watches->second)
+                if (!watch.lost) left |= watch.wanted;
+            slot.wanted = left;
+            note_change(descriptor);
+        }
+    }
+    if (last) {
+        if (slot.submitted != Interest::none) {
+            ++counters_.changes;
+            demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
+        }
+        const bool changed = slot.changed;  // it still stands in changes_
+        slot = Slot{};
+        slot.changed = changed;
+    }
+    ++removals_;
+    return gone.owned ? static_cast<OwnedHandler*>(gone.handler) : nullptr;
+}
+
+// ── the turn ──
+
+struct Reactor::Running {
+    explicit Running(Reactor& owner) : reactor(owner) {
+        if (reactor.running_) throw std::logic_error("Reactor: run inside run");
+        reactor.running_ = true;
+    }
+    ~Running() {
+        reactor.running_ = false;
+        reactor.asleep_ = true;  // nobody looks at the queue now, so posts make native_handle() readable
+    }
+    Reactor& reactor;
+};
+
+void Reactor::run() {
+    const Running running(*this);
+    while (!stop_.exchange(false)) turn(std::nullopt);
+}
+
+std::size_t Reactor::run_once(std::optional<Duration> limit) {
+    const Running running(*this);
+    const std::uint64_t before = counters_.events;
+    turn(stop_.load() ? Duration::zero() : limit);
+    stop_ = false;
+    return std::size_t(counters_.events - before);
+}
+
+void Reactor::run_for(Duration limit) {
+    const Running running(*this);
+    const TimePoint end = deadline_after(now(), limit);
+    while (!stop_.exchange(false)) {
+        turn(std::max(end - now(), Duration::zero()));
+        if (now() >= end) return;
+    }
+}
+
+void Reactor::stop() noexcept {
+    stop_ = true;
+    if (asleep_.exchange(false)) wakeup_.notify();
+}
+
+bool Reactor::post(Task task) {
+    {
+        const std::lock_guard lock(posted_mutex_);
+        if (closing_) return false;
+        posted_.push_back(std::move(task));
+        posted_waiting_ = true;
+    }
+    // The loop says that it goes to sleep and then looks at posted_waiting_; here it is the other way round.
+    // Whichever comes first, one of the two sees the other.
+    if (asleep_.exchange(false)) wakeup_.notify();
+    return true;
+}
+
+void Reactor::WakeupHandler::readable() {
+    reactor.wakeup_.drain();
+    ++reactor.counters_.wakeups;
+}
+
+void Reactor::turn(std::optional<Duration> limit) {
+    if (step_ == Step::wait) {
+        run_hooks(before_wait_);
+        if (rebuild_) rebuild();
+        hand_over_changes();
+        wait(limit);
+        step_ = Step::dispatch;
+        run_hooks(after_wait_);
+    }
+    // Each step goes on behind whatever threw in it: in this turn if there is a hook, in the next if not.
+    while (step_ != Step::wait) {
+        try {
+            go_through_steps();
+        } catch (...) {
+            if (!on_exception_) throw;
+            on_exception_(std::current_exception());
+        }
+    }
+}
+
+void Reactor::go_through_steps() {
+    switch (step_) {
+        case Step::wait: return;
+        case Step::dispatch:
+            dispatch_batch();
+            triggers_now_.swap(triggers_);
+            step_ = Step::triggers;
+            [[fallthrough]];
+        case Step::triggers:
+            run_triggers();
+            step_ = Step::timers;
+            [[fallthrough]];
+        case Step::timers:
+            if (timers_.size() > 0 || timers_.interrupted()) counters_.timers += timers_.run_due(now());
+            step_ = Step::posted;
+            [[fallthrough]];
+        case Step::posted:
+            run_posted();
+            retired_now_ = std::exchange(retired_, nullptr);
+            retired_end_ = &retired_;
+            step_ = Step::retire;
+            [[fallthrough]];
+        case Step::retire:
+            run_retired();
+            step_ = Step::wait;
+    }
+}
+
+void Reactor::run_hooks(std::vector<Hook*>& hooks) {
+    if (hooks.empty()) return;
+    for (std::size_t i = 0; i < hooks.size(); ++i)  // they may add and remove each other
+        if (hooks[i] != nullptr) hooks[i]->callable_();
+    std::erase(hooks, nullptr);
+}
+
+void Reactor::hand_over_changes() {
+    while (!changes_.empty()) {
+        const int descriptor = changes_.back();
+        Slot& slot = slots_[std::size_t(descriptor)];
+        if ((slot.wanted != slot.submitted || slot.resubmit) && !slot.lost && slot.generation != 0) {
+            const Token token{descriptor, slot.generation};
+            ++counters_.changes;
+            std::error_code refused;
+            try {
+                demultiplexer_->update(token, slot.submitted, slot.wanted);
+                slot.submitted = slot.wanted;
+            } catch (const std::system_error& error) {
+                refused = error.code();
+            } catch (const std::bad_alloc&) {
+                refused = std::make_error_code(std::errc::not_enough_memory);
+            }
+            if (refused) {
+                slot.submitted = Interest::none;
+                triggers_.push_back({token, Condition::invalid, refused});
+            }
+        }
+        slot.resubmit = false;
+        slot.changed = false;
+        changes_.pop_back();
+    }
+}
+
+std::optional<Duration> Reactor::next_timeout() noexcept {
+    const bool work_waits = step_ != Step::wait || !changes_.empty() || !triggers_.empty() || retired_ != nullptr ||
+                            timers_.interrupted() || posted_waiting_.load() || stop_.load();
+    if (work_waits) return Duration::zero();
+    const auto next = timers_.next();
+    if (!next) return std::nullopt;
+    return std::max(*next - now(), Duration::zero());
+}
+
+void Reactor::wait(std::optional<Duration> limit) {
+    asleep_ = true;
+    auto timeout = next_timeout();
+    if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
+    batch_ = {};
+    batch_next_ = 0;
+    ++counters_.turns;
+    batch_ = demultiplexer_->wait(timeout);
+    asleep_ = false;
+    counters_.events += batch_.size();
+    batch_removals_ = removals_;
+    turn_time_known_ = false;
+}
+
+void Reactor::dispatch_batch() {
+    while (batch_next_ < batch_.size()) dispatch(batch_[batch_next_++]);
+}
+
+// The way of nearly every event: one registration, readable or writable.
+void Reactor::dispatch(const Event& event) {
+    const auto [token, condition] = event;
+    const Slot& slot = slots_[std::size_t(token.descriptor)];
+    if (slot.generation != token.generation || slot.shared || std::uint8_t(condition) > 3) [[unlikely]]
+        return dispatch_rare(token, condition);
+    const auto ready = Interest(std::uint8_t(condition)) & slot.wanted;
+    if (ready == Interest::readable) return slot.handler->readable();
+    if (ready == Interest::writable) return slot.handler->writable();
+    if (ready != Interest::none) tell(token.descriptor, token.generation, condition, {});
+}
+
+void Reactor::dispatch_rare(Token token, Condition condition) {
+    const Slot& slot = slots_[std::size_t(token.descriptor)];
+    if (slot.generation != token.generation) {
+        // Removed earlier in this batch, as a rule. If nothing was, then the kernel still watches a file that
+        // was closed behind our back while a duplicate keeps it alive; there is no way to remove that from an
+        // epoll set but to leave the set.
+        if (removals_ == batch_removals_) rebuild_ = made_by_name_;
+        return;
+    }
+    const auto bad = std::error_code(EBADF, std::system_category());
+    if (!slot.shared) return tell(token.descriptor, token.generation, condition, bad);
+    std::vector<std::uint32_t> ids;
+    for (const Watch& watch : shared_[token.descriptor]) ids.push_back(watch.id);
+    for (const std::uint32_t id : ids) tell(token.descriptor, id, condition, bad);
+}
+
+// Tells one registration all that it wants to hear of, looking again before each call whether it still does.
+void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) {
+    if (any(condition, Condition::invalid)) {
+        const Watch watch = find(descriptor, id);
+        if (watch.handler == nullptr || watch.lost) return;
+        lose(descriptor, id);
+        return watch.handler->lost(error);
+    }
+    for (const Interest one : all_interests) {
+        const Watch watch = find(descriptor, id);
+        if (watch.handler == nullptr || watch.lost) return;
+        if (!any(told(condition, watch.wanted), one)) continue;
+        if (one == Interest::readable) watch.handler->readable();
+        if (one == Interest::writable) watch.handler->writable();
+        if (one == Interest::error) watch.handler->error();
+    }
+}
+
+// The registration stays in the table, but nothing comes of it any more.
+void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.submitted != Interest::none) {
+        demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
+        slot.submitted = Interest::none;
+    }
+    slot.wanted = slot.shared ? Interest::none : slot.wanted;
+    if (slot.shared) {
+        find_shared(descriptor, id)->lost = true;
+    } else {
+        slot.lost = true;
+    }
+}
+
+void Reactor::run_triggers() {
+    while (trigger_next_ < triggers_now_.size()) {
+        const Trigger trigger = triggers_now_[trigger_next_++];
+        tell(trigger.token.descriptor, trigger.token.generation, trigger.condition, trigger.error);
+    }
+    trigger_next_ = 0;
+    clear_keeping_little(triggers_now_);
+}
+
+void Reactor::run_posted() {
+    if (posted_now_.empty()) {
+        if (!posted_waiting_.load(std::memory_order_relaxed)) return;
+        const std::lock_guard lock(posted_mutex_);
+        posted_waiting_ = false;
+        posted_now_.swap(posted_);
+    }
+    while (posted_next_ < posted_now_.size()) {
+        Task task = std::move(posted_now_[posted_next_++]);
+        ++counters_.tasks;
+        task();
+    }
+    posted_next_ = 0;
+    clear_keeping_little(posted_now_);
+}
+
+void Reactor::run_retired() {
+    while (retired_now_ != nullptr) {
+        const std::unique_ptr<OwnedHandler> handler(retired_now_);
+        retired_now_ = handler->next_retired_;
+        handler->retired();
+    }
+}
+
+// A new backend, to which everything is submitted anew.
+void Reactor::rebuild() noexcept {
+    try {
+        demultiplexer_ = make_demultiplexer(demultiplexer_->name());
+    } catch (const std::exception&) {
+        return;  // no descriptor or no memory: the old one still works, and the next turn tries again
+    }
+    rebuild_ = false;
+    for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
+        Slot& slot = slots_[descriptor];
+        slot.submitted = Interest::none;
+        if (slot.wanted != Interest::none) note_change(int(descriptor));
+    }
+}
+
+void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) { on_exception_ = std::move(hook); }
+
+// ── Hook ──
+
+Hook::Hook(Reactor& reactor, When when, Task callable)
+    : list_(when == When::before_wait ? reactor.before_wait_ : reactor.after_wait_), callable_(std::move(callable)) {
+    list_.push_back(this);
+}
+
+// The list may be in use: run_hooks sweeps up.
+Hook::~Hook() { std::replace(list_.begin(), list_.end(), this, static_cast<Hook*>(nullptr)); }
+
+}  // namespace reactor

@@ -1,0 +1,329 @@
+// The reactor: one loop, on one thread. It waits until a descriptor is ready, a timer is due or another thread
+// has posted work, and calls whoever asked for it.
+//
+//     ┌─▶ 1 hooks before the wait, interest changes handed to the backend
+//     │   2 wait              for a descriptor, the next timer, a post or a stop
+//     │   3 hooks after the wait
+//     │   4 dispatch          readable, writable, error; then what was triggered
+//     │   5 timers            that were due when this step began
+//     │   6 posted work       that was there when this step began
+//     └── 7 retire            handlers that ended this turn are told, then destroyed
+//
+// All of it belongs to the thread that runs the loop, except post() and stop().
+#pragma once
+
+#include <reactor/callback.hpp>
+#include <reactor/clock.hpp>
+#include <reactor/demultiplexer.hpp>
+#include <reactor/event_handler.hpp>
+#include <reactor/function.hpp>
+#include <reactor/timer_queue.hpp>
+#include <reactor/wakeup.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace reactor {
+
+class Hook;
+class Reactor;
+
+/// Work for the loop: any callable, also one that owns things and can only be moved.
+using Task = MoveOnlyFunction<void()>;
+
+/// One descriptor watched for one handler. Once it is destroyed, or reset, the handler is never called
+/// again, even if its event was already waiting. Destroy it before closing the descriptor, and before the reactor.
+class [[nodiscard]] Registration {
+public:
+    Registration() noexcept = default;
+    Registration(Registration&& other) noexcept
+        : reactor_(std::exchange(other.reactor_, nullptr)), descriptor_(other.descriptor_), id_(other.id_) {}
+    Registration& operator=(Registration&& other) noexcept {
+        if (this != &other) {
+            reset();
+            reactor_ = std::exchange(other.reactor_, nullptr);
+            descriptor_ = other.descriptor_;
+            id_ = other.id_;
+        }
+        return *this;
+    }
+    ~Registration() { reset(); }
+
+    explicit operator bool() const noexcept { return reactor_ != nullptr; }
+    int descriptor() const noexcept { return descriptor_; }
+    Reactor& reactor() const noexcept { return *reactor_; }
+
+    /// What the handler wants to hear of from now on; `none` is allowed and costs nothing. Takes effect at
+    /// once for events already waiting; the kernel is told just before the next wait, and only if the
+    /// interest is then another one than it knows.
+    void set_interest(Interest interest) noexcept;
+    Interest interest() const noexcept;
+
+    /// Has the handler called this turn or, from within step 4's second half and later, the next turn, as if the
+    /// kernel had found the descriptor ready; told only if it is wanted then. For data that waits where the
+    /// kernel cannot see it: in a buffer, inside a TLS engine.
+    void trigger(Interest ready);
+
+    /// Stops watching, at once.
+    void reset() noexcept;
+
+private:
+    friend class Reactor;
+    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
+        : reactor_(&reactor), descriptor_(descriptor), id_(id) {}
+
+    Reactor* reactor_ = nullptr;
+    int descriptor_ = -1;
+    std::uint32_t id_ = 0;
+};
+
+/// A handler that the reactor owns (Reactor::adopt): connections are such.
+class OwnedHandler : public EventHandler {
+public:
+    virtual ~OwnedHandler() = default;
+    /// The last call, at the end of the turn in which it was retired; it is destroyed next.
+    virtual void retired() {}
+
+private:
+    friend class Reactor;
+    OwnedHandler* next_retired_ = nullptr;  // a list through the handlers: retiring cannot run out of memory
+};
+
+/// What a reactor has done so far.
+struct Counters {
+    std::uint64_t turns = 0;    ///< waits, each a system call
+    std::uint64_t events = 0;   ///< descriptors reported ready
+    std::uint64_t changes = 0;  ///< interest changes handed to the backend; with epoll a system call each
+    std::uint64_t wakeups = 0;  ///< waits ended by post() or stop()
+    std::uint64_t timers = 0;   ///< timers called
+    std::uint64_t tasks = 0;    ///< posted tasks run
+};
+
+class Reactor {
+public:
+    /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error
+    /// for an unknown name and if the kernel gives no descriptors. The clock must outlive the reactor.
+    explicit Reactor(std::string_view backend = "auto", const Clock& clock = Clock::monotonic());
+
+    /// Runs on a demultiplexer of the caller's.
+    explicit Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& clock = Clock::monotonic());
+
+    /// Destroys the connections it owns, with their protocols, and the posted tasks. Calls none of them: they
+    /// may refer to what is already gone. To end in good order, close what is open and run until it is over.
+    ~Reactor();
+    Reactor(const Reactor&) = delete;
+    Reactor& operator=(const Reactor&) = delete;
+
+    // ── running ──
+
+    /// Runs until `stop()`. Throws std::logic_error inside itself, and what handlers throw
+    /// if there is no exception hook; the loop is then consistent and may be run again: nothing that was
+    /// due is lost or told twice.
+    void run();
+
+    /// One turn. Waits for something to do, at most for `limit`, and not at all if it is zero. Returns how many
+    /// descriptors were reported ready.
+    std::size_t run_once(std::optional<Duration> limit = std::nullopt);
+
+    /// Runs for that long, or until `stop()`.
+    void run_for(Duration limit);
+
+    /// Lets run(), run_for() or run_once() return when the turn is done, without another wait. From any thread
+    /// and from signal handlers. Called while nothing runs, it holds for the next one, which returns at once
+    /// (run_once: after a turn that does not wait). Each return uses it up.
+    void stop() noexcept;
+
+    /// Runs `task` on the loop's thread, later, in the order of the calls. From any thread; never blocks
+    /// but for the memory it needs. False, and the task is destroyed unrun, if the reactor is being destroyed.
+    bool post(Task task);
+
+    // ── descriptors ──
+
+    /// Watches a descriptor, which should be non-blocking and stays the caller's. The handler must outlive the
+    /// registration. The same descriptor may be watched several times. Throws std::system_error
+    /// (bad_file_descriptor) for a negative number; what the kernel has against it comes as `lost`.
+    /// Regular files are always ready, on every backend.
+    Registration watch(int descriptor, Interest interest, EventHandler& handler);
+
+    /// The same for a handler that the reactor owns, from now until `retire`; also if this throws.
+    Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler> handler);
+
+    /// Ends an adopted handler's registration. It is told so by `retired()` at the end of the turn, so
+    /// that it may finish its stack frame, and then destroyed.
+    void retire(Registration& registration) noexcept;
+
+    // ── time ──
+
+    const Clock& clock() const noexcept { return clock_; }
+    TimePoint now() const noexcept { return clock_.now(); }
+    /// The time, read at most once a turn: for time stamps that may be as old as the turn is long.
+    TimePoint turn_time() noexcept {
+        if (!turn_time_known_) {
+            turn_time_ = clock_.now();
+            turn_time_known_ = true;
+        }
+        return turn_time_;
+    }
+    TimerQueue& timers() noexcept { return timers_; }
+
+    // ── looking in, and embedding ──
+
+    /// "select", "poll", "epoll": what it runs on.
+    std::string_view backend() const noexcept { return demultiplexer_->name(); }
+    const Counters& counters() const noexcept { return counters_; }
+
+    /// For life inside another loop: watch this descriptor for readable, at most for `next_timeout()`, then call
+    /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone.
+    int native_handle() const noexcept { return demultiplexer_->native_handle(); }
+    /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned.
+    std::optional<Duration> next_timeout() noexcept;
+
+    /// Called with what a handler threw, instead of letting it out of run(). An exception out of a connection's
+    /// protocol has then already ended that connection; a raw handler stays registered. What the hook throws
+    /// leaves run(). An empty one restores the default.
+    void on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook);
+
+    /// What the connections of this loop share; see connection.cpp, its only user.
+    class Workspace {
+    public:
+        virtual ~Workspace() = default;
+    };
+    std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
+
+private:
+    friend class Hook;
+    friend class Registration;
+    struct Running;
+
+    struct Watch {
+        EventHandler* handler = nullptr;
+        std::uint32_t id = 0;
+        Interest wanted = Interest::none;
+        bool owned = false;
+        bool lost = false;
+    };
+
+    // One descriptor. With a single registration, the normal case, it is all here. With several, `handler` is
+    // null, the watches stand in shared_, and `wanted` is the union of what they want.
+    struct Slot {
+        EventHandler* handler = nullptr;
+        std::uint32_t generation = 0;  // of the descriptor, and the id of its first registration; 0: unwatched
+        Interest wanted = Interest::none;
+        Interest submitted = Interest::none;  // what the backend knows
+        bool changed = false;                 // stands in changes_
+        bool owned : 1 = false;
+        bool shared : 1 = false;
+        bool lost : 1 = false;
+        bool resubmit : 1 = false;  // the backend is told even if nothing seems to have changed
+    };
+    static_assert(sizeof(void*) != 8 || sizeof(Slot) == 16, "a million descriptors are 16 MB of table");
+
+    struct Trigger {
+        Token token;  // the generation is the registration's id
+        Condition condition;
+        std::error_code error;  // with `invalid`
+    };
+
+    enum class Step { wait, dispatch, triggers, timers, posted, retire };
+
+    std::uint32_t next_id() noexcept;
+    Registration add(int descriptor, Interest interest, EventHandler& handler, bool owned);
+    void set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept;
+    Interest interest(int descriptor, std::uint32_t id) noexcept;
+    OwnedHandler* remove(int descriptor, std::uint32_t id) noexcept;
+    void share(int descriptor);
+    Watch find(int descriptor, std::uint32_t id) noexcept;
+    Watch* find_shared(int descriptor, std::uint32_t id) noexcept;
+    void note_change(int descriptor) noexcept;
+    void lose(int descriptor, std::uint32_t id) noexcept;
+
+    void turn(std::optional<Duration> limit);
+    void run_hooks(std::vector<Hook*>& hooks);
+    void hand_over_changes();
+    void wait(std::optional<Duration> limit);
+    void go_through_steps();
+    void dispatch_batch();
+    void dispatch(const Event& event);
+    void dispatch_rare(Token token, Condition condition);
+    void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error);
+    void run_triggers();
+    void run_posted();
+    void run_retired();
+    void rebuild() noexcept;
+
+    const Clock& clock_;
+    std::unique_ptr<Demultiplexer> demultiplexer_;
+    std::vector<Slot> slots_;
+    std::unordered_map<int, std::vector<Watch>> shared_;
+    std::vector<int> changes_;
+    std::uint32_t last_id_ = 0;
+    std::uint64_t removals_ = 0;
+
+    // The turn under way. All of it survives an exception, so that the next turn can go on where this one broke off.
+    Step step_ = Step::wait;
+    std::span<const Event> batch_;
+    std::size_t batch_next_ = 0;
+    std::uint64_t batch_removals_ = 0;
+    std::vector<Trigger> triggers_, triggers_now_;
+    std::size_t trigger_next_ = 0;
+    std::vector<Task> posted_now_;
+    std::size_t posted_next_ = 0;
+    OwnedHandler* retired_ = nullptr;
+    OwnedHandler** retired_end_ = &retired_;
+    OwnedHandler* retired_now_ = nullptr;
+
+    TimerQueue timers_;
+    TimePoint turn_time_{};
+    bool turn_time_known_ = false;
+    bool running_ = false;
+    bool rebuild_ = false;     // the backend reports descriptors that are not watched any more
+    bool made_by_name_ = true;  // so it can be made again
+    Counters counters_;
+    std::vector<Hook*> before_wait_, after_wait_;
+    MoveOnlyFunction<void(std::exception_ptr)> on_exception_;
+    std::unique_ptr<Workspace> workspace_;
+
+    // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever
+    // posts then must end the wait, and the first to do so does it for all.
+    Wakeup wakeup_;
+    struct WakeupHandler final : EventHandler {
+        explicit WakeupHandler(Reactor& owner) : reactor(owner) {}
+        void readable() override;
+        Reactor& reactor;
+    } wakeup_handler_{*this};
+    Registration wakeup_registration_;
+    std::atomic<bool> asleep_{true};
+    std::atomic<bool> stop_{false};
+    std::atomic<bool> posted_waiting_{false};
+    std::mutex posted_mutex_;
+    std::vector<Task> posted_;
+    bool closing_ = false;  // under posted_mutex_
+};
+
+/// A callable that runs in every turn, just before or after the wait, for as long as this object lives: for
+/// libraries that prepare and check (D-Bus, Wayland, GLib). What it changes before the wait counts for that wait.
+/// What it throws leaves run().
+class [[nodiscard]] Hook {
+public:
+    enum class When { before_wait, after_wait };
+    Hook(Reactor& reactor, When when, Task callable);
+    ~Hook();
+    Hook(const Hook&) = delete;
+    Hook& operator=(const Hook&) = delete;
+
+private:
+    friend class Reactor;
+    std::vector<Hook*>& list_;
+    Callback<> callable_;
+};
+
+}  // namespace reactor

@@ -1,0 +1,38 @@
+#include <reactor/reactor.hpp>
+#include <reactor/timer.hpp>
+
+#include <stdexcept>
+
+namespace reactor {
+
+Timer::Timer(Reactor& reactor, MoveOnlyFunction<void()> callback) noexcept
+    : reactor_(reactor), callback_(std::move(callback)) {}
+
+Timer::~Timer() { cancel(); }
+
+// From the time it is, not from when the turn began: a long callback before this must not eat the delay.
+void Timer::start(Duration delay) { start_at(deadline_after(reactor_.now(), delay)); }
+
+void Timer::start_at(TimePoint deadline) {
+    reactor_.timers().schedule(*this, deadline);
+    period_ = Duration::zero();
+}
+
+void Timer::start_periodic(Duration period) {
+    if (period <= Duration::zero()) throw std::invalid_argument("Timer::start_periodic: the period must be positive");
+    start(period);
+    period_ = period;
+}
+
+bool Timer::cancel() noexcept { return reactor_.timers().cancel(*this); }
+
+void Timer::due() {
+    if (period_ > Duration::zero()) {
+        const Duration late = reactor_.now() - deadline();
+        missed_ = std::uint64_t(late / period_);
+        reactor_.timers().schedule(*this, deadline_after(deadline(), period_ * (late / period_ + 1)));
+    }
+    callback_();
+}
+
+}  // namespace reactor

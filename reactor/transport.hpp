@@ -1,0 +1,89 @@
+// What a protocol answers through: an ordered, reliable stream of bytes to one peer, whatever carries it. A
+// connection (reactor/net/connection.hpp) is one; so is the memory of a test (reactor/testing).
+#pragma once
+
+#include <reactor/bytes.hpp>
+#include <reactor/clock.hpp>
+#include <reactor/error.hpp>
+#include <reactor/net/address.hpp>
+
+#include <cstddef>
+#include <string_view>
+#include <system_error>
+
+namespace reactor {
+
+class Protocol;
+
+/// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound.
+struct Limits {
+    /// Bytes waiting to be sent above which the protocol is told to pause and its peer is not read from.
+    std::size_t high_mark = 128 * 1024;
+    /// Bytes waiting to be sent at which it goes on.
+    std::size_t low_mark = 32 * 1024;
+    /// Bytes waiting to be sent at which a further write ends the connection (Error::output_limit): for
+    /// a protocol that ignores the marks. One write may pass it, so that any single message can be sent.
+    std::size_t output_limit = 16 * 1024 * 1024;
+    /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
+    std::size_t input_limit = 16 * 1024 * 1024;
+    /// The most that one read takes, and so the most that one turn spends on a peer that never stops.
+    std::size_t read_size = 64 * 1024;
+    /// Without a byte in or out for this long the connection ends (timed_out). Zero: never.
+    Duration idle_timeout = Duration::zero();
+    /// From `close()` until everything is sent and the peer has closed too; then it ends (timed_out).
+    Duration close_timeout = std::chrono::seconds(5);
+};
+
+/// One peer. Lives as long as its protocol. All calls on the loop's thread.
+class Transport {
+public:
+    Transport() = default;
+    Transport(const Transport&) = delete;
+    Transport& operator=(const Transport&) = delete;
+
+    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Inside a call to this
+    /// transport's own protocol, writes are gathered and leave together when that call returns; otherwise
+    /// they are tried at once. An error is told later, by `disconnected`. False, and nothing is sent, after
+    /// `shutdown_write`, `close` and `abort`, and when the connection is already over.
+    virtual bool write(Bytes data) = 0;
+    bool write(std::string_view text) { return write(bytes_of(text)); }
+
+    /// Says that nothing more will be written, once all that was written is sent: the peer sees the end of the
+    /// stream and may go on sending. Again: nothing happens.
+    virtual void shutdown_write() = 0;
+
+    /// Ends in good order: sends what is queued, says that that was all, throws away what still comes until
+    /// the peer has closed as well (unread input would make the kernel send a reset, which destroys what
+    /// the peer has not read yet: RFC 1122 4.2.2.13), then closes. Limits::close_timeout bounds all of it.
+    /// `disconnected` comes later, never from inside this call; nothing is received any more. Again: nothing.
+    virtual void close() = 0;
+
+    /// Ends now: what is queued is lost and the peer gets a reset. `disconnected(reason)` comes later.
+    virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
+
+    /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
+    /// of stream waits too. Pausing twice is pausing once.
+    virtual void pause_reading() = 0;
+
+    /// Goes on. What `received` left is given to it again, soon and not from inside this call.
+    virtual void resume_reading() = 0;
+
+    /// Bytes written and not yet taken by the kernel.
+    virtual std::size_t queued() const noexcept = 0;
+
+    virtual const Limits& limits() const noexcept = 0;
+    /// Takes effect at once; an idle timeout counts from now.
+    virtual void set_limits(const Limits& limits) = 0;
+
+    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none (any more).
+    virtual Address peer() const = 0;
+    virtual Address local() const = 0;
+
+protected:
+    ~Transport() = default;
+
+    /// For implementations: from now on `protocol.transport()` is this one.
+    static void attach(Protocol& protocol, Transport* transport) noexcept;
+};
+
+}  // namespace reactor
