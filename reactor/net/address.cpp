@@ -58,7 +58,7 @@ constexpr std::string_view hexadecimal = "0123456789abcdef";
 std::string escaped(std::string_view bytes) {
     std::string text;
     for (const char byte : bytes) {
-        if (byte > ' ' && byte <= '~' && byte != '\\') {
+        if (byte >= ' ' && byte <= '~' && byte != '\\') {
             text += byte;
         } else {
             const auto value = static_cast<unsigned char>(byte);
