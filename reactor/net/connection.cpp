@@ -41,6 +41,7 @@ struct Connection::Workspace final : Reactor::Workspace {
     const Connection* owner = nullptr;  // whose protocol is being called
     Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
     std::size_t sent_straight = 0;      // large writes sent in this call
+    bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 
     bool in_input(Bytes data) const noexcept {
         return data.data() >= input.get() && data.data() + data.size() <= input.get() + input_size;
@@ -49,6 +50,7 @@ struct Connection::Workspace final : Reactor::Workspace {
         owner = connection;
         gathered = {};
         sent_straight = 0;
+        spilled = false;
     }
     std::byte* room_for_input(std::size_t size) {
         if (size > input_size) [[unlikely]] {
@@ -293,6 +295,8 @@ void Connection::call(Call&& protocol_call) {
 }
 
 void Connection::leave_callback() {
+    if (is(over)) return;
+    if (std::exchange(workspace().spilled, false)) flush();
     settle();
     if (is(over) || !is(over_high) || is(pause_told)) return;
     set(pause_told);
@@ -333,10 +337,11 @@ bool Connection::write(Bytes data) {
     }
     const Bytes before = std::exchange(gathered, {});
     // A quota for each call: against a reader as fast as we are a producer would never come to its end.
-    if (space.sent_straight < limits().high_mark && together >= large_write) {
+    if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
         space.sent_straight += together;
         send_now(before, data);
     } else {
+        space.spilled = true;
         queue(before);
         if (!is(over)) queue(data);
     }
@@ -390,16 +395,8 @@ void Connection::writable() {
         set(pause_told);
         return call([this] { protocol_->pause_writing(); });
     }
-    if (output_size() > 0) {
-        const Bytes waiting = extra_->output.view();
-        const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
-        if (count > 0) {
-            note_activity();
-            extra_->output.consume(std::size_t(count));
-        } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            return broken(system_error_code(errno));
-        }
-    }
+    flush();
+    if (is(over)) return;
     if (is(over_high) && output_size() <= limits().low_mark) {
         unset(over_high);
         if (is(pause_told)) {
@@ -408,6 +405,19 @@ void Connection::writable() {
         }
     }
     settle();
+}
+
+// Sends of the queue what the kernel takes at once.
+void Connection::flush() {
+    if (output_size() == 0) return;
+    const Bytes waiting = extra_->output.view();
+    const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
+    if (count > 0) {
+        note_activity();
+        extra_->output.consume(std::size_t(count));
+    } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        broken(system_error_code(errno));
+    }
 }
 
 // A send failed. After a reset the kernel still hands out what had come before it, so the protocol gets that first.

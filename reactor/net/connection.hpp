@@ -135,6 +135,7 @@ private:
     void leave_callback();
     void send_now(Bytes first, Bytes second);
     void queue(Bytes data);
+    void flush();
     void broken(std::error_code reason);
     void settle();
     void update_interest();
