@@ -1,0 +1,319 @@
+// The acceptor: addresses, floods, running out of descriptors, and ending.
+#include "loop.hpp"
+
+#include <protocols/echo.hpp>
+#include <reactor/net/acceptor.hpp>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <optional>
+
+using namespace reactor;
+
+namespace {
+
+Socket connect_to(const Address& address) {
+    Socket socket = Socket::open(address.family());
+    const auto error = socket.connect(address);
+    if (error && error != std::errc::operation_in_progress) throw std::system_error(error, address.to_string());
+    return socket;
+}
+
+// Does the server at the other end echo?
+bool echoes(Reactor& reactor, Socket& client, std::string_view text = "hello") {
+    run_until(reactor, [&] { return write_some(client, text) == text.size(); });
+    std::string got;
+    bool ended = false;
+    run_until(reactor, [&] {
+        got += read_all(client, &ended);
+        return got.size() >= text.size() || ended;
+    });
+    return got == text;
+}
+
+// Lowers the limit of descriptors to what is open now and `more`, until the end of the scope.
+struct FewDescriptors {
+    explicit FewDescriptors(std::size_t more) {
+        ::getrlimit(RLIMIT_NOFILE, &before);
+        rlimit few = before;
+        FileDescriptor probe(::open("/dev/null", O_RDONLY | O_CLOEXEC));  // the lowest free number
+        few.rlim_cur = rlim_t(std::size_t(probe.get()) + more);
+        ::setrlimit(RLIMIT_NOFILE, &few);
+    }
+    ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
+    rlimit before{};
+};
+
+}  // namespace
+
+TEST_CASE("\"localhost\" with port 0 listens on 127.0.0.1 and ::1 on the same port, and serves both") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    const auto addresses = acceptor.addresses();
+    REQUIRE(addresses.size() == 2);
+    CHECK(addresses[0].host() == "127.0.0.1");
+    CHECK(addresses[1].host() == "::1");
+    CHECK(addresses[0].port() == addresses[1].port());
+    CHECK(addresses[0].port() != 0);
+    for (const Address& address : addresses) {
+        Socket client = connect_to(address);
+        CHECK(echoes(reactor, client));
+    }
+}
+
+TEST_CASE("S84: \"\" listens on every IPv4 and every IPv6 address, each with a socket of its own") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "", 0, make_protocol<Echo>);
+    const auto addresses = acceptor.addresses();
+    REQUIRE(addresses.size() == 2);
+    CHECK(addresses[0].host() == "0.0.0.0");
+    CHECK(addresses[1].host() == "::");
+    Socket client = connect_to(*Address::ip("127.0.0.1", addresses[0].port()));
+    CHECK(echoes(reactor, client));
+    Socket other = connect_to(*Address::ip("::1", addresses[1].port()));
+    CHECK(echoes(reactor, other));
+}
+
+TEST_CASE("A port in use is an error that names the address, and leaves nothing open") {
+    Reactor reactor;
+    Acceptor first(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const std::uint16_t port = first.addresses()[0].port();
+    const std::size_t before = open_descriptors();
+    try {
+        Acceptor second(reactor, "localhost", port, make_protocol<Echo>);
+        FAIL("a port in use was taken");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::address_in_use);
+        CHECK(std::string(error.what()).find("127.0.0.1:" + std::to_string(port)) != std::string::npos);
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serves those it has, and recovers") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    std::vector<Socket> clients;
+    for (int i = 0; i < 60; ++i) clients.push_back(connect_to(address));
+    Socket refused = Socket::open(Address::Family::ipv4);
+
+    std::optional<FewDescriptors> few(std::in_place, 20);
+    run_until(reactor, [&] { return acceptor.counters().accepted + acceptor.counters().shed == 60; });
+    CHECK(acceptor.counters().accepted >= 15);
+    CHECK(acceptor.counters().shed >= 30);
+
+    std::size_t served = 0;
+    for (Socket& client : clients) {
+        bool ended = false;
+        read_all(client, &ended);
+        if (!ended) served += echoes(reactor, client) ? 1 : 0;
+    }
+    CHECK(served == acceptor.counters().accepted);
+    const auto turns = reactor.counters().turns;
+    settle(reactor);
+    CHECK(reactor.counters().turns - turns <= 3);
+
+    // One more waits: it is shed, not left, and the listener rests in between.
+    (void)refused.connect(address);
+    bool ended = false;
+    run_until(reactor, [&] { return read_all(refused, &ended), ended; });
+
+    few.reset();
+    clients.clear();
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("S27: with no descriptor even in reserve the listener rests and comes back by itself") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    Socket client = connect_to(address);
+    {
+        const FewDescriptors few(0);
+        rlimit none{};
+        ::getrlimit(RLIMIT_NOFILE, &none);
+        none.rlim_cur = 3;  // even what is closed now cannot be opened again
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        run_until(reactor, [&] { return acceptor.counters().back_offs >= 1; });
+        const auto turns = reactor.counters().turns;
+        settle(reactor);
+        CHECK(reactor.counters().turns - turns <= 3);
+    }
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("S29: peers that reset before they are accepted cost nothing but themselves") {
+    const std::size_t before = open_descriptors();
+    {
+        Reactor reactor;
+        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        for (int i = 0; i < 50; ++i) {
+            Socket client = connect_to(acceptor.addresses()[0]);
+            client.set_linger(std::chrono::seconds(0));
+        }
+        Socket sound = connect_to(acceptor.addresses()[0]);
+        CHECK(echoes(reactor, sound));
+        run_until(reactor, [&] { return acceptor.connections() == 1; });
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S30: a flood of connections is accepted in portions, so that others get their turn in between") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.accepts_per_turn = 8;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    std::vector<Socket> clients;
+    for (int i = 0; i < 100; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
+    std::uint64_t before = 0;
+    while (acceptor.counters().accepted < 100) {
+        reactor.run_once();
+        CHECK(acceptor.counters().accepted - before <= 8);
+        before = acceptor.counters().accepted;
+    }
+}
+
+TEST_CASE("S31: an acceptor closed, paused or destroyed by its own factory does just that") {
+    for (const std::string what : {"close", "pause", "destroy"}) {
+        CAPTURE(what);
+        Reactor reactor;
+        std::optional<Acceptor> acceptor;
+        int made = 0;
+        acceptor.emplace(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
+            ++made;
+            if (what == "close") acceptor->close();
+            if (what == "pause") acceptor->pause();
+            if (what == "destroy") acceptor.reset();
+            return std::make_unique<Echo>();
+        }));
+        const Address address = acceptor->addresses()[0];
+        Socket one = connect_to(address), two = connect_to(address);
+        run_until(reactor, [&] { return made == 1; });
+        CHECK(settle(reactor, 20) <= 5);
+        CHECK(made == 1);
+        if (what == "pause") {
+            acceptor->resume();
+            run_until(reactor, [&] { return made == 2; });
+        }
+    }
+}
+
+TEST_CASE("A factory that returns nothing refuses, one that throws costs one connection") {
+    Reactor reactor;
+    int calls = 0, hooked = 0;
+    reactor.on_exception([&](std::exception_ptr) { ++hooked; });
+    Acceptor acceptor(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
+        if (++calls == 1) return nullptr;
+        if (calls == 2) throw std::runtime_error("as planned");
+        return std::make_unique<Echo>();
+    }));
+    for (int i = 0; i < 2; ++i) {
+        Socket refused = connect_to(acceptor.addresses()[0]);
+        bool ended = false;
+        run_until(reactor, [&] { return read_all(refused, &ended), ended; });
+    }
+    CHECK(hooked == 1);
+    Socket served = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, served));
+}
+
+TEST_CASE("At its maximum of connections it accepts no more until one ends") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.max_connections = 2;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    std::vector<Socket> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
+    run_until(reactor, [&] { return acceptor.connections() == 2; });
+    CHECK(settle(reactor, 20) <= 3);
+    CHECK(acceptor.counters().accepted == 2);
+    clients.erase(clients.begin());
+    run_until(reactor, [&] { return acceptor.counters().accepted == 3; });
+    CHECK(acceptor.connections() == 2);
+    CHECK(echoes(reactor, clients.back()));
+}
+
+TEST_CASE("Draining sends what is owed, ends every connection and then tells, also if there is none") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.connection.send_buffer = 4096;
+    options.connection.limits.high_mark = 1'000'000;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Socket client = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, client));
+    const std::string sent = random_bytes(500'000, 3);
+    std::size_t written = 0;
+    run_until(reactor, [&] { return (written += write_some(client, std::string_view(sent).substr(written))) == sent.size(); });
+    settle(reactor);
+
+    bool done = false;
+    acceptor.drain([&] { done = true; });
+    CHECK_FALSE(done);
+    CHECK(acceptor.addresses().empty());
+    std::string got;
+    bool ended = false;
+    run_until(reactor, [&] {
+        got += read_all(client, &ended);
+        return ended;
+    });
+    CHECK(got == sent);
+    client.close();
+    run_until(reactor, [&] { return done; });
+
+    done = false;
+    acceptor.drain([&] { done = true; });
+    CHECK_FALSE(done);
+    run_until(reactor, [&] { return done; });
+}
+
+TEST_CASE("3,000 connections at once, on select as on the others") {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit before = limit;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < 6200) {
+        MESSAGE("skipped: this machine allows no 6,200 descriptors");
+        return;
+    }
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    std::vector<Socket> clients;
+    for (std::size_t i = 0; i < 3000; ++i) {
+        clients.push_back(connect_to(address));
+        if (i % 500 == 499) run_until(reactor, [&] { return acceptor.connections() == i + 1; });
+    }
+    for (std::size_t i = 0; i < clients.size(); ++i) write_some(clients[i], "I am " + std::to_string(i));
+    for (std::size_t i = 0; i < clients.size(); ++i) {
+        std::string got;
+        const std::string expected = "I am " + std::to_string(i);
+        run_until(reactor, [&] { return (got += read_all(clients[i])).size() >= expected.size(); });
+        if (got != expected) CHECK(got == expected);
+    }
+    clients.clear();
+    run_until(reactor, [&] { return acceptor.connections() == 0; });
+    ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, and by nobody else") {
+    char folder[] = "/tmp/reactor-test-XXXXXX";
+    REQUIRE(::mkdtemp(folder) != nullptr);
+    const std::string path = std::string(folder) + "/socket";
+    struct stat status{};
+    {
+        Reactor reactor;
+        Acceptor acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>);
+        CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>), std::system_error);
+        CHECK(::stat(path.c_str(), &status) == 0);
+        Socket client = connect_to(Address::unix_path(path));
+        CHECK(echoes(reactor, client));
+    }
+    CHECK(::stat(path.c_str(), &status) != 0);
+    ::rmdir(folder);
+}
