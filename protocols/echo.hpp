@@ -1,10 +1,8 @@
-// Echo, RFC 862: whatever comes goes back. A peer that does not read what comes back is not read from, so
-// that it costs no more memory than the high mark.
+// Echo: what comes goes back (RFC 862). It is bounded without a line for it: while the peer does not read, the
+// transport stops reading from it.
 #pragma once
 
 #include <reactor/protocol.hpp>
-
-#include <cstddef>
 
 namespace reactor {
 

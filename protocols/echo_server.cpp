@@ -1,5 +1,7 @@
 // echo_server: the tutorial's server, for any number of clients at once. SIGINT and SIGTERM end it in good order.
+#include <protocols/any_framing.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framed.hpp>
 #include <protocols/program.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/reactor.hpp>
@@ -18,25 +20,43 @@ struct Settings {
     std::string host = "localhost";
     std::uint16_t port = 10000;
     std::string backend = "auto";
+    std::string framing = "none";
+    std::size_t max_message = default_maximum_message;
     double idle_timeout = 0;
     std::size_t max_connections = 0;
     std::size_t chunk = 64 * 1024;
     bool verbose = false;
 };
 
+// The echo of whole messages.
+class FramedEcho final : public Framed<AnyFraming> {
+public:
+    using Framed::Framed;
+
+private:
+    void message(Bytes message) override { send(message); }
+};
+
 // The echo that tells what it does, in the words of the tutorial's server.
-class ToldEcho final : public Protocol {
+class ToldEcho final : public Framed<AnyFraming> {
+public:
+    using Framed::Framed;
+
+private:
     void connected() override {
         peer_ = transport().peer().to_string();
         program::say("connection from {}", peer_);
     }
-    std::size_t received(Bytes input) override {
-        program::say("received {}", program::quoted(input));
+    void message(Bytes message) override {
+        program::say("received {}", program::quoted(message));
         program::say("sending data back to the client");
-        transport().write(input);
-        return input.size();
+        send(message);
     }
-    void end_of_stream() override {
+    void malformed(const FramingError& error) override {
+        program::say("not a message from {}: {}", peer_, error.to_string());
+        transport().abort(error.code());
+    }
+    void ended() override {
         program::say("no more data from {}", peer_);
         transport().close();
     }
@@ -65,8 +85,10 @@ int serve(const Settings& settings) {
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.idle_timeout));
     if (settings.max_connections > 0) options.max_connections = settings.max_connections;
 
+    const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
     ProtocolFactory factory = make_protocol<Echo>;
-    if (settings.verbose) factory = make_protocol<ToldEcho>;
+    if (framing.get<Unframed>() == nullptr) factory = protocol_factory<FramedEcho>(framing);
+    if (settings.verbose) factory = protocol_factory<ToldEcho>(framing);
     Acceptor acceptor(reactor, settings.host, settings.port, std::move(factory), options);
 
     bool ending = false;
@@ -90,7 +112,8 @@ int main(int argc, char** argv) {
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("--host", settings.host, "where to listen: a name, an address, '' for all addresses");
     arguments.add_option("--port", settings.port, "0 takes a free one");
-    arguments.add_option("--backend", settings.backend, "auto, epoll, poll or select");
+    program::add_backend(arguments, settings.backend);
+    program::add_framing(arguments, settings.framing, settings.max_message);
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
         ->check(CLI::Range(0.0, 1e9));
     arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number");

@@ -2,7 +2,9 @@
 // installed.
 #pragma once
 
+#include <protocols/any_framing.hpp>
 #include <reactor/bytes.hpp>
+#include <reactor/demultiplexer.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -39,6 +41,22 @@ inline bool parsed(CLI::App& arguments, int argc, char** argv, int& status) {
         status = 2;
     }
     return false;
+}
+
+/// --backend, with the names that this build has.
+inline void add_backend(CLI::App& arguments, std::string& backend) {
+    std::string names = "auto";
+    for (const std::string_view name : reactor::available_backends()) names.append(", ").append(name);
+    arguments.add_option("--backend", backend, "what the loop waits with: " + names);
+}
+
+/// --framing and --max-message.
+inline void add_framing(CLI::App& arguments, std::string& framing, std::size_t& max_message) {
+    arguments.add_option("--framing", framing,
+                         "how messages are told apart: " + std::string(reactor::framing_forms) +
+                             "; \\n, \\r, \\0 and \\xHH are understood");
+    arguments.add_option("--max-message", max_message, "bytes of the longest message")
+        ->check(CLI::Range(std::size_t(1), std::size_t(1) << 40));
 }
 
 /// The bytes between quotes, with what cannot be printed as \xHH: a line of the story that the programs tell.

@@ -68,7 +68,17 @@ public:
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.
     virtual void resume_reading() = 0;
 
-    /// Bytes written and not yet taken by the kernel.
+    /// Is anything being received? False while paused, while more than the high mark waits to be sent, and for good
+    /// after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
+    /// asks after each and, at false, leaves the rest unconsumed: what was left while this was false is given to
+    /// `received` again when it has turned true, also if nothing new has come.
+    virtual bool reading() const noexcept = 0;
+
+    /// What `received` left, as it stood at the end of that call: in `end_of_stream`, what is about to be lost. Valid
+    /// until the protocol's call in which it is asked for returns; not for use inside `received`.
+    virtual Bytes unconsumed() const noexcept = 0;
+
+    /// Bytes written and not yet taken by the kernel, gathered ones included.
     virtual std::size_t queued() const noexcept = 0;
 
     virtual const Limits& limits() const noexcept = 0;

@@ -53,9 +53,7 @@ struct Connection::Workspace final : Reactor::Workspace {
         spilled = false;
     }
     std::byte* room_for_input(std::size_t size) {
-        if (size > input_size) [[unlikely]] {
-            input.reset();
-            input_size = 0;
+        if (size > input_size) {
             input.reset(new std::byte[size]);
             input_size = size;
         }
@@ -128,7 +126,13 @@ Connection::~Connection() {
 
 void Connection::start() {
     unset(fresh);
+    try {
+        workspace().room_for_input(limits().read_size);  // so that reading need not ask
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
     plan_deadline();
+    if (is(over)) return;
     call([this] { protocol_->connected(); });
 }
 
@@ -162,41 +166,46 @@ void Connection::lost(std::error_code reason) { finish(reason); }
 // ── reading ──
 
 void Connection::readable() {
-    if (state_ == ordinary) [[likely]]
-        return read_more();
+    if (state_ != ordinary) [[unlikely]]
+        return readable_unusual();
+    const Workspace& space = workspace();
+    const ssize_t count = ::recv(socket_.get(), space.input.get(), group_->limits.read_size, 0);
+    if (count <= 0) [[unlikely]]
+        return nothing_read(count);
+    deliver({space.input.get(), std::size_t(count)});
+}
+
+void Connection::readable_unusual() {
     if (is(closing)) return discard();
     if (is(fresh)) return start();
     if (is(rest_due)) return read_rest();
     read_more();
 }
 
+// With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
+// new bytes are read into its own memory.
 void Connection::read_more() {
-    Workspace& space = workspace();
-    std::size_t size = limits().read_size;
-    const std::size_t rest = extra_ == nullptr ? 0 : extra_->input.size();
+    const std::size_t size = limits().read_size;
+    const std::size_t rest = unconsumed().size();
     std::byte* into = nullptr;
     try {
-        if (rest <= small_rest) {
-            into = space.room_for_input(rest + size);
-        } else {
-            into = extra_->input.prepare(size).data();
-        }
+        into = rest <= small_rest ? workspace().room_for_input(rest + size) : extra_->input.prepare(size).data();
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    if (rest != 0 && rest <= small_rest) [[unlikely]] {
-        std::memcpy(into, extra_->input.view().data(), rest);
+    if (rest <= small_rest) {
+        if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
         into += rest;
     }
     const ssize_t count = ::recv(socket_.get(), into, size, 0);
-    if (count > 0) [[likely]] {
-        note_activity();
-        if (rest == 0) [[likely]]
-            return deliver({into, std::size_t(count)});
-        if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
-        extra_->input.commit(std::size_t(count));
-        return deliver(extra_->input.view());
-    }
+    if (count <= 0) return nothing_read(count);
+    note_activity();
+    if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
+    extra_->input.commit(std::size_t(count));
+    deliver(extra_->input.view());
+}
+
+void Connection::nothing_read(ssize_t count) {
     if (count == 0) return end_of_input();
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;
     finish(is(write_broken) ? extra_->reason : system_error_code(errno));
@@ -209,11 +218,18 @@ void Connection::read_rest() {
 }
 
 void Connection::deliver(Bytes input) {
-    call([this, input] {
-        const std::size_t consumed = protocol_->received(input);
-        if (consumed < input.size() || extra_ != nullptr) [[unlikely]]
-            keep_rest(input, std::min(consumed, input.size()));
-    });
+    Workspace& space = workspace();
+    std::size_t consumed;
+    space.begin(this);
+    try {
+        consumed = protocol_->received(input);
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+    if (consumed != input.size() || state_ != ordinary) [[unlikely]]
+        keep_rest(input, std::min(consumed, input.size()));
+    leave_callback(space);
 }
 
 // The input lies in the rest's own memory, or in the loop's, which is about to be used again.
@@ -231,6 +247,7 @@ void Connection::keep_rest(Bytes input, std::size_t consumed) {
             rest.clear();
             rest.append(input.subspan(consumed));
         }
+        if (!reading() && !rest.empty()) set(rest_due);
         if (rest.size() > limits().input_limit) finish(Error::input_limit);
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
@@ -277,6 +294,7 @@ void Connection::resume_reading() {
 
 // ── calling the protocol ──
 
+// For every call but received(), which has its own way in deliver().
 template <class Call>
 void Connection::call(Call&& protocol_call) {
     Workspace& space = workspace();
@@ -284,19 +302,33 @@ void Connection::call(Call&& protocol_call) {
     try {
         protocol_call();
     } catch (...) {
-        space.begin(nullptr);
-        finish(Error::exception);
+        callback_failed(space);
         throw;
     }
-    if (!space.gathered.empty() && !is(over)) send_now(std::exchange(space.gathered, {}), {});
-    space.owner = nullptr;
-    if (state_ != ordinary || extra_ != nullptr) [[unlikely]]
-        leave_callback();
+    leave_callback(space);
 }
 
-void Connection::leave_callback() {
+void Connection::callback_failed(Workspace& space) noexcept {
+    space.begin(nullptr);
+    finish(Error::exception);
+}
+
+inline void Connection::leave_callback(Workspace& space) {
+    const Bytes gathered = space.gathered;
+    if (!gathered.empty() && !is(over)) {
+        const ssize_t count = ::send(socket_.get(), gathered.data(), gathered.size(), send_flags);
+        if (count != ssize_t(gathered.size())) [[unlikely]]
+            sent_in_part(count, gathered, {});
+    }
+    space.owner = nullptr;
+    if (state_ != ordinary) [[unlikely]]
+        leave_unusual_callback(space, !gathered.empty());
+}
+
+void Connection::leave_unusual_callback(Workspace& space, bool sent) {
     if (is(over)) return;
-    if (std::exchange(workspace().spilled, false)) flush();
+    if (sent) note_activity();
+    if (std::exchange(space.spilled, false)) flush();
     settle();
     if (is(over) || !is(over_high) || is(pause_told)) return;
     set(pause_told);
@@ -306,67 +338,75 @@ void Connection::leave_callback() {
 // ── writing ──
 
 bool Connection::write(Bytes data) {
+    Workspace* space = state_ == ordinary ? &workspace() : nullptr;
+    if (space == nullptr || space->owner != this || !space->gathered.empty() || !space->in_input(data)) [[unlikely]]
+        return write_unusual(data);
+    space->gathered = data;  // answered out of the input: it stays where it is until the callback returns
+    return true;
+}
+
+bool Connection::write_unusual(Bytes data) {
     if (is(shutting | closing | write_broken | over)) return false;
     if (data.empty()) return true;
+    Workspace& space = workspace();
     if (output_size() > 0) {
         queue(data);
-        return !is(over);
-    }
-    Workspace& space = workspace();
-    if (space.owner != this) {
+    } else if (space.owner != this) {
         send_now(data, {});
-        return !is(over);
+    } else {
+        gather(space, data);
     }
+    return !is(over);
+}
+
+// Collects what is written in one callback: as a view as long as it is one piece of the input, else as a copy.
+void Connection::gather(Workspace& space, Bytes data) {
     Bytes& gathered = space.gathered;
+    const bool copied = gathered.data() == space.output.get();
     const bool view = space.in_input(data);
-    if (gathered.empty() && view) {  // answered out of the input: it stays where it is until the callback returns
+    if (view && gathered.empty()) {
         gathered = data;
-        return true;
+        return;
     }
-    if (view && gathered.data() != space.output.get() && gathered.data() + gathered.size() == data.data()) {
+    if (view && !copied && gathered.data() + gathered.size() == data.data()) {
         gathered = {gathered.data(), gathered.size() + data.size()};
-        return true;
+        return;
     }
     const std::size_t together = gathered.size() + data.size();
     if (data.size() < large_write && together <= gather_size) {
-        if (gathered.data() != space.output.get() && !gathered.empty())
-            std::memcpy(space.output.get(), gathered.data(), gathered.size());
+        if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
         std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
         gathered = {space.output.get(), together};
-        return true;
+        return;
     }
     const Bytes before = std::exchange(gathered, {});
     // A quota for each call: against a reader as fast as we are a producer would never come to its end.
     if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
         space.sent_straight += together;
-        send_now(before, data);
-    } else {
-        space.spilled = true;
-        queue(before);
-        if (!is(over)) queue(data);
+        return send_now(before, data);
     }
-    return !is(over);
+    space.spilled = true;
+    queue(before);
+    if (!is(over)) queue(data);
 }
 
-// Sends both pieces with one system call, and queues what the kernel does not take.
+// Sends both pieces with one system call.
 void Connection::send_now(Bytes first, Bytes second) {
-    ssize_t count;
-    do {
-        if (second.empty()) {
-            count = ::send(socket_.get(), first.data(), first.size(), send_flags);
-        } else {
-            iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
-                               {const_cast<std::byte*>(second.data()), second.size()}};
-            msghdr message{};
-            message.msg_iov = pieces;
-            message.msg_iovlen = 2;
-            count = ::sendmsg(socket_.get(), &message, send_flags);
-        }
-    } while (count < 0 && errno == EINTR);
-    if (count == ssize_t(first.size() + second.size())) [[likely]]
-        return note_activity();
-    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return broken(system_error_code(errno));
-    std::size_t sent = count < 0 ? 0 : std::size_t(count);
+    iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
+                       {const_cast<std::byte*>(second.data()), second.size()}};
+    msghdr message{};
+    message.msg_iov = pieces;
+    message.msg_iovlen = 2;
+    const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
+    if (count != ssize_t(first.size() + second.size())) return sent_in_part(count, first, second);
+    note_activity();
+}
+
+// Queues what the kernel did not take of two pieces.
+void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
+    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        return broken(system_error_code(errno));
+    const std::size_t sent = count < 0 ? 0 : std::size_t(count);
     if (sent > 0) note_activity();
     const std::size_t of_first = std::min(sent, first.size());
     queue(first.subspan(of_first));
@@ -474,7 +514,9 @@ void Connection::settle() {
     }
     if (is(peer_ended) && is(write_ended)) return finish({});
     update_interest();
-    if (extra_ != nullptr && !extra_->in_use()) extra_.reset();
+    if (extra_ == nullptr || extra_->in_use()) return;
+    extra_.reset();
+    unset(holds_extra);
 }
 
 void Connection::update_interest() {
@@ -532,6 +574,10 @@ void Connection::note_activity() noexcept {
 
 std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
 
+bool Connection::reading() const noexcept { return !is(paused | over_high | peer_ended | closing | over); }
+
+Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
+
 std::size_t Connection::queued() const noexcept {
     if (is(over)) return 0;
     const Workspace& space = workspace();
@@ -555,7 +601,10 @@ Connection::Workspace& Connection::workspace() const noexcept {
 }
 
 Connection::Extra& Connection::extra() {
-    if (extra_ == nullptr) extra_ = std::make_unique<Extra>(*this);
+    if (extra_ == nullptr) {
+        extra_ = std::make_unique<Extra>(*this);
+        set(holds_extra);
+    }
     return *extra_;
 }
 

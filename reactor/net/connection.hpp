@@ -9,6 +9,8 @@
 #include <reactor/reactor.hpp>
 #include <reactor/transport.hpp>
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -100,6 +102,8 @@ public:
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
     void pause_reading() override;
     void resume_reading() override;
+    bool reading() const noexcept override;
+    Bytes unconsumed() const noexcept override;
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
@@ -124,16 +128,23 @@ private:
     Workspace& workspace() const noexcept;
     Extra& extra();
     void start();
+    void readable_unusual();
     void read_more();
     void read_rest();
+    void nothing_read(ssize_t count);
     void discard();
     void deliver(Bytes input);
     void keep_rest(Bytes input, std::size_t consumed);
     void end_of_input();
     template <class Call>
     void call(Call&& protocol_call);
-    void leave_callback();
+    void callback_failed(Workspace& space) noexcept;
+    void leave_callback(Workspace& space);
+    void leave_unusual_callback(Workspace& space, bool sent);
+    bool write_unusual(Bytes data);
+    void gather(Workspace& space, Bytes data);
     void send_now(Bytes first, Bytes second);
+    void sent_in_part(ssize_t count, Bytes first, Bytes second);
     void queue(Bytes data);
     void flush();
     void broken(std::error_code reason);
@@ -162,6 +173,7 @@ private:
         over = 1 << 10,            // retired: disconnected() comes next
         out_of_memory = 1 << 11,   // there was none even to note the reason
         watches_idleness = 1 << 12,
+        holds_extra = 1 << 13,
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     void set(State state) noexcept { state_ = std::uint16_t(state_ | state); }

@@ -1,0 +1,101 @@
+// A framing as the programs spell it.
+#include <protocols/any_framing.hpp>
+
+#include <charconv>
+#include <optional>
+#include <stdexcept>
+
+namespace reactor {
+
+namespace {
+
+template <class Number>
+std::optional<Number> number(std::string_view text, int base = 10) {
+    Number value{};
+    const char* const end = text.data() + text.size();
+    const auto [stopped, error] = std::from_chars(text.data(), end, value, base);
+    if (error != std::errc() || stopped != end) return std::nullopt;
+    return value;
+}
+
+std::optional<std::string> unescaped(std::string_view text) {
+    std::string bytes;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '\\') {
+            bytes += text[i];
+            continue;
+        }
+        if (++i == text.size()) return std::nullopt;
+        switch (text[i]) {
+            case 'n':
+                bytes += '\n';
+                break;
+            case 'r':
+                bytes += '\r';
+                break;
+            case 't':
+                bytes += '\t';
+                break;
+            case '0':
+                bytes += '\0';
+                break;
+            case '\\':
+                bytes += '\\';
+                break;
+            case 'x': {
+                const auto value =
+                    text.size() - i > 2 ? number<unsigned>(text.substr(i + 1, 2), 16) : std::nullopt;
+                if (!value) return std::nullopt;
+                bytes += char(*value);
+                i += 2;
+                break;
+            }
+            default:
+                return std::nullopt;
+        }
+    }
+    return bytes;
+}
+
+/// What follows `prefix`, if the text begins with it.
+std::optional<std::string_view> after(std::string_view text, std::string_view prefix) {
+    if (!text.starts_with(prefix)) return std::nullopt;
+    return text.substr(prefix.size());
+}
+
+std::optional<AnyFraming> parsed(std::string_view text, std::size_t maximum) {
+    if (text == "none") return Unframed();
+    if (text == "lines") return Lines(maximum);
+    if (text == "varint") return VarintPrefixed(maximum);
+    if (text == "netstring") return Netstring(maximum);
+    if (text == "until-close") return UntilClose(maximum);
+    if (const auto digits = after(text, "fixed:")) {
+        const auto length = number<std::size_t>(*digits);
+        if (!length || *length == 0 || *length > maximum) return std::nullopt;
+        return FixedLength(*length);
+    }
+    if (const auto escaped = after(text, "delimited:")) {
+        const auto delimiter = unescaped(*escaped);
+        if (!delimiter || delimiter->empty()) return std::nullopt;
+        return Delimited(*delimiter, maximum);
+    }
+    if (auto width = after(text, "length:")) {
+        const bool little = width->ends_with("le");
+        if (little) width->remove_suffix(2);
+        if (*width != "1" && *width != "2" && *width != "4" && *width != "8") return std::nullopt;
+        return LengthPrefixed(unsigned((*width)[0] - '0'), little ? std::endian::little : std::endian::big,
+                              maximum);
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+AnyFraming parse_framing(std::string_view text, std::size_t maximum) {
+    if (auto framing = parsed(text, maximum)) return *std::move(framing);
+    throw std::invalid_argument("framing '" + std::string(text) + "' is none of " +
+                                std::string(framing_forms) + ", with messages of at most " +
+                                std::to_string(maximum) + " bytes");
+}
+
+}  // namespace reactor

@@ -1,0 +1,28 @@
+// A clock that stands still until a test moves it: timers, idle timeouts and deadlines without waiting.
+#pragma once
+
+#include <reactor/clock.hpp>
+
+#include <stdexcept>
+
+namespace reactor::testing {
+
+class ManualClock final : public Clock {
+public:
+    /// Not at zero, so that what was never set differs from what was set at the start.
+    explicit ManualClock(TimePoint start = TimePoint(std::chrono::hours(1))) noexcept : now_(start) {}
+
+    TimePoint now() const noexcept override { return now_; }
+
+    /// Throws std::invalid_argument for a negative step: the loop's clock never goes back.
+    void advance(Duration step) { set(now_ + step); }
+    void set(TimePoint time) {
+        if (time < now_) throw std::invalid_argument("a monotonic clock does not go back");
+        now_ = time;
+    }
+
+private:
+    TimePoint now_;
+};
+
+}  // namespace reactor::testing

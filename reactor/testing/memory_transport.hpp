@@ -1,0 +1,137 @@
+// A connection that is nothing but memory: a protocol is tested on it with no socket, no loop and no waiting.
+// The test plays the peer and decides what comes in which pieces, what is taken of the answer, and how it
+// ends. There is no clock: timeouts in Limits have no effect here.
+//
+//     MemoryTransport connection(make_protocol<Echo>());
+//     connection.feed("hel");
+//     connection.feed("lo");
+//     CHECK(connection.take() == "hello");
+#pragma once
+
+#include <reactor/protocol.hpp>
+#include <reactor/transport.hpp>
+
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace reactor::testing {
+
+/// Keeps every promise of Transport and Protocol: calls come in order, never from inside a call to the
+/// transport, and the end comes once, last. Small inputs lie in memory of their own for the time of a call,
+/// so that a sanitizer sees a protocol that reads past them or keeps them. What a protocol throws ends the
+/// connection (Error::exception) and comes out of the peer's call that led to it.
+class MemoryTransport final : public Transport {
+public:
+    /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
+    explicit MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits = {});
+
+    /// The same for a protocol that the test keeps, and must keep longer than this.
+    explicit MemoryTransport(Protocol& protocol, const Limits& limits = {});
+
+    // ── what the peer does; each call lets the protocol do all that follows from it ──
+
+    /// The peer sends these, in one piece (or several, where they are more than Limits::read_size). Lost if
+    /// the connection is over. Throws std::logic_error after `end`.
+    void feed(Bytes data);
+    void feed(std::string_view data) { feed(bytes_of(data)); }
+
+    /// The peer shuts its side, behind what it sent.
+    void end();
+
+    /// The connection breaks. What was fed before is received before; what is queued is lost.
+    void reset(std::error_code reason = std::make_error_code(std::errc::connection_reset));
+
+    /// The peer takes nothing more: what is written stays queued.
+    void fill();
+    /// The peer takes so many bytes more, of what is queued or will be.
+    void drain(std::size_t bytes);
+    /// The peer takes everything, now and from now on. It is so at the beginning.
+    void drain();
+
+    /// Lets the protocol hear of what its own doings led to; needed only after it did something outside a
+    /// call of this transport, in a timer for instance. Where a protocol writes without end, one
+    /// `resume_writing` is all it gets per call that the peer does not answer.
+    void settle();
+
+    // ── what the peer sees ──
+
+    /// What it has taken and the test has not yet.
+    const std::string& output() const noexcept { return output_; }
+    /// The same, which is then gone.
+    std::string take();
+    /// It has seen the end of the stream: after `shutdown_write` or `close`, once everything is taken.
+    bool ended() const noexcept { return write_shut_ && queue_.empty() && !was_reset_; }
+    /// It got a reset: after `abort`, or because a limit was passed.
+    bool was_reset() const noexcept { return was_reset_; }
+
+    // ── what the test may want to know besides ──
+
+    /// What `disconnected` was told, if it was.
+    std::optional<std::error_code> disconnected() const noexcept { return told_; }
+    /// Bytes fed and not yet received, because the protocol paused or the high mark is passed.
+    std::size_t waiting() const noexcept { return incoming_.size(); }
+    void set_addresses(const Address& peer, const Address& local);
+
+    // ── what the protocol sees ──
+
+    using Transport::write;
+    bool write(Bytes data) override;
+    void shutdown_write() override;
+    void close() override;
+    void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
+    void pause_reading() override;
+    void resume_reading() override;
+    bool reading() const noexcept override;
+    Bytes unconsumed() const noexcept override { return bytes_of(rest_); }
+    std::size_t queued() const noexcept override { return queue_.size(); }
+    const Limits& limits() const noexcept override { return limits_; }
+    void set_limits(const Limits& limits) override;
+    Address peer() const override { return peer_; }
+    Address local() const override { return local_; }
+
+private:
+    bool step();
+    bool step_of_closing();
+    void deliver();
+    std::size_t call_received();
+    void finish(std::error_code reason);
+    void flush();
+
+    std::unique_ptr<Protocol> owned_;
+    Protocol* protocol_;
+    Limits limits_;
+    Address peer_, local_;
+
+    std::string incoming_;  // fed, and not read yet
+    std::string rest_;      // read, and not consumed
+    std::string queue_;     // written, and not taken
+    std::string output_;    // taken
+    std::size_t window_ = std::numeric_limits<std::size_t>::max();
+
+    bool connected_ = false;
+    bool settling_ = false;
+    bool inside_ = false;      // a call to the protocol
+    bool paused_ = false;      // by pause_reading
+    bool again_ = false;       // the rest is to be given again, even if nothing new came
+    bool high_ = false;        // the high mark was passed, and the low one not reached
+    bool pause_told_ = false;  // pause_writing was called, resume_writing was not
+    bool resumed_ = false;     // resume_writing was called, and nothing has been received since
+    bool write_shut_ = false;
+    bool closing_ = false;
+    bool was_reset_ = false;
+    bool peer_ended_ = false;
+    bool end_told_ = false;
+    std::optional<std::error_code> broken_;   // by the peer
+    std::optional<std::error_code> aborted_;  // by this side
+    std::optional<std::error_code> told_;
+};
+
+/// Connects two protocols: what one writes is fed to the other, ends and resets too, until both are silent.
+void converse(MemoryTransport& one, MemoryTransport& other);
+
+}  // namespace reactor::testing
