@@ -388,6 +388,32 @@ TEST_CASE("S12: data and the end together: all bytes first, then the end") {
     CHECK(reactor.run_once(no_wait) == 0);
 }
 
+TEST_CASE("S18: a regular file is always readable and writable, and never an error, on every backend") {
+    Reactor reactor;
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+    REQUIRE(file);
+    const int descriptor = ::fileno(file.get());
+    Probe probe;
+    Registration registration = reactor.watch(descriptor, readable | writable | error, probe);
+    for (int turn = 0; turn < 2; ++turn) reactor.run_once();
+    CHECK(probe.readables == 2);
+    CHECK(probe.writables == 2);
+    CHECK(probe.calls() == 4);
+    registration.set_interest(writable);
+    reactor.run_once();
+    CHECK(probe.readables == 2);
+    CHECK(probe.writables == 3);
+    registration.set_interest(error);
+    CHECK(reactor.run_once(no_wait) == 0);
+
+    // It must not keep the loop from waiting either.
+    Timer timer(reactor, [&] { reactor.stop(); });
+    const std::uint64_t turns = reactor.counters().turns;
+    timer.start(1ms);
+    reactor.run();
+    CHECK(reactor.counters().turns - turns <= 2);
+}
+
 TEST_CASE("S20: urgent data is told to who asks for errors, until it is taken, and to nobody else") {
     Reactor reactor;
     auto [left, right] = tcp_pair();
