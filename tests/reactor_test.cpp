@@ -156,6 +156,67 @@ TEST_CASE("S1: a descriptor closed and its number reused within a batch do not h
     CHECK(newcomer.readables == 1);
 }
 
+TEST_CASE("S2: a file closed behind the loop's back that a duplicate keeps alive cannot spin the loop") {
+    Reactor reactor;
+    Pipe pipe, other;
+    Probe probe, bystander;
+    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    const Registration stays = reactor.watch(other.reading.get(), readable, bystander);
+    pipe.write();
+    reactor.run_once(no_wait);
+    REQUIRE(probe.readables == 1);
+    const int number = pipe.reading.get();
+    const FileDescriptor duplicate(::dup(number));
+    pipe.reading.reset();
+
+    SUBCASE("and its registration goes") { registration.reset(); }
+    SUBCASE("and its interest goes") { registration.set_interest(no_interest); }
+    SUBCASE("and its interest changes") {
+        registration.set_interest(readable | writable);
+        reactor.run_once(no_wait);
+        CHECK(probe.losses == 1);
+        CHECK(probe.reason == std::errc::bad_file_descriptor);
+    }
+    SUBCASE("and the number lives again beside the earlier registration, which goes later") {
+        Pipe fresh;
+        REQUIRE(::dup2(fresh.reading.get(), number) == number);
+        Probe next;
+        Registration again = reactor.watch(number, readable, next);
+        reactor.run_once(no_wait);
+        registration.reset();
+        CHECK(turns_until_quiet(reactor, 3) <= 3);
+        next.readables = 0;
+        fresh.write();
+        reactor.run_once(no_wait);
+        CHECK(next.readables == 1);
+        again.reset();
+        ::close(number);
+    }
+    const int before = probe.readables;
+    CHECK(turns_until_quiet(reactor, 3) <= 3);
+    CHECK(probe.readables == before);
+    other.write();
+    reactor.run_once(no_wait);
+    CHECK(bystander.readables == 1);
+}
+
+TEST_CASE("S2: the same with two registrations that both lost it") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe first, second;
+    Registration one = reactor.watch(pipe.reading.get(), readable, first);
+    Registration two = reactor.watch(pipe.reading.get(), readable, second);
+    pipe.write();
+    reactor.run_once(no_wait);
+    const FileDescriptor duplicate(::dup(pipe.reading.get()));
+    pipe.reading.reset();
+    one.set_interest(writable);
+    reactor.run_once(no_wait);
+    CHECK(first.losses == 1);
+    CHECK(second.losses == 1);
+    CHECK(turns_until_quiet(reactor, 3) <= 3);
+}
+
 TEST_CASE("S3: a descriptor closed behind the loop's back: its handler is told once, the others are served") {
     Reactor reactor;
     Pipe closed, open;
@@ -176,6 +237,66 @@ TEST_CASE("S3: a descriptor closed behind the loop's back: its handler is told o
     CHECK(victim.calls() == 1);
     open.read();
     CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S3: all registrations of a lost descriptor are told, also behind one that throws") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probes[3];
+    Registration registrations[3];
+    for (int i = 0; i < 3; ++i) registrations[i] = reactor.watch(pipe.reading.get(), readable, probes[i]);
+    reactor.run_once(no_wait);
+    pipe.reading.reset();
+    registrations[0].set_interest(writable);
+    bool throws = false;
+    SUBCASE("none throws") {}
+    SUBCASE("the first throws") { throws = true; }
+    probes[0].on_lost = [&] {
+        if (throws) throw std::runtime_error("as planned");
+    };
+    int thrown = 0;
+    for (int turn = 0; turn < 4; ++turn) {
+        try {
+            reactor.run_once(no_wait);
+        } catch (const std::runtime_error&) {
+            ++thrown;
+        }
+    }
+    CHECK(thrown == int(throws));
+    for (const Probe& probe : probes) CHECK(probe.losses == 1);
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S3: a number that was lost lives again for a new registration, and for that alone") {
+    Reactor reactor;
+    Pipe closed, fresh;
+    Probe victim, next;
+    const int number = closed.reading.get();
+    Registration registration = reactor.watch(number, readable, victim), again;
+    reactor.run_once(no_wait);
+    closed.reading.reset();
+    registration.set_interest(writable);
+    bool inside = false;
+    SUBCASE("made later") {}
+    SUBCASE("made while the loss is told") { inside = true; }
+    const auto revive = [&] {
+        closed.reading.reset(::fcntl(fresh.reading.get(), F_DUPFD, number));
+        REQUIRE(closed.reading.get() == number);
+        again = reactor.watch(number, readable, next);
+    };
+    if (inside) victim.on_lost = revive;
+    reactor.run_once(no_wait);
+    CHECK(victim.losses == 1);
+    if (!inside) revive();
+    fresh.write();
+    reactor.run_once(no_wait);
+    CHECK(next.readables == 1);
+    CHECK(next.losses == 0);
+    CHECK(victim.calls() == 1);
+    registration.set_interest(readable);  // inert
+    reactor.run_once(no_wait);
+    CHECK(next.readables == 2);
+    CHECK(victim.calls() == 1);
 }
 
 TEST_CASE("S3: watching what is not open is told as a loss; a negative number is an error at once") {
