@@ -33,13 +33,16 @@ void Registration::set_interest(Interest interest) noexcept { reactor_->set_inte
 Interest Registration::interest() const noexcept { return reactor_->interest(descriptor_, id_); }
 
 void Registration::trigger(Interest ready) {
-    const auto condition = Condition(std::uint8_t(ready & ~Interest::error)) |
-                           (any(ready, Interest::error) ? Condition::failed : Condition::none);
-    reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
+    // One each: a call that throws must not take the next one with it. Urgent is the condition that is told
+    // to nobody who does not ask for errors.
+    for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
+                                         std::pair{Interest::writable, Condition::writable},
+                                         std::pair{Interest::error, Condition::urgent}})
+        if (any(ready, one)) reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
 }
 
 void Registration::reset() noexcept {
-    if (Reactor* reactor = std::exchange(reactor_, nullptr)) reactor->remove(descriptor_, id_);
+    if (reactor_ != nullptr) reactor_->retire(*this);
 }
 
 // ── the table: who watches what ──
@@ -89,7 +92,7 @@ Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<O
 }
 
 void Reactor::retire(Registration& registration) noexcept {
-    registration.reactor_ = nullptr;
+    if (std::exchange(registration.reactor_, nullptr) == nullptr) return;
     OwnedHandler* handler = remove(registration.descriptor_, registration.id_);
     if (handler == nullptr) return;
     *retired_end_ = handler;

@@ -73,7 +73,7 @@ public:
     /// kernel cannot see it: in a buffer, inside a TLS engine.
     void trigger(Interest ready);
 
-    /// Stops watching, at once.
+    /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
 private:

@@ -435,6 +435,40 @@ TEST_CASE("S8: a reactor destroyed destroys what it owns and what was posted, an
     CHECK(closures == 1);
 }
 
+TEST_CASE("An adopted handler that is retired finishes its call, is told at the end of the turn, and is destroyed") {
+    struct Owned final : OwnedHandler {
+        Owned(Reactor& owner, std::vector<std::string>& list) : reactor(owner), story(list) {}
+        ~Owned() override { story.push_back("destroyed"); }
+        void readable() override {
+            if (by_reset) {
+                registration.reset();
+            } else {
+                reactor.retire(registration);
+                reactor.retire(registration);  // there is nothing left to retire
+            }
+            reactor.post([&list = story] { list.push_back("posted"); });
+            story.push_back("read");
+        }
+        void writable() override { story.push_back("written"); }
+        void retired() override { story.push_back("retired"); }
+        Reactor& reactor;
+        std::vector<std::string>& story;
+        Registration registration;
+        bool by_reset = false;
+    };
+    Reactor reactor;
+    std::vector<std::string> story;
+    auto [left, right] = Socket::pair();
+    REQUIRE(::write(right.get(), "x", 1) == 1);
+    auto owned = std::make_unique<Owned>(reactor, story);
+    Owned& handler = *owned;
+    SUBCASE("by retire") {}
+    SUBCASE("by reset") { handler.by_reset = true; }
+    handler.registration = reactor.adopt(left.get(), readable | writable, std::move(owned));
+    reactor.run_once(no_wait);
+    CHECK(story == std::vector<std::string>{"read", "posted", "retired", "destroyed"});
+}
+
 TEST_CASE("A handler that cannot be adopted is destroyed, since the reactor had taken it") {
     struct Owned final : OwnedHandler {
         explicit Owned(int& d) : destroyed(d) {}
@@ -930,6 +964,21 @@ TEST_CASE("A trigger is told like readiness: once, if it is wanted, and in the s
         reactor.run_once();
         CHECK(probe.readables == 2);
     }
+}
+
+TEST_CASE("S69: a trigger of two kinds whose first call throws still brings the second") {
+    Reactor reactor;
+    auto [left, right] = Socket::pair();
+    Pipe full;
+    full.fill();
+    Probe probe;
+    probe.on_readable = [] { throw std::runtime_error("as planned"); };
+    Registration registration = reactor.watch(full.writing.get(), readable | writable, probe);
+    registration.trigger(readable | writable);
+    CHECK_THROWS_AS(reactor.run_once(), std::runtime_error);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(probe.writables == 1);
 }
 
 TEST_CASE("Hooks run before and after each wait, and what they change before it counts for it") {
