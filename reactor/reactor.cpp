@@ -254,7 +254,9 @@ void Reactor::run_for(Duration limit) {
     const TimePoint end = deadline_after(now(), limit);
     while (!stop_.exchange(false)) {
         turn(std::max(end - now(), Duration::zero()));
-        if (now() >= end) return;
+        if (now() < end) continue;
+        stop_ = false;
+        return;
     }
 }
 
@@ -295,8 +297,8 @@ void Reactor::turn(std::optional<Duration> limit) {
         try {
             go_through_steps();
         } catch (...) {
-            if (!on_exception_) throw;
-            on_exception_(std::current_exception());
+            if (on_exception_ == nullptr) throw;
+            (*on_exception_)(std::current_exception());
         }
     }
 }
@@ -505,7 +507,9 @@ void Reactor::rebuild() noexcept {
     }
 }
 
-void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) { on_exception_ = std::move(hook); }
+void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) {
+    on_exception_ = hook ? std::make_unique<Callback<std::exception_ptr>>(std::move(hook)) : nullptr;
+}
 
 // ── Hook ──
 

@@ -291,7 +291,7 @@ private:
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
-    MoveOnlyFunction<void(std::exception_ptr)> on_exception_;
+    std::unique_ptr<Callback<std::exception_ptr>> on_exception_;  // it may replace itself
     std::unique_ptr<Workspace> workspace_;
 
     // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever

@@ -1366,6 +1366,19 @@ TEST_CASE("S67: stop from another thread ends a wait without a limit") {
         }
 }
 
+TEST_CASE("S67: a stop in the last turn of run_for is used up by its return") {
+    Reactor reactor;
+    reactor.post([&] { reactor.stop(); });
+    reactor.run_for(no_wait);
+    bool reached = false;
+    reactor.post([&] {
+        reached = true;
+        reactor.stop();
+    });
+    reactor.run();
+    CHECK(reached);
+}
+
 TEST_CASE("S68: run inside run is an error, and the outer loop goes on") {
     Reactor reactor;
     int refused = 0;
@@ -1443,6 +1456,23 @@ TEST_CASE("S69: after an exception out of a handler the rest of its turn is neit
     CHECK(tasks == 2);
     CHECK(turns_until_quiet(reactor, 1) <= 1);  // the stop may have left a wake-up
     for (const Probe& probe : probes) CHECK(probe.readables == 1);
+}
+
+TEST_CASE("S69: an exception hook may replace itself, and what it throws leaves run") {
+    Reactor reactor;
+    int first = 0;
+    reactor.on_exception([&, big = std::string(100, 'x')](std::exception_ptr) {
+        reactor.on_exception({});
+        ++first;
+        CHECK(big.size() == 100);
+        throw std::logic_error("the hook's own");
+    });
+    reactor.post([] { throw std::runtime_error("as planned"); });
+    CHECK_THROWS_AS(reactor.run_once(), std::logic_error);
+    reactor.post([] { throw std::runtime_error("as planned"); });
+    reactor.run_once(no_wait);  // ends the turn that broke off
+    CHECK_THROWS_AS(reactor.run_once(), std::runtime_error);
+    CHECK(first == 1);
 }
 
 TEST_CASE("S69: an exception out of a hook before or after the wait leaves a loop that goes on") {
