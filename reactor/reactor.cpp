@@ -33,13 +33,16 @@ void Registration::set_interest(Interest interest) noexcept { reactor_->set_inte
 Interest Registration::interest() const noexcept { return reactor_->interest(descriptor_, id_); }
 
 void Registration::trigger(Interest ready) {
-    const auto condition = Condition(std::uint8_t(ready & ~Interest::error)) |
-                           (any(ready, Interest::error) ? Condition::failed : Condition::none);
-    reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
+    // One each: a call that throws must not take the next one with it. Urgent is the condition that is told
+    // to nobody who does not ask for errors.
+    for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
+                                         std::pair{Interest::writable, Condition::writable},
+                                         std::pair{Interest::error, Condition::urgent}})
+        if (any(ready, one)) reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
 }
 
 void Registration::reset() noexcept {
-    if (Reactor* reactor = std::exchange(reactor_, nullptr)) reactor->remove(descriptor_, id_);
+    if (reactor_ != nullptr) reactor_->retire(*this);
 }
 
 // ── the table: who watches what ──
@@ -89,7 +92,7 @@ Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<O
 }
 
 void Reactor::retire(Registration& registration) noexcept {
-    registration.reactor_ = nullptr;
+    if (std::exchange(registration.reactor_, nullptr) == nullptr) return;
     OwnedHandler* handler = remove(registration.descriptor_, registration.id_);
     if (handler == nullptr) return;
     *retired_end_ = handler;
@@ -118,7 +121,11 @@ Registration Reactor::add(int descriptor, Interest interest, EventHandler& handl
         share(descriptor);
         shared_[descriptor].push_back({&handler, id, interest, owned, false});
         slot.wanted |= interest;
-        slot.resubmit = true;  // the kernel may have forgotten an earlier file of this number
+        // The number may have been closed and used again. The kernel may have forgotten the earlier file, or go on
+        // reporting it because of a duplicate: the new generation tells it from this one.
+        slot.resubmit = true;
+        slot.generation = next_id();
+        ++removals_;
     } else {
         if (interest != Interest::none) note_change(descriptor);
         slot.handler = &handler;
@@ -134,10 +141,7 @@ void Reactor::share(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.shared) return;
     shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost});
-    if (slot.lost) {  // the number lives again, but not for the one who lost it
-        slot.generation = next_id();
-        slot.wanted = Interest::none;
-    }
+    if (slot.lost) slot.wanted = Interest::none;  // the number lives again, but not for the one who lost it
     slot.handler = nullptr;
     slot.owned = false;
     slot.lost = false;
@@ -163,15 +167,21 @@ Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept 
 
 void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
-    note_change(descriptor);
     if (!slot.shared) {
         slot.wanted = interest;
-        return;
+        return note_change(descriptor);
     }
     find_shared(descriptor, id)->wanted = interest;
+    update_union(descriptor);
+}
+
+// What a shared descriptor is watched for: all that anyone wants who has not lost it.
+void Reactor::update_union(int descriptor) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
     slot.wanted = Interest::none;
     for (const Watch& watch : shared_.find(descriptor)->second)
         if (!watch.lost) slot.wanted |= watch.wanted;
+    note_change(descriptor);
 }
 
 Interest Reactor::interest(int descriptor, std::uint32_t id) noexcept { return find(descriptor, id).wanted; }
@@ -196,11 +206,7 @@ OwnedHandler* Reactor::remove(int descriptor, std::uint32_t id) noexcept {
         if (last) {
             shared_.erase(watches);
         } else {
-            Interest left = Interest::none;
-            for (const Watch& watch : watches->second)
-                if (!watch.lost) left |= watch.wanted;
-            slot.wanted = left;
-            note_change(descriptor);
+            update_union(descriptor);
         }
     }
     if (last) {
@@ -248,7 +254,9 @@ void Reactor::run_for(Duration limit) {
     const TimePoint end = deadline_after(now(), limit);
     while (!stop_.exchange(false)) {
         turn(std::max(end - now(), Duration::zero()));
-        if (now() >= end) return;
+        if (now() < end) continue;
+        stop_ = false;
+        return;
     }
 }
 
@@ -289,8 +297,8 @@ void Reactor::turn(std::optional<Duration> limit) {
         try {
             go_through_steps();
         } catch (...) {
-            if (!on_exception_) throw;
-            on_exception_(std::current_exception());
+            if (on_exception_ == nullptr) throw;
+            (*on_exception_)(std::current_exception());
         }
     }
 }
@@ -348,7 +356,12 @@ void Reactor::hand_over_changes() {
             }
             if (refused) {
                 slot.submitted = Interest::none;
-                triggers_.push_back({token, Condition::invalid, refused});
+                if (slot.shared) {
+                    for (const Watch& watch : shared_.find(descriptor)->second)
+                        triggers_.push_back({{descriptor, watch.id}, Condition::invalid, refused});
+                } else {
+                    triggers_.push_back({token, Condition::invalid, refused});
+                }
             }
         }
         slot.resubmit = false;
@@ -388,17 +401,17 @@ void Reactor::dispatch_batch() {
 void Reactor::dispatch(const Event& event) {
     const auto [token, condition] = event;
     const Slot& slot = slots_[std::size_t(token.descriptor)];
-    if (slot.generation != token.generation || slot.shared || std::uint8_t(condition) > 3) [[unlikely]]
+    if (slot.generation != token.generation || slot.shared || slot.lost || std::uint8_t(condition) > 3) [[unlikely]]
         return dispatch_rare(token, condition);
     const auto ready = Interest(std::uint8_t(condition)) & slot.wanted;
     if (ready == Interest::readable) return slot.handler->readable();
     if (ready == Interest::writable) return slot.handler->writable();
-    if (ready != Interest::none) tell(token.descriptor, token.generation, condition, {});
+    dispatch_rare(token, condition);
 }
 
 void Reactor::dispatch_rare(Token token, Condition condition) {
     const Slot& slot = slots_[std::size_t(token.descriptor)];
-    if (slot.generation != token.generation) {
+    if (slot.generation != token.generation || slot.submitted == Interest::none) {
         // Removed earlier in this batch, as a rule. If nothing was, then the kernel still watches a file that
         // was closed behind our back while a duplicate keeps it alive; there is no way to remove that from an
         // epoll set but to leave the set.
@@ -437,12 +450,13 @@ void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
         demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
         slot.submitted = Interest::none;
     }
-    slot.wanted = slot.shared ? Interest::none : slot.wanted;
-    if (slot.shared) {
-        find_shared(descriptor, id)->lost = true;
-    } else {
+    if (!slot.shared) {
         slot.lost = true;
+        return;
     }
+    // The others are told next. If one of them throws, the backend is asked again for those behind it.
+    find_shared(descriptor, id)->lost = true;
+    update_union(descriptor);
 }
 
 void Reactor::run_triggers() {
@@ -493,7 +507,9 @@ void Reactor::rebuild() noexcept {
     }
 }
 
-void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) { on_exception_ = std::move(hook); }
+void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) {
+    on_exception_ = hook ? std::make_unique<Callback<std::exception_ptr>>(std::move(hook)) : nullptr;
+}
 
 // ── Hook ──
 

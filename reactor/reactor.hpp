@@ -73,7 +73,7 @@ public:
     /// kernel cannot see it: in a buffer, inside a TLS engine.
     void trigger(Interest ready);
 
-    /// Stops watching, at once.
+    /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
 private:
@@ -196,7 +196,8 @@ public:
     const Counters& counters() const noexcept { return counters_; }
 
     /// For life inside another loop: watch this descriptor for readable, at most for `next_timeout()`, then call
-    /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone.
+    /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone. Ask
+    /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
     int native_handle() const noexcept { return demultiplexer_->native_handle(); }
     /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned.
     std::optional<Duration> next_timeout() noexcept;
@@ -226,11 +227,11 @@ private:
         bool lost = false;
     };
 
-    // One descriptor. With a single registration, the normal case, it is all here. With several, `handler` is
-    // null, the watches stand in shared_, and `wanted` is the union of what they want.
+    // One descriptor. With a single registration, the normal case, it is all here, and its id is the generation.
+    // With several, `handler` is null, the watches stand in shared_, and `wanted` is the union of what they want.
     struct Slot {
         EventHandler* handler = nullptr;
-        std::uint32_t generation = 0;  // of the descriptor, and the id of its first registration; 0: unwatched
+        std::uint32_t generation = 0;  // what the backend's events must carry; 0: unwatched
         Interest wanted = Interest::none;
         Interest submitted = Interest::none;  // what the backend knows
         bool changed = false;                 // stands in changes_
@@ -257,6 +258,7 @@ private:
     void share(int descriptor);
     Watch find(int descriptor, std::uint32_t id) noexcept;
     Watch* find_shared(int descriptor, std::uint32_t id) noexcept;
+    void update_union(int descriptor) noexcept;
     void note_change(int descriptor) noexcept;
     void lose(int descriptor, std::uint32_t id) noexcept;
 
@@ -280,7 +282,7 @@ private:
     std::unordered_map<int, std::vector<Watch>> shared_;
     std::vector<int> changes_;
     std::uint32_t last_id_ = 0;
-    std::uint64_t removals_ = 0;
+    std::uint64_t removals_ = 0;  // of generations, which may leave events of theirs in the batch
 
     // The turn under way. All of it survives an exception, so that the next turn can go on where this one broke off.
     Step step_ = Step::wait;
@@ -303,7 +305,7 @@ private:
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
-    MoveOnlyFunction<void(std::exception_ptr)> on_exception_;
+    std::unique_ptr<Callback<std::exception_ptr>> on_exception_;  // it may replace itself
     std::unique_ptr<Workspace> workspace_;
 
     // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever

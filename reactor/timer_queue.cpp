@@ -9,9 +9,9 @@ constexpr std::size_t arity = 4;  // four children share two cache lines, and th
 }
 
 void TimerQueue::schedule(Node& node, TimePoint deadline) {
-    if (node.scheduled() && node.in_due_set_) cancel(node);
-    if (!node.scheduled()) {
-        heap_.push_back({});
+    if (!node.scheduled() || node.in_due_set_) {
+        heap_.push_back({});  // first: if this throws, nothing has changed
+        cancel(node);
         node.deadline_ = deadline;
         node.order_ = ++order_;
         sift_up(heap_.size() - 1, {deadline, node.order_, &node});

@@ -61,7 +61,8 @@ public:
         if (result == 0) return;
         const int error = errno;
         if (error == EPERM) {  // a regular file or a directory: epoll takes none, since they never block
-            always_ready_.push_back({token, after});
+            const Interest ready = after & (Interest::readable | Interest::writable);
+            if (ready != Interest::none) always_ready_.push_back({token, ready});
             return;
         }
         if (operation == EPOLL_CTL_MOD) ::epoll_ctl(epoll_, EPOLL_CTL_DEL, token.descriptor, &event);
@@ -86,7 +87,7 @@ public:
 private:
     struct Always {
         Token token;
-        Interest wanted;
+        Interest ready;
     };
 
     int wait_for_kernel(std::optional<Duration> limit) noexcept {
@@ -108,8 +109,7 @@ private:
         const bool full = ready == kernel_events_.size();
         if (events_.size() < kernel_events_.size() + always_ready_.size())
             events_.resize(kernel_events_.size() + always_ready_.size());
-        for (const auto& [token, wanted] : always_ready_)
-            events_[ready++] = {token, Condition(std::uint8_t(wanted & ~Interest::error))};
+        for (const auto& [token, both] : always_ready_) events_[ready++] = {token, Condition(std::uint8_t(both))};
         if (full && kernel_events_.size() < most_events) {
             events_.resize(std::max(events_.size(), 2 * kernel_events_.size()));
             kernel_events_.resize(2 * kernel_events_.size());

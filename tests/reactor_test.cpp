@@ -1,0 +1,1555 @@
+// The loop itself, on pipes and socket pairs. Where a test says that nothing spins it asks the kernel: a turn that
+// does not wait and reports nothing is one that would have waited.
+#include <reactor/net/socket.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/timer.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace reactor;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr Duration no_wait = Duration::zero();
+constexpr Interest no_interest = Interest::none, readable = Interest::readable, writable = Interest::writable,
+                   error = Interest::error;
+
+struct ManualClock final : Clock {
+    TimePoint now() const noexcept override { return time; }
+    TimePoint time{1000s};
+};
+
+struct Probe final : EventHandler {
+    void readable() override { tell(readables, on_readable); }
+    void writable() override { tell(writables, on_writable); }
+    void error() override { tell(errors, on_error); }
+    void lost(std::error_code code) override {
+        reason = code;
+        tell(losses, on_lost);
+    }
+    // The count comes first: the callback may destroy this.
+    static void tell(int& count, const std::function<void()>& callback) {
+        ++count;
+        const std::function<void()> copy = callback;
+        if (copy) copy();
+    }
+    int calls() const { return readables + writables + errors + losses; }
+
+    int readables = 0, writables = 0, errors = 0, losses = 0;
+    std::error_code reason;
+    std::function<void()> on_readable, on_writable, on_error, on_lost;
+};
+
+struct Pipe {
+    Pipe() {
+        int ends[2];
+        REQUIRE(::pipe(ends) == 0);
+        reading.reset(ends[0]);
+        writing.reset(ends[1]);
+        for (const int end : ends) ::fcntl(end, F_SETFL, O_NONBLOCK);
+    }
+    void write(std::size_t bytes = 1) const {
+        REQUIRE(::write(writing.get(), std::string(bytes, 'x').data(), bytes) == ssize_t(bytes));
+    }
+    void fill() const {
+        while (::write(writing.get(), "x", 1) == 1) {
+        }
+    }
+    /// What read(2) says: 0 at the end, -1 if there is nothing.
+    ssize_t read(std::size_t bytes = 1) const {
+        std::string buffer(bytes, '\0');
+        return ::read(reading.get(), buffer.data(), bytes);
+    }
+    FileDescriptor reading, writing;
+};
+
+// Two ends of a connection over loopback: urgent data and resets need TCP.
+std::pair<Socket, Socket> tcp_pair() {
+    Socket listening = Socket::open(Address::Family::ipv4);
+    listening.bind(*Address::ip("127.0.0.1", 0));
+    listening.listen(1);
+    Socket connecting = Socket::open(Address::Family::ipv4), accepted;
+    static_cast<void>(connecting.connect(listening.local()));
+    pollfd waiting{listening.get(), POLLIN, 0};
+    REQUIRE(::poll(&waiting, 1, 10'000) == 1);
+    Address peer;
+    REQUIRE_FALSE(listening.accept(accepted, peer));
+    return {std::move(connecting), std::move(accepted)};
+}
+
+// On loopback a packet has arrived when send returns, as a rule; this makes it one.
+void wait_for(int descriptor, short events) {
+    pollfd entry{descriptor, events, 0};
+    REQUIRE(::poll(&entry, 1, 10'000) == 1);
+}
+
+bool is_epoll(const Reactor& reactor) { return reactor.backend() == "epoll"; }
+
+// Turns until one reports nothing; how many reported something. More than `most` is a spin.
+int turns_until_quiet(Reactor& reactor, int most) {
+    for (int turns = 0; turns <= most; ++turns)
+        if (reactor.run_once(no_wait) == 0) return turns;
+    return most + 1;
+}
+
+const std::function<void(Reactor&)> ways_to_run[] = {
+    [](Reactor& reactor) { reactor.run(); },
+    [](Reactor& reactor) { reactor.run_for(1h); },
+    [](Reactor& reactor) { reactor.run_once(); },
+};
+
+// Runs its callable when it is destroyed.
+struct OnDestruction {
+    std::function<void()> action;
+    explicit OnDestruction(std::function<void()> callable) : action(std::move(callable)) {}
+    ~OnDestruction() { action(); }
+};
+
+}  // namespace
+
+// ── A. identity and lifetime ──
+
+TEST_CASE("S1: a descriptor closed and its number reused within a batch do not hear of the earlier file's event") {
+    Reactor reactor;
+    Pipe pipes[2];
+    Probe probes[2], newcomer;
+    Registration registrations[2], registration;
+    Pipe fresh;
+    for (const int i : {0, 1}) {
+        probes[i].on_readable = [&, i] {
+            const int other = 1 - i;
+            const int number = pipes[other].reading.get();
+            registrations[other].reset();
+            REQUIRE(::dup2(fresh.reading.get(), number) == number);  // closes the earlier file
+            registration = reactor.watch(number, readable, newcomer);
+            registrations[i].reset();
+        };
+        pipes[i].write();
+        registrations[i] = reactor.watch(pipes[i].reading.get(), readable, probes[i]);
+    }
+    CHECK(reactor.run_once(no_wait) == 2);
+    CHECK(probes[0].readables + probes[1].readables == 1);
+    CHECK(newcomer.calls() == 0);
+    CHECK(turns_until_quiet(reactor, 1) == 0);
+    fresh.write();
+    reactor.run_once(no_wait);
+    CHECK(newcomer.readables == 1);
+}
+
+TEST_CASE("S2: a file closed behind the loop's back that a duplicate keeps alive cannot spin the loop") {
+    Reactor reactor;
+    Pipe pipe, other;
+    Probe probe, bystander;
+    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    const Registration stays = reactor.watch(other.reading.get(), readable, bystander);
+    pipe.write();
+    reactor.run_once(no_wait);
+    REQUIRE(probe.readables == 1);
+    const int number = pipe.reading.get();
+    const FileDescriptor duplicate(::dup(number));
+    pipe.reading.reset();
+
+    SUBCASE("and its registration goes") { registration.reset(); }
+    SUBCASE("and its interest goes") { registration.set_interest(no_interest); }
+    SUBCASE("and its interest changes") {
+        registration.set_interest(readable | writable);
+        reactor.run_once(no_wait);
+        CHECK(probe.losses == 1);
+        CHECK(probe.reason == std::errc::bad_file_descriptor);
+    }
+    SUBCASE("and the number lives again beside the earlier registration, which goes later") {
+        Pipe fresh;
+        REQUIRE(::dup2(fresh.reading.get(), number) == number);
+        Probe next;
+        Registration again = reactor.watch(number, readable, next);
+        reactor.run_once(no_wait);
+        registration.reset();
+        CHECK(turns_until_quiet(reactor, 3) <= 3);
+        next.readables = 0;
+        fresh.write();
+        reactor.run_once(no_wait);
+        CHECK(next.readables == 1);
+        again.reset();
+        ::close(number);
+    }
+    const int before = probe.readables;
+    CHECK(turns_until_quiet(reactor, 3) <= 3);
+    CHECK(probe.readables == before);
+    other.write();
+    reactor.run_once(no_wait);
+    CHECK(bystander.readables == 1);
+}
+
+TEST_CASE("S2: the same with two registrations that both lost it") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe first, second;
+    Registration one = reactor.watch(pipe.reading.get(), readable, first);
+    Registration two = reactor.watch(pipe.reading.get(), readable, second);
+    pipe.write();
+    reactor.run_once(no_wait);
+    const FileDescriptor duplicate(::dup(pipe.reading.get()));
+    pipe.reading.reset();
+    one.set_interest(writable);
+    reactor.run_once(no_wait);
+    CHECK(first.losses == 1);
+    CHECK(second.losses == 1);
+    CHECK(turns_until_quiet(reactor, 3) <= 3);
+}
+
+TEST_CASE("S3: a descriptor closed behind the loop's back: its handler is told once, the others are served") {
+    Reactor reactor;
+    Pipe closed, open;
+    Probe victim, bystander;
+    Registration registration = reactor.watch(closed.reading.get(), readable, victim);
+    const Registration other = reactor.watch(open.reading.get(), readable, bystander);
+    reactor.run_once(no_wait);
+    closed.reading.reset();
+    open.write();
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(bystander.readables == 3);
+    CHECK(victim.losses == (is_epoll(reactor) ? 0 : 1));  // epoll forgets it in silence
+
+    registration.set_interest(readable | writable);
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(victim.losses == 1);
+    CHECK(victim.reason == std::errc::bad_file_descriptor);
+    CHECK(victim.calls() == 1);
+    open.read();
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S3: all registrations of a lost descriptor are told, also behind one that throws") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probes[3];
+    Registration registrations[3];
+    for (int i = 0; i < 3; ++i) registrations[i] = reactor.watch(pipe.reading.get(), readable, probes[i]);
+    reactor.run_once(no_wait);
+    pipe.reading.reset();
+    registrations[0].set_interest(writable);
+    bool throws = false;
+    SUBCASE("none throws") {}
+    SUBCASE("the first throws") { throws = true; }
+    probes[0].on_lost = [&] {
+        if (throws) throw std::runtime_error("as planned");
+    };
+    int thrown = 0;
+    for (int turn = 0; turn < 4; ++turn) {
+        try {
+            reactor.run_once(no_wait);
+        } catch (const std::runtime_error&) {
+            ++thrown;
+        }
+    }
+    CHECK(thrown == int(throws));
+    for (const Probe& probe : probes) CHECK(probe.losses == 1);
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S3: a number that was lost lives again for a new registration, and for that alone") {
+    Reactor reactor;
+    Pipe closed, fresh;
+    Probe victim, next;
+    const int number = closed.reading.get();
+    Registration registration = reactor.watch(number, readable, victim), again;
+    reactor.run_once(no_wait);
+    closed.reading.reset();
+    registration.set_interest(writable);
+    bool inside = false;
+    SUBCASE("made later") {}
+    SUBCASE("made while the loss is told") { inside = true; }
+    const auto revive = [&] {
+        closed.reading.reset(::fcntl(fresh.reading.get(), F_DUPFD, number));
+        REQUIRE(closed.reading.get() == number);
+        again = reactor.watch(number, readable, next);
+    };
+    if (inside) victim.on_lost = revive;
+    reactor.run_once(no_wait);
+    CHECK(victim.losses == 1);
+    if (!inside) revive();
+    fresh.write();
+    reactor.run_once(no_wait);
+    CHECK(next.readables == 1);
+    CHECK(next.losses == 0);
+    CHECK(victim.calls() == 1);
+    registration.set_interest(readable);  // inert
+    reactor.run_once(no_wait);
+    CHECK(next.readables == 2);
+    CHECK(victim.calls() == 1);
+}
+
+TEST_CASE("S3: watching what is not open is told as a loss; a negative number is an error at once") {
+    Reactor reactor;
+    Probe probe;
+    int number = 0;
+    {
+        Pipe pipe;
+        number = pipe.reading.get();
+    }
+    const Registration registration = reactor.watch(number, readable, probe);
+    CHECK(probe.calls() == 0);
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(probe.losses == 1);
+    CHECK(probe.calls() == 1);
+    CHECK_THROWS_AS(static_cast<void>(reactor.watch(-1, readable, probe)), std::system_error);
+}
+
+TEST_CASE("S4: a handler that destroys itself in a callback is not called again") {
+    struct Suicidal final : EventHandler {
+        Suicidal(Reactor& reactor, int descriptor, Interest interest, std::unique_ptr<Suicidal>& self, int& count)
+            : owner(self), calls(count), registration(reactor.watch(descriptor, interest, *this)) {}
+        void die() {
+            ++calls;
+            owner.reset();
+        }
+        void readable() override { die(); }
+        void writable() override { die(); }
+        void error() override { die(); }
+        std::unique_ptr<Suicidal>& owner;
+        int& calls;
+        Registration registration;
+    };
+    Reactor reactor;
+    std::unique_ptr<Suicidal> handler;
+    int calls = 0;
+    auto [left, right] = Socket::pair();
+    Pipe pipe;
+    SUBCASE("readable") {
+        REQUIRE(::write(right.get(), "x", 1) == 1);
+        handler = std::make_unique<Suicidal>(reactor, left.get(), readable, handler, calls);
+    }
+    SUBCASE("writable") { handler = std::make_unique<Suicidal>(reactor, left.get(), writable, handler, calls); }
+    SUBCASE("S6: readable, where writable would follow") {
+        REQUIRE(::write(right.get(), "x", 1) == 1);
+        handler = std::make_unique<Suicidal>(reactor, left.get(), readable | writable | error, handler, calls);
+    }
+    SUBCASE("error") {
+        pipe.reading.reset();
+        handler = std::make_unique<Suicidal>(reactor, pipe.writing.get(), error, handler, calls);
+    }
+    SUBCASE("lost") {
+        handler = std::make_unique<Suicidal>(reactor, pipe.writing.get(), readable, handler, calls);
+        pipe.writing.reset();
+    }
+    SUBCASE("triggered") {
+        handler = std::make_unique<Suicidal>(reactor, left.get(), readable, handler, calls);
+        handler->registration.trigger(readable | writable | error);
+        handler->registration.trigger(readable);
+    }
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(calls == 1);
+    CHECK(handler == nullptr);
+}
+
+TEST_CASE("S4: a timer and a hook that destroy themselves in their callbacks are not called again") {
+    Reactor reactor;
+    int calls = 0;
+    std::unique_ptr<Timer> timer;
+    timer = std::make_unique<Timer>(reactor, [&, big = std::string(100, 'x')] {
+        ++calls;
+        timer.reset();
+        CHECK(big.size() == 100);  // the closure outlives its owner for as long as it runs
+    });
+    timer->start_periodic(1ns);
+    std::unique_ptr<Hook> hook;
+    hook = std::make_unique<Hook>(reactor, Hook::When::before_wait, [&, big = std::string(100, 'x')] {
+        ++calls;
+        hook.reset();
+        CHECK(big.size() == 100);
+    });
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(calls == 2);
+}
+
+TEST_CASE("S5: a handler destroyed by another of its batch is not called, in either order") {
+    for (const bool reversed : {false, true}) {
+        for (const bool swapped : {false, true}) {
+            CAPTURE(reversed);
+            CAPTURE(swapped);
+            Reactor reactor;
+            Pipe pipes[2];
+            if (swapped) std::swap(pipes[0], pipes[1]);
+            Probe probes[2];
+            Registration registrations[2];
+            for (const int i : {0, 1}) {
+                pipes[i].write();
+                probes[i].on_readable = [&, i] { registrations[1 - i].reset(); };
+            }
+            for (const int i : {int(reversed), int(!reversed)})
+                registrations[i] = reactor.watch(pipes[i].reading.get(), readable, probes[i]);
+            reactor.run_once(no_wait);
+            CHECK(probes[0].readables + probes[1].readables == 1);
+        }
+    }
+}
+
+TEST_CASE("S8: a reactor destroyed destroys what it owns and what was posted, and calls none of it") {
+    struct Owned final : OwnedHandler {
+        Owned(Reactor& reactor, int& d, int& r) : destroyed(d), retirements(r), timer(reactor, [] { FAIL("called"); }) {
+            timer.start(no_wait);
+        }
+        ~Owned() override { ++destroyed; }
+        void readable() override { FAIL("called"); }
+        void retired() override { ++retirements; }
+        int& destroyed;
+        int& retirements;
+        Timer timer;
+        Registration registration;
+    };
+    int destroyed = 0, retirements = 0, closures = 0;
+    Pipe pipes[3];
+    {
+        Reactor reactor;
+        for (const Pipe& pipe : pipes) {
+            pipe.write();
+            auto owned = std::make_unique<Owned>(reactor, destroyed, retirements);
+            Owned& handler = *owned;
+            handler.registration = reactor.adopt(pipe.reading.get(), readable, std::move(owned));
+            if (&pipe == &pipes[2]) reactor.retire(handler.registration);
+        }
+        reactor.post([&, token = std::make_unique<OnDestruction>([&] { ++closures; })] { FAIL("called"); });
+    }
+    CHECK(destroyed == 3);
+    CHECK(retirements == 0);
+    CHECK(closures == 1);
+}
+
+TEST_CASE("An adopted handler that is retired finishes its call, is told at the end of the turn, and is destroyed") {
+    struct Owned final : OwnedHandler {
+        Owned(Reactor& owner, std::vector<std::string>& list) : reactor(owner), story(list) {}
+        ~Owned() override { story.push_back("destroyed"); }
+        void readable() override {
+            if (by_reset) {
+                registration.reset();
+            } else {
+                reactor.retire(registration);
+                reactor.retire(registration);  // there is nothing left to retire
+            }
+            reactor.post([&list = story] { list.push_back("posted"); });
+            story.push_back("read");
+        }
+        void writable() override { story.push_back("written"); }
+        void retired() override { story.push_back("retired"); }
+        Reactor& reactor;
+        std::vector<std::string>& story;
+        Registration registration;
+        bool by_reset = false;
+    };
+    Reactor reactor;
+    std::vector<std::string> story;
+    auto [left, right] = Socket::pair();
+    REQUIRE(::write(right.get(), "x", 1) == 1);
+    auto owned = std::make_unique<Owned>(reactor, story);
+    Owned& handler = *owned;
+    SUBCASE("by retire") {}
+    SUBCASE("by reset") { handler.by_reset = true; }
+    handler.registration = reactor.adopt(left.get(), readable | writable, std::move(owned));
+    reactor.run_once(no_wait);
+    CHECK(story == std::vector<std::string>{"read", "posted", "retired", "destroyed"});
+}
+
+TEST_CASE("A handler that cannot be adopted is destroyed, since the reactor had taken it") {
+    struct Owned final : OwnedHandler {
+        explicit Owned(int& d) : destroyed(d) {}
+        ~Owned() override { ++destroyed; }
+        int& destroyed;
+    };
+    Reactor reactor;
+    int destroyed = 0;
+    CHECK_THROWS_AS(static_cast<void>(reactor.adopt(-1, readable, std::make_unique<Owned>(destroyed))),
+                    std::system_error);
+    CHECK(destroyed == 1);
+}
+
+TEST_CASE("S10: reading paused by another handler of the same batch brings no more data") {
+    Reactor reactor;
+    Pipe pipes[2];
+    Probe probes[2];
+    Registration registrations[2];
+    for (const int i : {0, 1}) {
+        pipes[i].write();
+        registrations[i] = reactor.watch(pipes[i].reading.get(), readable, probes[i]);
+        probes[i].on_readable = [&, i] { registrations[1 - i].set_interest(no_interest); };
+    }
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK((probes[0].readables == 0 || probes[1].readables == 0));
+    CHECK(probes[0].readables + probes[1].readables == 3);
+}
+
+// ── B. readiness ──
+
+TEST_CASE("S11: a hang-up and an error do not spin where nothing is wanted, and are told where something is again") {
+    Reactor reactor;
+    Pipe hung_up, broken;
+    Probe reader, writer;
+    Registration reading = reactor.watch(hung_up.reading.get(), readable, reader);
+    Registration writing = reactor.watch(broken.writing.get(), error, writer);
+    reactor.run_once(no_wait);
+    reading.set_interest(no_interest);
+    writing.set_interest(no_interest);
+    hung_up.writing.reset();
+    broken.reading.reset();
+    CHECK(reactor.run_once(no_wait) == 0);
+    CHECK_FALSE(reactor.next_timeout());
+
+    reading.set_interest(readable);
+    writing.set_interest(writable);
+    CHECK(reactor.run_once(no_wait) == 2);
+    CHECK(reader.readables == 1);
+    CHECK(writer.writables == 1);
+}
+
+TEST_CASE("S12: data and the end together: all bytes first, then the end") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write(10);
+    pipe.writing.reset();
+    Probe probe;
+    Registration registration;
+    int bytes = 0, ends = 0;
+    probe.on_readable = [&] {
+        const ssize_t size = pipe.read(3);
+        REQUIRE(size >= 0);
+        bytes += int(size);
+        if (size > 0) return;
+        ++ends;
+        registration.reset();
+    };
+    registration = reactor.watch(pipe.reading.get(), readable | writable, probe);
+    for (int turn = 0; turn < 6; ++turn) reactor.run_once(no_wait);
+    CHECK(bytes == 10);
+    CHECK(ends == 1);
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S18: a regular file is always readable and writable, and never an error, on every backend") {
+    Reactor reactor;
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+    REQUIRE(file);
+    const int descriptor = ::fileno(file.get());
+    Probe probe;
+    Registration registration = reactor.watch(descriptor, readable | writable | error, probe);
+    for (int turn = 0; turn < 2; ++turn) reactor.run_once();
+    CHECK(probe.readables == 2);
+    CHECK(probe.writables == 2);
+    CHECK(probe.calls() == 4);
+    registration.set_interest(writable);
+    reactor.run_once();
+    CHECK(probe.readables == 2);
+    CHECK(probe.writables == 3);
+    registration.set_interest(error);
+    CHECK(reactor.run_once(no_wait) == 0);
+
+    // It must not keep the loop from waiting either.
+    Timer timer(reactor, [&] { reactor.stop(); });
+    const std::uint64_t turns = reactor.counters().turns;
+    timer.start(1ms);
+    reactor.run();
+    CHECK(reactor.counters().turns - turns <= 2);
+}
+
+TEST_CASE("S20: urgent data is told to who asks for errors, until it is taken, and to nobody else") {
+    Reactor reactor;
+    auto [left, right] = tcp_pair();
+    Probe probe;
+    Registration registration = reactor.watch(right.get(), readable | error, probe);
+    REQUIRE(::send(left.get(), "ab", 2, 0) == 2);
+    REQUIRE(::send(left.get(), "!", 1, MSG_OOB) == 1);
+    wait_for(right.get(), POLLPRI);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(probe.errors == 1);
+
+    char bytes[8];
+    REQUIRE(::recv(right.get(), bytes, sizeof bytes, 0) == 2);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(probe.errors == 2);
+    CHECK_FALSE(right.pending_error());  // it is urgent data, not a failure
+
+    registration.set_interest(readable);
+    CHECK(reactor.run_once(no_wait) == 0);
+
+    registration.set_interest(error);
+    CHECK(reactor.run_once(no_wait) == 1);
+    CHECK(probe.errors == 3);
+    REQUIRE(::recv(right.get(), bytes, sizeof bytes, MSG_OOB) == 1);
+    // Linux says urgent until the mark has been read past, if nothing else came (tcp(7)).
+    REQUIRE(::send(left.get(), "c", 1, 0) == 1);
+    wait_for(right.get(), POLLIN);
+    REQUIRE(::recv(right.get(), bytes, sizeof bytes, 0) == 1);
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S21: descriptors past FD_SETSIZE work like any other") {
+    constexpr int numbers[] = {1023, 1024, 1025, 2000, 60'000};
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    rlimit wanted{61'000, std::max<rlim_t>(before.rlim_max, 61'000)};
+    if (::setrlimit(RLIMIT_NOFILE, &wanted) != 0) {  // only a privileged process may raise the hard limit
+        wanted = {before.rlim_max, before.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &wanted) == 0);
+    }
+    {
+        Reactor reactor;
+        Pipe pipes[std::size(numbers)];
+        Probe probes[std::size(numbers)];
+        Registration registrations[std::size(numbers)];
+        for (std::size_t i = 0; i < std::size(numbers); ++i) {
+            if (rlim_t(numbers[i]) >= wanted.rlim_cur) {
+                MESSAGE("the hard limit of open files forbids descriptor " << numbers[i]);
+                continue;
+            }
+            pipes[i].reading.reset(::fcntl(pipes[i].reading.get(), F_DUPFD, numbers[i]));
+            REQUIRE(pipes[i].reading.get() == numbers[i]);
+            registrations[i] = reactor.watch(numbers[i], readable, probes[i]);
+        }
+        for (std::size_t i = 0; i < std::size(numbers); ++i) {
+            if (!registrations[i]) continue;
+            pipes[i].write();
+            CHECK(reactor.run_once(no_wait) == 1);
+            CHECK(probes[i].readables == 1);
+            pipes[i].read();
+            CHECK(reactor.run_once(no_wait) == 0);
+        }
+        int called = 0;
+        for (std::size_t i = 0; i < std::size(numbers); ++i)
+            if (registrations[i]) pipes[i].write();
+        reactor.run_once(no_wait);
+        for (const Probe& probe : probes) called += probe.readables;
+        CHECK(called == 2 * std::count_if(std::begin(registrations), std::end(registrations),
+                                          [](const Registration& registration) { return bool(registration); }));
+    }
+    ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_CASE("S23: a number closed and used again behind the loop's back ends with the interest that is wanted") {
+    Reactor reactor;
+    Pipe first, second;
+    Probe probe;
+    const int number = first.reading.get();
+    Registration registration = reactor.watch(number, readable, probe);
+    reactor.run_once(no_wait);
+    REQUIRE(::dup2(second.writing.get(), number) == number);
+    registration.set_interest(writable);
+    reactor.run_once(no_wait);
+    CHECK(probe.writables == 1);
+    CHECK(probe.calls() == 1);
+    registration.set_interest(readable);
+    CHECK(reactor.run_once(no_wait) == 0);
+
+    registration.reset();
+    registration = reactor.watch(number, writable, probe);
+    reactor.run_once(no_wait);
+    CHECK(probe.writables == 2);
+}
+
+TEST_CASE("S24: a removal reaches the backend before the close, whatever changes wait") {
+    Reactor reactor;
+    Probe probe;
+    Pipe keeper;
+    for (int i = 0; i < 3; ++i) {
+        Pipe pipe;
+        pipe.write();
+        const FileDescriptor duplicate(::dup(pipe.reading.get()));
+        Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+        reactor.run_once(no_wait);
+        registration.set_interest(readable | writable);  // still waits to be handed over
+        registration.reset();
+        pipe.reading.reset();
+        CHECK(reactor.run_once(no_wait) == 0);
+    }
+    CHECK(probe.readables == 3);
+}
+
+TEST_CASE("An interest that is changed and changed back before the wait costs nothing") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probe;
+    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    reactor.run_once(no_wait);
+    const std::uint64_t changes = reactor.counters().changes;
+    for (int i = 0; i < 100; ++i) {
+        registration.set_interest(readable | writable);
+        registration.set_interest(readable);
+    }
+    reactor.run_once(no_wait);
+    CHECK(reactor.counters().changes == changes);
+    registration.set_interest(no_interest);
+    registration.set_interest(writable);
+    reactor.run_once(no_wait);
+    CHECK(reactor.counters().changes == changes + 1);
+    CHECK(registration.interest() == writable);
+}
+
+TEST_CASE("A registration that wants nothing, made and destroyed, costs the backend nothing") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probe;
+    reactor.run_once(no_wait);
+    const std::uint64_t changes = reactor.counters().changes;
+    for (const Interest interest : {no_interest, readable}) {
+        const Registration registration = reactor.watch(pipe.reading.get(), interest, probe);
+    }
+    reactor.run_once(no_wait);
+    CHECK(reactor.counters().changes == changes);
+}
+
+TEST_CASE("Several registrations of one descriptor each hear what they asked for") {
+    Reactor reactor;
+    auto [left, right] = Socket::pair();
+    Probe reader, writer, both, idle;
+    Registration reading = reactor.watch(left.get(), readable, reader);
+    Registration writing = reactor.watch(left.get(), writable, writer);
+    Registration doing_both = reactor.watch(left.get(), readable | writable, both);
+    Registration idling = reactor.watch(left.get(), no_interest, idle);
+    REQUIRE(::write(right.get(), "x", 1) == 1);
+    reactor.run_once(no_wait);
+    CHECK(reader.readables == 1);
+    CHECK(reader.calls() == 1);
+    CHECK(writer.writables == 1);
+    CHECK(writer.calls() == 1);
+    CHECK(both.readables == 1);
+    CHECK(both.writables == 1);
+    CHECK(idle.calls() == 0);
+
+    doing_both.reset();
+    writing.reset();
+    reactor.run_once(no_wait);
+    CHECK(reader.readables == 2);
+    CHECK(both.calls() == 2);
+
+    reading.set_interest(no_interest);
+    CHECK(reactor.run_once(no_wait) == 0);
+    idling.set_interest(writable);
+    reactor.run_once(no_wait);
+    CHECK(idle.writables == 1);
+    CHECK(reader.readables == 2);
+    reading.reset();
+    idling.reset();
+    CHECK(reactor.run_once(no_wait) == 0);
+}
+
+TEST_CASE("S5: of several registrations of one descriptor one may destroy the others, and add some, in its callback") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    Probe probes[4];
+    Registration registrations[4];
+    probes[0].on_readable = [&] {
+        if (probes[0].readables > 1) return;
+        registrations[1].reset();
+        for (int i = 0; i < 2; ++i) registrations[3] = reactor.watch(pipe.reading.get(), readable, probes[3]);
+    };
+    for (int i = 0; i < 3; ++i) registrations[i] = reactor.watch(pipe.reading.get(), readable, probes[i]);
+    reactor.run_once(no_wait);
+    CHECK(probes[0].readables == 1);
+    CHECK(probes[1].readables == 0);
+    CHECK(probes[2].readables == 1);
+    CHECK(probes[3].readables == 0);
+    reactor.run_once(no_wait);
+    CHECK(probes[3].readables == 1);
+    CHECK(probes[1].readables == 0);
+}
+
+TEST_CASE("The table of registrations may grow in a callback") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    Probe probe, far_away;
+    Registration registration, far_registration;
+    const FileDescriptor high(::fcntl(pipe.reading.get(), F_DUPFD, 900));
+    REQUIRE(high);
+    probe.on_readable = [&] {
+        far_registration = reactor.watch(high.get(), readable, far_away);
+        registration.set_interest(no_interest);
+    };
+    registration = reactor.watch(pipe.reading.get(), readable, probe);
+    reactor.run_once(no_wait);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(far_away.readables == 1);
+}
+
+TEST_CASE("Who does not ask for errors hears of them as readiness of what it wanted") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probe;
+    Registration registration;
+    SUBCASE("a pipe that is full and has nobody to read it is writable") {
+        pipe.fill();
+        pipe.reading.reset();
+        registration = reactor.watch(pipe.writing.get(), writable, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.writables == 1);
+        CHECK(probe.calls() == 1);
+    }
+    SUBCASE("a pipe that nobody writes any more is readable") {
+        pipe.writing.reset();
+        registration = reactor.watch(pipe.reading.get(), readable, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.readables == 1);
+        CHECK(probe.calls() == 1);
+    }
+    SUBCASE("a connection that was reset is both") {
+        auto [left, right] = tcp_pair();
+        left.set_linger(0s);
+        left.close();
+        wait_for(right.get(), POLLIN);
+        registration = reactor.watch(right.get(), readable | writable, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.readables == 1);
+        CHECK(probe.writables == 1);
+        CHECK(probe.calls() == 2);
+        registration.reset();
+    }
+}
+
+TEST_CASE("Who asks for errors hears of a pending error by that name, on every backend") {
+    Reactor reactor;
+    Probe probe;
+    Registration registration;
+    SUBCASE("a full pipe without a reader: an error, and not writable") {
+        Pipe pipe;
+        pipe.fill();
+        pipe.reading.reset();
+        for (const Interest interest : {error, error | writable}) {
+            probe = {};
+            registration = reactor.watch(pipe.writing.get(), interest, probe);
+            reactor.run_once(no_wait);
+            CHECK(probe.errors == 1);
+            CHECK(probe.calls() == 1);
+            registration.reset();
+        }
+    }
+    SUBCASE("a reset connection: readable and an error") {
+        auto [left, right] = tcp_pair();
+        left.set_linger(0s);
+        left.close();
+        wait_for(right.get(), POLLIN);
+        registration = reactor.watch(right.get(), readable | error, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.readables == 1);
+        CHECK(probe.errors == 1);
+        CHECK(probe.calls() == 2);
+        CHECK(right.pending_error() == std::errc::connection_reset);
+        registration.reset();
+    }
+    SUBCASE("a hang-up is an error for who wants nothing else, and the end of reading for who reads") {
+        Pipe pipe;
+        pipe.writing.reset();
+        registration = reactor.watch(pipe.reading.get(), error, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.errors == 1);
+        registration.set_interest(readable | error);
+        reactor.run_once(no_wait);
+        CHECK(probe.readables == 1);
+        CHECK(probe.errors == 1);
+        registration.reset();
+    }
+    SUBCASE("data is nothing to who wants only errors") {
+        Pipe pipe;
+        pipe.write();
+        registration = reactor.watch(pipe.reading.get(), error, probe);
+        CHECK(reactor.run_once(no_wait) == 0);
+        CHECK(probe.calls() == 0);
+        registration.reset();
+    }
+    SUBCASE("two registrations, one for errors and one for writing, each in its own word") {
+        Pipe pipe;
+        pipe.fill();
+        pipe.reading.reset();
+        Probe writer;
+        registration = reactor.watch(pipe.writing.get(), error, probe);
+        const Registration writing = reactor.watch(pipe.writing.get(), writable, writer);
+        reactor.run_once(no_wait);
+        CHECK(probe.errors == 1);
+        CHECK(probe.calls() == 1);
+        CHECK(writer.writables == 1);
+        CHECK(writer.calls() == 1);
+        registration.reset();
+    }
+}
+
+TEST_CASE("S25: of many ready descriptors each is served once a turn") {
+    Reactor reactor;
+    std::vector<Pipe> pipes(200);
+    std::vector<Probe> probes(200);
+    std::vector<Registration> registrations;
+    for (std::size_t i = 0; i < pipes.size(); ++i) {
+        pipes[i].write();
+        registrations.push_back(reactor.watch(pipes[i].reading.get(), readable, probes[i]));
+    }
+    for (int turn = 0; turn < 8; ++turn) reactor.run_once(no_wait);
+    const auto [least, most] = std::minmax_element(
+        probes.begin(), probes.end(), [](const Probe& a, const Probe& b) { return a.readables < b.readables; });
+    CHECK(least->readables >= 7);  // epoll's first batch holds 128
+    CHECK(most->readables <= 8);
+}
+
+// ── triggers and hooks ──
+
+TEST_CASE("A trigger is told like readiness: once, if it is wanted, and in the same turn where that is still possible") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probe;
+    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    registration.trigger(readable | writable | error);
+    CHECK(probe.calls() == 0);
+    CHECK(reactor.next_timeout() == no_wait);
+    reactor.run_once();
+    CHECK(probe.readables == 1);
+    CHECK(probe.calls() == 1);
+    CHECK(reactor.run_once(no_wait) == 0);
+    CHECK(probe.calls() == 1);
+
+    SUBCASE("from its own callback: the same turn, and one turn each from then on") {
+        pipe.write();
+        probe.on_readable = [&] {
+            pipe.read();
+            registration.trigger(readable);
+        };
+        reactor.run_once(no_wait);
+        CHECK(probe.readables == 3);
+        reactor.run_once();
+        CHECK(probe.readables == 4);
+    }
+    SUBCASE("not if the interest is gone by then") {
+        registration.trigger(readable);
+        registration.set_interest(writable);
+        reactor.run_once();
+        CHECK(probe.calls() == 1);
+    }
+    SUBCASE("not if the registration is gone by then, even if the number is not") {
+        registration.trigger(readable);
+        registration.reset();
+        registration = reactor.watch(pipe.reading.get(), readable, probe);
+        reactor.run_once(no_wait);
+        CHECK(probe.calls() == 1);
+    }
+    SUBCASE("to one of several registrations") {
+        Probe other;
+        const Registration second = reactor.watch(pipe.reading.get(), readable, other);
+        registration.trigger(readable);
+        reactor.run_once();
+        CHECK(probe.readables == 2);
+        CHECK(other.calls() == 0);
+    }
+    SUBCASE("from a timer: in the next turn") {
+        Timer timer(reactor, [&] { registration.trigger(readable); });
+        timer.start(no_wait);
+        reactor.run_once();
+        CHECK(probe.readables == 1);
+        reactor.run_once();
+        CHECK(probe.readables == 2);
+    }
+}
+
+TEST_CASE("S69: a trigger of two kinds whose first call throws still brings the second") {
+    Reactor reactor;
+    auto [left, right] = Socket::pair();
+    Pipe full;
+    full.fill();
+    Probe probe;
+    probe.on_readable = [] { throw std::runtime_error("as planned"); };
+    Registration registration = reactor.watch(full.writing.get(), readable | writable, probe);
+    registration.trigger(readable | writable);
+    CHECK_THROWS_AS(reactor.run_once(), std::runtime_error);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(probe.writables == 1);
+}
+
+TEST_CASE("Hooks run before and after each wait, and what they change before it counts for it") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    std::vector<std::string> story;
+    Probe probe;
+    probe.on_readable = [&] { story.push_back("readable"); };
+    Registration registration = reactor.watch(pipe.reading.get(), no_interest, probe);
+    const Hook before(reactor, Hook::When::before_wait, [&] {
+        story.push_back("before");
+        registration.set_interest(readable);
+    });
+    const Hook after(reactor, Hook::When::after_wait, [&] { story.push_back("after"); });
+    reactor.run_once();
+    CHECK(story == std::vector<std::string>{"before", "after", "readable"});
+}
+
+TEST_CASE("Hooks may make and destroy each other while they run") {
+    Reactor reactor;
+    std::unique_ptr<Hook> victim, child;
+    int first = 0, victims = 0, children = 0;
+    const Hook hook(reactor, Hook::When::before_wait, [&] {
+        ++first;
+        victim.reset();
+        std::vector<std::unique_ptr<Hook>> many;  // enough to move the list
+        for (int i = 0; i < 100; ++i)
+            many.push_back(std::make_unique<Hook>(reactor, Hook::When::before_wait, [] { FAIL("destroyed"); }));
+        if (!child) child = std::make_unique<Hook>(reactor, Hook::When::before_wait, [&] { ++children; });
+    });
+    victim = std::make_unique<Hook>(reactor, Hook::When::before_wait, [&] { ++victims; });
+    reactor.run_once(no_wait);
+    reactor.run_once(no_wait);
+    CHECK(first == 2);
+    CHECK(victims == 0);
+    CHECK(children == 2);
+}
+
+// ── F. timers ──
+
+TEST_CASE("S53: a timer of the machine's clock is never early, whatever its delay, and does not spin") {
+    Reactor reactor;
+    for (const Duration delay : {Duration(1), Duration(999), Duration(300us), Duration(999'999), Duration(1ms),
+                                 Duration(1'000'001), Duration(1'500us), Duration(2'999'999)}) {
+        CAPTURE(delay.count());
+        TimePoint came{};
+        Timer timer(reactor, [&] {
+            came = reactor.now();
+            reactor.stop();
+        });
+        const std::uint64_t turns = reactor.counters().turns;
+        const TimePoint deadline = reactor.now() + delay;
+        timer.start_at(deadline);
+        reactor.run();
+        CHECK((came >= deadline));
+        CHECK(reactor.counters().turns - turns <= 2);  // S54
+    }
+}
+
+TEST_CASE("S55: delays of 0, 1 ns, INT_MAX ms and its neighbours and the longest of all come when they should") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    const Duration most = std::chrono::milliseconds(INT_MAX);
+    for (const Duration delay : {Duration(0), Duration(1), most - 1ms, most, most + 1ms, Duration(-1), Duration::min()}) {
+        CAPTURE(delay.count());
+        int calls = 0;
+        Timer timer(reactor, [&] { ++calls; });
+        timer.start(delay);
+        CHECK(reactor.next_timeout() == std::max(delay, no_wait));
+        if (delay > no_wait) {
+            clock.time += delay - 1ns;
+            reactor.run_once(no_wait);
+            CHECK(calls == 0);
+            clock.time += 1ns;
+        }
+        reactor.run_once(no_wait);
+        CHECK(calls == 1);
+        CHECK_FALSE(reactor.next_timeout());
+    }
+    Timer never(reactor, [] { FAIL("called"); });
+    never.start(Duration::max());
+    CHECK(never.deadline() == TimePoint::max());
+    reactor.run_once(no_wait);
+
+    // The kernel takes such a limit: something is ready, so that nobody waits for it.
+    Pipe pipe;
+    pipe.write();
+    Probe probe;
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    for (const Duration limit : {most - 1ms, most, most + 1ms, Duration::max()}) CHECK(reactor.run_once(limit) == 1);
+    CHECK(reactor.run_once() == 1);
+}
+
+TEST_CASE("S56: a zero timer that starts itself again leaves every turn to input") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    Probe probe;
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    int calls = 0;
+    std::unique_ptr<Timer> timer;
+    timer = std::make_unique<Timer>(reactor, [&] {
+        ++calls;
+        timer->start(no_wait);
+    });
+    timer->start(no_wait);
+    for (int turn = 0; turn < 10; ++turn) reactor.run_once();
+    CHECK(calls == 10);
+    CHECK(probe.readables == 10);
+}
+
+TEST_CASE("S57: a timer cancelled by another of the same turn never fires, and cancel says who won") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    int calls = 0;
+    bool won = false;
+    Timer second(reactor, [&] { ++calls; });
+    Timer first(reactor, [&] { won = second.cancel(); });
+    first.start(1s);
+    second.start(1s);
+    clock.time += 2s;
+    reactor.run_once(no_wait);
+    reactor.run_once(no_wait);
+    CHECK(won);
+    CHECK(calls == 0);
+    CHECK_FALSE(second.cancel());
+    CHECK_FALSE(first.cancel());
+}
+
+TEST_CASE("S58: a timer may be restarted, made periodic and cancelled in its own callback") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    int calls = 0;
+    std::unique_ptr<Timer> timer;
+    std::function<void()> action;
+    timer = std::make_unique<Timer>(reactor, [&] {
+        ++calls;
+        action();
+    });
+    SUBCASE("restarted") {
+        action = [&] { timer->start(5s); };
+        timer->start(1s);
+        clock.time += 1s;
+        reactor.run_once(no_wait);
+        CHECK(timer->active());
+        clock.time += 4s;
+        reactor.run_once(no_wait);
+        CHECK(calls == 1);
+        clock.time += 1s;
+        reactor.run_once(no_wait);
+        CHECK(calls == 2);
+    }
+    SUBCASE("a periodic one cancelled") {
+        action = [&] { CHECK(timer->cancel()); };
+        timer->start_periodic(1s);
+        for (int i = 0; i < 3; ++i) {
+            clock.time += 1s;
+            reactor.run_once(no_wait);
+        }
+        CHECK(calls == 1);
+    }
+    SUBCASE("a periodic one made to fire once more") {
+        action = [&] {
+            if (calls == 1) timer->start(1s);
+        };
+        timer->start_periodic(1s);
+        for (int i = 0; i < 5; ++i) {
+            clock.time += 1s;
+            reactor.run_once(no_wait);
+        }
+        CHECK(calls == 2);
+    }
+}
+
+TEST_CASE("S59, S62: a periodic timer keeps to its grid, fires once after a long pause and says what it missed") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    int calls = 0;
+    Timer timer(reactor, [&] { ++calls; });
+    const TimePoint start = clock.time;
+    timer.start_periodic(10s);
+    for (int k = 1; k <= 1000; ++k) {
+        clock.time = start + 10s * k + 3s;  // always late
+        reactor.run_once(no_wait);
+        REQUIRE(calls == k);
+        REQUIRE(timer.missed() == 0);
+        REQUIRE((timer.deadline() == start + 10s * (k + 1)));
+    }
+    clock.time += 100s;
+    reactor.run_once(no_wait);
+    reactor.run_once(no_wait);
+    CHECK(calls == 1001);
+    CHECK(timer.missed() == 9);
+    CHECK((timer.deadline() == start + 10s * 1011));
+    CHECK_THROWS_AS(timer.start_periodic(no_wait), std::invalid_argument);
+}
+
+TEST_CASE("S60: a timer set after a long callback counts from now, not from the start of the turn") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    Pipe pipe;
+    pipe.write();
+    Probe probe;
+    int calls = 0;
+    Timer timer(reactor, [&] { ++calls; });
+    probe.on_readable = [&] {
+        pipe.read();
+        CHECK((reactor.turn_time() == clock.time));
+        clock.time += 10s;
+        timer.start(5s);
+    };
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    reactor.run_once(no_wait);
+    CHECK(calls == 0);
+    CHECK(reactor.next_timeout() == 5s);
+    clock.time += 5s;
+    reactor.run_once(no_wait);
+    CHECK(calls == 1);
+}
+
+TEST_CASE("S61: a million restarts and cancels of timers leave no trace") {
+    ManualClock clock;
+    Reactor reactor("auto", clock);
+    reactor.run_once(no_wait);
+    std::vector<std::unique_ptr<Timer>> timers;
+    for (int i = 0; i < 1000; ++i) timers.push_back(std::make_unique<Timer>(reactor, [] { FAIL("called"); }));
+    for (int round = 0; round < 1000; ++round) {
+        for (auto& timer : timers) timer->start(std::chrono::seconds(1 + round));
+        REQUIRE(reactor.timers().size() == 1000);
+        if (round % 2 == 0)
+            for (auto& timer : timers) timer->cancel();
+    }
+    timers.clear();
+    CHECK(reactor.timers().size() == 0);
+    CHECK_FALSE(reactor.next_timeout());
+}
+
+// ── G. threads and control ──
+
+TEST_CASE("S63: of many threads' posts none is lost, and each thread's run in order") {
+    Reactor reactor;
+    constexpr int threads = 4, posts = 50'000;
+    std::vector<int> seen(threads, 0);
+    int total = 0;
+    bool in_order = true;
+    std::vector<std::thread> posters;
+    for (int thread = 0; thread < threads; ++thread)
+        posters.emplace_back([&, thread] {
+            for (int i = 0; i < posts; ++i)
+                reactor.post([&, thread, i] {
+                    in_order = in_order && seen[std::size_t(thread)] == i;
+                    ++seen[std::size_t(thread)];
+                    if (++total == threads * posts) reactor.stop();
+                });
+        });
+    reactor.run();
+    for (std::thread& poster : posters) poster.join();
+    CHECK(total == threads * posts);
+    CHECK(in_order);
+    CHECK(reactor.counters().tasks == threads * posts);
+}
+
+TEST_CASE("S63: a post wakes a loop that is just going to sleep, ten thousand times") {
+    Reactor reactor;
+    std::atomic<int> done{0};
+    std::thread poster([&] {
+        for (int i = 1; i <= 10'000; ++i) {
+            reactor.post([&, i] {
+                done = i;
+                done.notify_one();
+            });
+            for (int seen = done; seen != i; seen = done) done.wait(seen);  // so the loop sleeps each time
+        }
+        reactor.stop();
+    });
+    reactor.run();
+    poster.join();
+    CHECK(done == 10'000);
+}
+
+TEST_CASE("S64: any number of posts to a sleeping loop wake it once") {
+    Reactor reactor;
+    int calls = 0;
+    std::thread poster([&] {
+        for (int i = 0; i < 1000; ++i) reactor.post([&] { ++calls; });
+    });
+    poster.join();
+    while (calls < 1000) reactor.run_once();
+    reactor.run_once(no_wait);
+    CHECK(reactor.counters().wakeups == 1);
+
+    Probe probe;
+    Pipe pipe;
+    pipe.write();
+    probe.on_readable = [&] {
+        pipe.read();
+        for (int i = 0; i < 1000; ++i) reactor.post([&] { ++calls; });  // it is awake: no wake-up at all
+    };
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    while (calls < 2000) reactor.run_once();
+    reactor.run_once(no_wait);
+    CHECK(reactor.counters().wakeups == 1);
+}
+
+TEST_CASE("S65: a reactor that is being destroyed refuses posts and destroys the closure once, unrun") {
+    int destroyed = 0, refused = 0;
+    auto reactor = std::make_unique<Reactor>();
+    Reactor& dying = *reactor;
+    reactor->post([token = std::make_unique<OnDestruction>([&] {
+                       auto inner = std::make_unique<OnDestruction>([&] { ++destroyed; });
+                       if (!dying.post([moved = std::move(inner)] { FAIL("called"); })) ++refused;
+                   })] { FAIL("called"); });
+    reactor.reset();
+    CHECK(refused == 1);
+    CHECK(destroyed == 1);
+}
+
+TEST_CASE("S66: what posted work posts waits for the next turn") {
+    Reactor reactor;
+    int calls = 0;
+    std::function<void()> again = [&] {
+        ++calls;
+        reactor.post([&] { again(); });
+    };
+    reactor.post([&] { again(); });
+    for (int turn = 1; turn <= 5; ++turn) {
+        reactor.run_once();
+        CHECK(calls == turn);
+    }
+}
+
+TEST_CASE("S67: stop before a run holds for the next one, which returns at once; each return uses it up") {
+    Reactor reactor;
+    int calls = 0;
+    reactor.stop();
+    reactor.stop();
+    reactor.post([&] { ++calls; });
+    SUBCASE("run") {
+        reactor.run();
+        CHECK(reactor.counters().turns == 0);
+        CHECK(calls == 0);
+    }
+    SUBCASE("run_for") {
+        reactor.run_for(1h);
+        CHECK(reactor.counters().turns == 0);
+    }
+    SUBCASE("run_once makes a turn that does not wait") {
+        reactor.run_once();
+        CHECK(reactor.counters().turns == 1);
+    }
+    // Used up: the next run ends by its own stop.
+    bool reached = false;
+    reactor.post([&] {
+        reached = true;
+        reactor.stop();
+    });
+    reactor.run();
+    CHECK(reached);
+    CHECK(calls == 1);
+}
+
+TEST_CASE("S67: stop inside a callback lets the turn end and returns; then the loop runs again") {
+    Reactor reactor;
+    for (const auto& run : ways_to_run) {
+        std::vector<std::string> story;
+        Timer timer(reactor, [&] {
+            story.push_back("timer");
+            reactor.stop();
+            reactor.post([&] { story.push_back("posted"); });
+        });
+        timer.start(no_wait);
+        run(reactor);
+        CHECK(story == std::vector<std::string>{"timer", "posted"});
+    }
+}
+
+TEST_CASE("S67: stop from another thread ends a wait without a limit") {
+    Reactor reactor;
+    for (int round = 0; round < 100; ++round)
+        for (const auto& run : ways_to_run) {
+            std::thread stopper([&] { reactor.stop(); });
+            run(reactor);
+            stopper.join();
+        }
+}
+
+TEST_CASE("S67: a stop in the last turn of run_for is used up by its return") {
+    Reactor reactor;
+    reactor.post([&] { reactor.stop(); });
+    reactor.run_for(no_wait);
+    bool reached = false;
+    reactor.post([&] {
+        reached = true;
+        reactor.stop();
+    });
+    reactor.run();
+    CHECK(reached);
+}
+
+TEST_CASE("S68: run inside run is an error, and the outer loop goes on") {
+    Reactor reactor;
+    int refused = 0;
+    bool after = false;
+    reactor.post([&] {
+        for (const auto& run : ways_to_run) {
+            try {
+                run(reactor);
+            } catch (const std::logic_error&) {
+                ++refused;
+            }
+        }
+        reactor.post([&] {
+            after = true;
+            reactor.stop();
+        });
+    });
+    reactor.run();
+    CHECK(refused == 3);
+    CHECK(after);
+}
+
+TEST_CASE("S69: after an exception out of a handler the rest of its turn is neither lost nor repeated") {
+    Reactor reactor;
+    Pipe pipes[3];
+    Probe probes[3];
+    Registration registrations[3];
+    int timers = 0, tasks = 0;
+    for (int i = 0; i < 3; ++i) {
+        pipes[i].write();
+        probes[i].on_readable = [&, i] {
+            pipes[i].read();
+            throw std::runtime_error("as planned");
+        };
+        registrations[i] = reactor.watch(pipes[i].reading.get(), readable, probes[i]);
+    }
+    Timer first(reactor, [&] {
+        ++timers;
+        throw std::runtime_error("as planned");
+    });
+    Timer second(reactor, [&] { ++timers; });
+    first.start(no_wait);
+    second.start(no_wait);
+    reactor.post([&] {
+        ++tasks;
+        throw std::runtime_error("as planned");
+    });
+    reactor.post([&] { ++tasks; });
+
+    SUBCASE("which leaves run") {
+        int thrown = 0;
+        reactor.post([&] { reactor.stop(); });
+        for (bool ended = false; !ended;) {
+            try {
+                reactor.run();
+                ended = true;
+            } catch (const std::runtime_error&) {
+                ++thrown;
+            }
+        }
+        CHECK(thrown == 5);
+        CHECK(reactor.counters().turns == 1);
+    }
+    SUBCASE("which a hook takes") {
+        int hooked = 0;
+        reactor.on_exception([&](std::exception_ptr exception) {
+            ++hooked;
+            CHECK_THROWS_AS(std::rethrow_exception(exception), std::runtime_error);
+        });
+        reactor.run_once(no_wait);
+        CHECK(hooked == 5);
+    }
+    for (const Probe& probe : probes) CHECK(probe.readables == 1);
+    CHECK(timers == 2);
+    CHECK(tasks == 2);
+    CHECK(turns_until_quiet(reactor, 1) <= 1);  // the stop may have left a wake-up
+    for (const Probe& probe : probes) CHECK(probe.readables == 1);
+}
+
+TEST_CASE("S69: an exception hook may replace itself, and what it throws leaves run") {
+    Reactor reactor;
+    int first = 0;
+    reactor.on_exception([&, big = std::string(100, 'x')](std::exception_ptr) {
+        reactor.on_exception({});
+        ++first;
+        CHECK(big.size() == 100);
+        throw std::logic_error("the hook's own");
+    });
+    reactor.post([] { throw std::runtime_error("as planned"); });
+    CHECK_THROWS_AS(reactor.run_once(), std::logic_error);
+    reactor.post([] { throw std::runtime_error("as planned"); });
+    reactor.run_once(no_wait);  // ends the turn that broke off
+    CHECK_THROWS_AS(reactor.run_once(), std::runtime_error);
+    CHECK(first == 1);
+}
+
+TEST_CASE("S69: an exception out of a hook before or after the wait leaves a loop that goes on") {
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    Probe probe;
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    bool throws = true;
+    auto when = Hook::When::before_wait;
+    SUBCASE("before") {}
+    SUBCASE("after") { when = Hook::When::after_wait; }
+    const Hook hook(reactor, when, [&] {
+        if (std::exchange(throws, false)) throw std::runtime_error("as planned");
+    });
+    CHECK_THROWS_AS(reactor.run_once(no_wait), std::runtime_error);
+    CHECK(probe.readables == 0);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+}
+
+// ── looking in, and embedding ──
+
+TEST_CASE("The loop inside another: its descriptor turns readable for what it watches and for posts of other threads") {
+    Reactor reactor;
+    Pipe pipe;
+    Probe probe;
+    const Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    CHECK(reactor.next_timeout() == no_wait);  // a registration waits to be handed over
+    reactor.run_once(no_wait);
+    CHECK_FALSE(reactor.next_timeout());
+    if (!is_epoll(reactor)) {
+        CHECK(reactor.native_handle() == -1);
+        return;
+    }
+    pollfd outer{reactor.native_handle(), POLLIN, 0};
+    CHECK(::poll(&outer, 1, 0) == 0);
+    bool called = false;
+    std::thread poster([&] { reactor.post([&] { called = true; }); });
+    poster.join();
+    CHECK(::poll(&outer, 1, 0) == 1);
+    reactor.run_once(no_wait);
+    CHECK(called);
+    CHECK(::poll(&outer, 1, 0) == 0);
+
+    pipe.write();
+    CHECK(::poll(&outer, 1, 0) == 1);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+}
+
+TEST_CASE("The environment's choice counts for auto alone, and a name that is unknown is never replaced in silence") {
+    const char* variable = std::getenv("REACTOR_BACKEND");
+    const std::string before = variable == nullptr ? "" : variable;
+    if (variable != nullptr) CHECK(Reactor().backend() == before);
+    for (const std::string_view name : available_backends()) CHECK(Reactor(name).backend() == name);
+
+    ::setenv("REACTOR_BACKEND", "kqueue", 1);
+    CHECK_NOTHROW(Reactor("select"));
+    for (const char* asked : {"auto", "devpoll", ""}) {
+        CAPTURE(asked);
+        std::string message;
+        try {
+            Reactor reactor(asked);
+        } catch (const std::system_error& failure) {
+            message = failure.what();
+            CHECK(failure.code() == std::errc::invalid_argument);
+        }
+        const std::string culprit = asked == std::string("auto") ? "REACTOR_BACKEND 'kqueue'" : "'" + std::string(asked) + "'";
+        CHECK(message.find(culprit) != std::string::npos);
+        for (const std::string_view name : available_backends()) CHECK(message.find(name) != std::string::npos);
+    }
+    ::setenv("REACTOR_BACKEND", "", 1);
+    CHECK(Reactor().backend() == available_backends().front());
+    if (variable == nullptr) {
+        ::unsetenv("REACTOR_BACKEND");
+    } else {
+        ::setenv("REACTOR_BACKEND", before.c_str(), 1);
+    }
+}
