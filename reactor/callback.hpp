@@ -2,6 +2,7 @@
 #pragma once
 
 #include <reactor/function.hpp>
+#include <reactor/lifetime.hpp>
 
 #include <utility>
 
@@ -11,33 +12,23 @@ template <class... Arguments>
 class Callback {
 public:
     Callback(MoveOnlyFunction<void(Arguments...)> callable) noexcept : callable_(std::move(callable)) {}
-    Callback(const Callback&) = delete;
-    Callback& operator=(const Callback&) = delete;
-    ~Callback() {
-        if (destroyed_ != nullptr) *destroyed_ = true;
-    }
-
     explicit operator bool() const noexcept { return bool(callable_); }
 
     void operator()(Arguments... arguments) {
-        bool destroyed = false;
         struct Running {  // while it runs, the callable stands here, on the stack
             Callback& owner;
             MoveOnlyFunction<void(Arguments...)> callable;
-            const bool& destroyed;
+            Lifetime::Watch watch;
             ~Running() {
-                if (destroyed) return;
-                owner.destroyed_ = nullptr;
-                owner.callable_ = std::move(callable);
+                if (!watch.over()) owner.callable_ = std::move(callable);
             }
-        } running{*this, std::move(callable_), destroyed};
-        destroyed_ = &destroyed;
+        } running{*this, std::move(callable_), Lifetime::Watch(lifetime_)};
         running.callable(std::forward<Arguments>(arguments)...);
     }
 
 private:
     MoveOnlyFunction<void(Arguments...)> callable_;
-    bool* destroyed_ = nullptr;
+    Lifetime lifetime_;
 };
 
 }  // namespace reactor

@@ -27,7 +27,7 @@ public:
                  std::is_invocable_r_v<Result, std::decay_t<F>&, Arguments...>)
     MoveOnlyFunction(F&& callable) {
         using Callable = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<Callable>) {
+        if constexpr (std::is_pointer_v<std::remove_reference_t<F>>) {
             if (callable == nullptr) return;
         }
         if constexpr (fits_inside<Callable>) {

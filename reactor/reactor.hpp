@@ -161,6 +161,20 @@ public:
     /// that it may finish its stack frame, and then destroyed.
     void retire(Registration& registration) noexcept;
 
+    /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
+    template <class Visit>
+    void for_each_owned(Visit&& visit) {
+        for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
+            const Slot slot = slots_[descriptor];
+            if (!slot.shared && slot.owned) visit(static_cast<OwnedHandler&>(*slot.handler));
+            if (!slot.shared) continue;
+            const std::vector<Watch> watches = shared_.find(int(descriptor))->second;
+            for (const Watch& watch : watches)
+                if (watch.owned && find(int(descriptor), watch.id).handler != nullptr)
+                    visit(static_cast<OwnedHandler&>(*watch.handler));
+        }
+    }
+
     // ── time ──
 
     const Clock& clock() const noexcept { return clock_; }

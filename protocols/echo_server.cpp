@@ -1,0 +1,103 @@
+// echo_server: the tutorial's server, for any number of clients at once. SIGINT and SIGTERM end it in good order.
+#include <protocols/echo.hpp>
+#include <protocols/program.hpp>
+#include <reactor/net/acceptor.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/signals.hpp>
+
+#include <sys/resource.h>
+
+#include <memory>
+#include <string>
+
+using namespace reactor;
+
+namespace {
+
+struct Settings {
+    std::string host = "localhost";
+    std::uint16_t port = 10000;
+    std::string backend = "auto";
+    double idle_timeout = 0;
+    std::size_t max_connections = 0;
+    std::size_t chunk = 64 * 1024;
+    bool verbose = false;
+};
+
+// The echo that tells what it does, in the words of the tutorial's server.
+class ToldEcho final : public Protocol {
+    void connected() override {
+        peer_ = transport().peer().to_string();
+        program::say("connection from {}", peer_);
+    }
+    std::size_t received(Bytes input) override {
+        program::say("received {}", program::quoted(input));
+        program::say("sending data back to the client");
+        transport().write(input);
+        return input.size();
+    }
+    void end_of_stream() override {
+        program::say("no more data from {}", peer_);
+        transport().close();
+    }
+    void disconnected(std::error_code error) override {
+        if (error) program::say("connection from {} ended: {}", peer_, error.message());
+    }
+
+    std::string peer_;
+};
+
+// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int serve(const Settings& settings) {
+    raise_descriptor_limit();
+    Reactor reactor(settings.backend);
+
+    AcceptorOptions options;
+    options.connection.limits.read_size = settings.chunk;
+    options.connection.limits.idle_timeout =
+        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.idle_timeout));
+    if (settings.max_connections > 0) options.max_connections = settings.max_connections;
+
+    ProtocolFactory factory = make_protocol<Echo>;
+    if (settings.verbose) factory = make_protocol<ToldEcho>;
+    Acceptor acceptor(reactor, settings.host, settings.port, std::move(factory), options);
+
+    bool ending = false;
+    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) {
+        if (ending) return reactor.stop();  // asked twice: at once
+        ending = true;
+        acceptor.drain([&] { reactor.stop(); });
+    });
+
+    for (const Address& address : acceptor.addresses())
+        program::say("listening on {} ({})", address.to_string(), reactor.backend());
+    reactor.run();
+    return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Settings settings;
+    CLI::App arguments("Sends back whatever it receives (RFC 862), to any number of clients at once.", "echo_server");
+    arguments.option_defaults()->always_capture_default();
+    arguments.add_option("--host", settings.host, "where to listen: a name, an address, '' for all addresses");
+    arguments.add_option("--port", settings.port, "0 takes a free one");
+    arguments.add_option("--backend", settings.backend, "auto, epoll, poll or select");
+    arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
+        ->check(CLI::Range(0.0, 1e9));
+    arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number");
+    arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
+        ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
+    arguments.add_flag("--verbose", settings.verbose, "tell what happens");
+    int status = 0;
+    if (!program::parsed(arguments, argc, argv, status)) return status;
+    return program::run("echo_server", [&] { return serve(settings); });
+}

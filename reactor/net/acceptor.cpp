@@ -1,0 +1,223 @@
+#include <reactor/net/acceptor.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
+constexpr Duration longest_back_off = std::chrono::seconds(1);
+constexpr int port_attempts = 16;
+
+FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+// Several addresses of a name need not all exist on this machine: one without IPv6 has no ::1.
+bool not_on_this_machine(const std::system_error& error) noexcept {
+    return error.code() == std::errc::address_not_available || error.code() == std::errc::address_family_not_supported;
+}
+
+Socket listen_on(const Address& address, const AcceptorOptions& options) {
+    Socket socket = Socket::open(address.family());
+    if (address.family() != Address::Family::unix_domain) {
+        if (options.reuse_address) socket.set_reuse_address(true);
+        if (options.reuse_port) socket.set_reuse_port(true);
+    }
+    // Or :: would take 0.0.0.0's port too, on machines where the administrator has not said otherwise.
+    if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
+    options.connection.apply_to(socket);
+    socket.bind(address);
+    socket.listen(options.backlog);
+    return socket;
+}
+
+// With port 0 the kernel picks one for the first address, which may be taken on the others: then another try.
+std::vector<Socket> listen_on_all(const std::vector<Address>& addresses, const AcceptorOptions& options) {
+    for (int attempt = 1;; ++attempt) {
+        std::vector<Socket> sockets;
+        std::uint16_t port = 0;
+        bool again = false;
+        std::exception_ptr missing;
+        for (const Address& address : addresses) {
+            const bool any_port = address.port() == 0;
+            try {
+                sockets.push_back(listen_on(any_port ? address.with_port(port) : address, options));
+                if (any_port) port = sockets.back().local().port();
+            } catch (const std::system_error& error) {
+                const bool picked = any_port && port != 0;
+                again = picked && error.code() == std::errc::address_in_use && attempt < port_attempts;
+                if (again) break;
+                if (!not_on_this_machine(error)) throw;
+                missing = std::current_exception();
+            }
+        }
+        if (again) continue;
+        if (sockets.empty() && missing) std::rethrow_exception(missing);
+        return sockets;
+    }
+}
+
+}  // namespace
+
+struct Acceptor::Listener final : EventHandler {
+    Listener(Acceptor& owner, Socket listening)
+        : acceptor(owner),
+          socket(std::move(listening)),
+          registration(owner.reactor_.watch(socket.get(), Interest::readable, *this)) {}
+    ~Listener() { close(); }
+
+    void readable() override { acceptor.accept_from(*this); }
+    void lost(std::error_code) override {}  // nothing comes any more; what is connected goes on
+
+    void close() noexcept {
+        registration.reset();
+        if (!socket) return;
+        const Address address = socket.local();
+        socket.close();
+        // The file is ours: bind made it, or the listener would not be here.
+        if (address.family() == Address::Family::unix_domain && address.host().starts_with('/'))
+            ::unlink(address.host().c_str());
+    }
+
+    Acceptor& acceptor;
+    Socket socket;
+    Registration registration;
+};
+
+Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+                   AcceptorOptions options)
+    : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
+
+Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+                   AcceptorOptions options)
+    : reactor_(reactor),
+      factory_(std::move(factory)),
+      options_(std::move(options)),
+      group_(ConnectionGroup::make(options_.connection.limits, this)),
+      reserve_(open_reserve()),
+      back_off_timer_(reactor, [this] { update_interest(); }),
+      back_off_time_(shortest_back_off),
+      drained_timer_(reactor, [this] {
+          MoveOnlyFunction<void()> done = std::move(drained_);
+          done();  // may destroy this acceptor
+      }) {
+    for (Socket& socket : listen_on_all(addresses, options_))
+        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+}
+
+Acceptor::~Acceptor() { group_->owner = nullptr; }
+
+std::vector<Address> Acceptor::addresses() const {
+    std::vector<Address> result;
+    for (const auto& listener : listeners_)
+        if (listener->socket) result.push_back(listener->socket.local());
+    return result;
+}
+
+void Acceptor::pause() {
+    paused_ = true;
+    update_interest();
+}
+
+void Acceptor::resume() {
+    paused_ = false;
+    update_interest();
+}
+
+void Acceptor::close() noexcept {
+    for (auto& listener : listeners_) listener->close();
+    back_off_timer_.cancel();
+}
+
+void Acceptor::drain(MoveOnlyFunction<void()> done) {
+    drained_ = std::move(done);
+    drained_timer_.start(Duration::max());  // has its place, so that moving it later cannot fail
+    close();
+    close_all(reactor_, *group_.get());
+    if (group_->live == 0) drained_timer_.start(Duration::zero());
+}
+
+void Acceptor::accept_from(Listener& listener) {
+    const Lifetime::Watch watch(lifetime_);
+    bool starved = false;
+    try {
+        for (std::size_t count = 0; count < options_.accepts_per_turn && wants_more(listener); ++count) {
+            Socket socket;
+            Address peer;
+            const std::error_code error = listener.socket.accept(socket, peer);
+            if (!error) {
+                ++counters_.accepted;
+                back_off_time_ = shortest_back_off;
+                // A factory that throws costs this connection; the others come at the next turn.
+                std::unique_ptr<Protocol> protocol = factory_();
+                if (watch.over()) return;
+                if (protocol) Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+            } else if (error == std::errc::operation_would_block) {
+                break;
+            } else if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
+                starved = true;
+                if (!shed(listener)) break;
+            } else if (error == std::errc::no_buffer_space || error == std::errc::not_enough_memory) {
+                starved = true;
+                break;
+            }
+            // Everything else is about one connection that failed before it was accepted (accept(2), "Error
+            // handling"): the next may be sound.
+        }
+    } catch (const std::bad_alloc&) {
+        if (watch.over()) return;
+        starved = true;
+    }
+    if (starved) back_off();
+    update_interest();
+}
+
+bool Acceptor::wants_more(const Listener& listener) const noexcept {
+    return !paused_ && listener.socket && group_->live < options_.max_connections;
+}
+
+// The one who waits longest is accepted with the descriptor held in reserve, and closed: an honest answer,
+// where leaving it in the queue would keep the listener ready and the loop spinning. False if it cannot go on.
+bool Acceptor::shed(Listener& listener) noexcept {
+    reserve_.reset();
+    Socket socket;
+    Address peer;
+    const std::error_code error = listener.socket.accept(socket, peer);
+    if (!error) ++counters_.shed;
+    socket.close();
+    reserve_ = open_reserve();
+    return !error && reserve_;
+}
+
+void Acceptor::back_off() noexcept {
+    try {
+        back_off_timer_.start(back_off_time_);
+    } catch (const std::bad_alloc&) {
+        return;  // then the next turn tries again
+    }
+    ++counters_.back_offs;
+    back_off_time_ = std::min(2 * back_off_time_, longest_back_off);
+}
+
+void Acceptor::update_interest() noexcept {
+    const bool waits = back_off_timer_.active();
+    if (!waits && !reserve_) reserve_ = open_reserve();
+    for (auto& listener : listeners_)
+        if (listener->registration)
+            listener->registration.set_interest(!waits && wants_more(*listener) ? Interest::readable : Interest::none);
+}
+
+// From a connection that is about to close its descriptor.
+void Acceptor::connection_ended() noexcept {
+    back_off_timer_.cancel();
+    update_interest();
+    if (group_->live == 0 && drained_) drained_timer_.start(Duration::zero());
+}
+
+}  // namespace reactor

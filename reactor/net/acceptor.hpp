@@ -1,0 +1,105 @@
+// Acceptor: listens on every address of a name and gives each new connection a protocol.
+#pragma once
+
+#include <reactor/function.hpp>
+#include <reactor/lifetime.hpp>
+#include <reactor/net/connection.hpp>
+#include <reactor/timer.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+namespace reactor {
+
+struct AcceptorOptions {
+    /// For the connections that it accepts.
+    ConnectionOptions connection;
+    /// How many connections the kernel holds for us before it lets further ones wait (listen(2)).
+    int backlog = 4096;
+    /// Bind although connections of an earlier run linger: SO_REUSEADDR.
+    bool reuse_address = true;
+    /// Several acceptors may share the port: SO_REUSEPORT. Closing one then resets what waits in its queue.
+    bool reuse_port = false;
+    /// New connections a turn, so that a flood of them leaves time for those that exist.
+    std::size_t accepts_per_turn = 64;
+    /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
+    std::size_t max_connections = SIZE_MAX;
+};
+
+/// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on
+/// the loop's thread; must go before its reactor.
+///
+/// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
+/// connection after another, so that those who connect learn of it, and then leaves the listeners alone for a
+/// while; out of memory it only does the latter. It goes on when a connection of its own ends, or by itself.
+class Acceptor final : ConnectionGroup::Owner {
+public:
+    /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
+    /// "unix:/path" a Unix socket (see resolve_blocking, which this calls). Port 0 takes a free one, the
+    /// same on all addresses. Of several addresses those that this machine does not have are left out.
+    /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
+    /// Throws std::system_error that names the address.
+    Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+             AcceptorOptions options = {});
+    Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+             AcceptorOptions options = {});
+    ~Acceptor();
+    Acceptor(const Acceptor&) = delete;
+    Acceptor& operator=(const Acceptor&) = delete;
+
+    /// Where it listens, with the ports it got, in the order of the addresses; empty once it is closed.
+    std::vector<Address> addresses() const;
+
+    /// Leaves new connections waiting in the kernel until `resume`.
+    void pause();
+    void resume();
+
+    /// Stops listening. Connections go on. Also from its own factory.
+    void close() noexcept;
+
+    /// Stops listening and calls close() on every connection: each sends what it owes, within its
+    /// Limits::close_timeout. `done` is called from the loop when none is left, never
+    /// from inside this call.
+    void drain(MoveOnlyFunction<void()> done);
+
+    /// Its connections that have not ended.
+    std::size_t connections() const noexcept { return group_->live; }
+
+    /// What an operator may want to know: how many connections were shed, how often it backed off.
+    struct Counters {
+        std::uint64_t accepted = 0;
+        std::uint64_t shed = 0;
+        std::uint64_t back_offs = 0;
+    };
+    const Counters& counters() const noexcept { return counters_; }
+
+private:
+    struct Listener;
+
+    void accept_from(Listener& listener);
+    bool wants_more(const Listener& listener) const noexcept;
+    bool shed(Listener& listener) noexcept;
+    void back_off() noexcept;
+    void update_interest() noexcept;
+    void connection_ended() noexcept override;
+
+    Reactor& reactor_;
+    ProtocolFactory factory_;
+    AcceptorOptions options_;
+    ConnectionGroup::Reference group_;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    FileDescriptor reserve_;
+    Timer back_off_timer_;
+    Duration back_off_time_;
+    MoveOnlyFunction<void()> drained_;
+    Timer drained_timer_;
+    bool paused_ = false;
+    Lifetime lifetime_;
+    Counters counters_;
+};
+
+}  // namespace reactor

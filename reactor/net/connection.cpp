@@ -1,0 +1,559 @@
+// The ordinary way of a message is readable → read_more → deliver → received → write → leave_callback: one recv,
+// one send, nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests
+// `state_` and takes the long way.
+#include <reactor/net/connection.hpp>
+
+#include <reactor/timer_queue.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+#ifdef MSG_NOSIGNAL
+constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole process
+#else
+constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
+#endif
+
+constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
+constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
+constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
+
+std::error_code system_error_code(int error) noexcept { return {error, std::system_category()}; }
+
+}  // namespace
+
+// What the connections of a loop share: only one of them is in its protocol at a time.
+struct Connection::Workspace final : Reactor::Workspace {
+    std::unique_ptr<std::byte[]> input;
+    std::size_t input_size = 0;
+    std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
+
+    const Connection* owner = nullptr;  // whose protocol is being called
+    Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
+    std::size_t sent_straight = 0;      // large writes sent in this call
+
+    bool in_input(Bytes data) const noexcept {
+        return data.data() >= input.get() && data.data() + data.size() <= input.get() + input_size;
+    }
+    void begin(const Connection* connection) noexcept {
+        owner = connection;
+        gathered = {};
+        sent_straight = 0;
+    }
+    std::byte* room_for_input(std::size_t size) {
+        if (size > input_size) [[unlikely]] {
+            input.reset();
+            input_size = 0;
+            input.reset(new std::byte[size]);
+            input_size = size;
+        }
+        return input.get();
+    }
+};
+
+// What an idle connection does not need.
+struct Connection::Extra final : TimerQueue::Node {
+    explicit Extra(Connection& owner) noexcept : connection(owner), timers(owner.registration_.reactor().timers()) {}
+    ~Extra() { timers.cancel(*this); }
+    void due() override { connection.deadline(); }
+
+    Connection& connection;
+    TimerQueue& timers;
+    ByteQueue input;   // what received() left
+    ByteQueue output;  // what the kernel did not take
+    std::unique_ptr<Limits> limits;
+    TimePoint last_activity{};
+    std::error_code reason;
+
+    bool in_use() const noexcept {
+        return !input.empty() || !output.empty() || limits != nullptr || scheduled() || reason;
+    }
+};
+
+void ConnectionOptions::apply_to(Socket& socket) const {
+    if (no_delay) socket.set_no_delay(true);
+    if (keep_alive) socket.set_keep_alive(keep_alive);
+    if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
+    if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
+    if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+}
+
+// ── beginning and end ──
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             const ConnectionOptions& options) {
+    options.apply_to(socket);
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(options.limits, nullptr));
+}
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             ConnectionGroup::Reference group) {
+    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+    const int descriptor = socket.get();
+    std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
+    Connection& connection = *made;
+    connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    try {
+        connection.registration_.trigger(Interest::readable);  // connected() comes from the loop
+    } catch (...) {
+        connection.finish({});
+        throw;
+    }
+    return connection;
+}
+
+Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
+    : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
+    attach(*protocol_, this);
+    ++group_->live;
+}
+
+Connection::~Connection() {
+    protocol_.reset();
+    --group_->live;
+    if (group_->owner != nullptr) group_->owner->connection_ended();
+}
+
+void Connection::start() {
+    unset(fresh);
+    plan_deadline();
+    call([this] { protocol_->connected(); });
+}
+
+// Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
+// the turn, so that it can still ask for its addresses.
+void Connection::finish(std::error_code reason) noexcept {
+    if (is(over)) return;
+    set(over);
+    if (reason) {
+        try {
+            extra().reason = reason;
+        } catch (const std::bad_alloc&) {
+            set(out_of_memory);
+        }
+    }
+    if (extra_ != nullptr) {
+        extra_->timers.cancel(*extra_);
+        extra_->output.clear();  // not the input: received() may be looking at it
+    }
+    registration_.reactor().retire(registration_);
+}
+
+void Connection::retired() {
+    std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
+    if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
+    protocol_->disconnected(reason);
+}
+
+void Connection::lost(std::error_code reason) { finish(reason); }
+
+// ── reading ──
+
+void Connection::readable() {
+    if (state_ == ordinary) [[likely]]
+        return read_more();
+    if (is(closing)) return discard();
+    if (is(fresh)) return start();
+    if (is(rest_due)) return read_rest();
+    read_more();
+}
+
+void Connection::read_more() {
+    Workspace& space = workspace();
+    std::size_t size = limits().read_size;
+    const std::size_t rest = extra_ == nullptr ? 0 : extra_->input.size();
+    std::byte* into = nullptr;
+    try {
+        if (rest <= small_rest) {
+            into = space.room_for_input(rest + size);
+        } else {
+            into = extra_->input.prepare(size).data();
+        }
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (rest != 0 && rest <= small_rest) [[unlikely]] {
+        std::memcpy(into, extra_->input.view().data(), rest);
+        into += rest;
+    }
+    const ssize_t count = ::recv(socket_.get(), into, size, 0);
+    if (count > 0) [[likely]] {
+        note_activity();
+        if (rest == 0) [[likely]]
+            return deliver({into, std::size_t(count)});
+        if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
+        extra_->input.commit(std::size_t(count));
+        return deliver(extra_->input.view());
+    }
+    if (count == 0) return end_of_input();
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;
+    finish(is(write_broken) ? extra_->reason : system_error_code(errno));
+}
+
+void Connection::read_rest() {
+    unset(rest_due);
+    if (extra_ == nullptr || extra_->input.empty()) return settle();
+    deliver(extra_->input.view());
+}
+
+void Connection::deliver(Bytes input) {
+    call([this, input] {
+        const std::size_t consumed = protocol_->received(input);
+        if (consumed < input.size() || extra_ != nullptr) [[unlikely]]
+            keep_rest(input, std::min(consumed, input.size()));
+    });
+}
+
+// The input lies in the rest's own memory, or in the loop's, which is about to be used again.
+void Connection::keep_rest(Bytes input, std::size_t consumed) {
+    if (is(over | closing)) return;
+    try {
+        ByteQueue& rest = extra().input;
+        const std::size_t known = rest.size();
+        if (!rest.empty() && rest.view().data() == input.data()) {
+            rest.consume(consumed);
+        } else if (consumed < known) {
+            rest.consume(consumed);
+            rest.append(input.subspan(known));
+        } else {
+            rest.clear();
+            rest.append(input.subspan(consumed));
+        }
+        if (rest.size() > limits().input_limit) finish(Error::input_limit);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+void Connection::end_of_input() {
+    set(peer_ended);
+    if (is(write_broken)) return finish(extra_->reason);
+    if (is(closing)) return settle();
+    call([this] {
+        protocol_->end_of_stream();
+        if (extra_ != nullptr && !is(over)) extra_->input.clear();
+    });
+}
+
+// While closing: what still comes is read, so that the kernel need not answer it with a reset, and thrown away.
+void Connection::discard() {
+    std::byte* into = nullptr;
+    try {
+        into = workspace().room_for_input(limits().read_size);
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    const ssize_t count = ::recv(socket_.get(), into, limits().read_size, 0);
+    if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) return;
+    if (count < 0) return finish(system_error_code(errno));
+    set(peer_ended);
+    settle();
+}
+
+void Connection::pause_reading() {
+    if (is(paused | over)) return;
+    set(paused);
+    update_interest();
+}
+
+void Connection::resume_reading() {
+    if (!is(paused) || is(over)) return;
+    unset(paused);
+    set(rest_due);
+    update_interest();
+}
+
+// ── calling the protocol ──
+
+template <class Call>
+void Connection::call(Call&& protocol_call) {
+    Workspace& space = workspace();
+    space.begin(this);
+    try {
+        protocol_call();
+    } catch (...) {
+        space.begin(nullptr);
+        finish(Error::exception);
+        throw;
+    }
+    if (!space.gathered.empty() && !is(over)) send_now(std::exchange(space.gathered, {}), {});
+    space.owner = nullptr;
+    if (state_ != ordinary || extra_ != nullptr) [[unlikely]]
+        leave_callback();
+}
+
+void Connection::leave_callback() {
+    settle();
+    if (is(over) || !is(over_high) || is(pause_told)) return;
+    set(pause_told);
+    call([this] { protocol_->pause_writing(); });
+}
+
+// ── writing ──
+
+bool Connection::write(Bytes data) {
+    if (is(shutting | closing | write_broken | over)) return false;
+    if (data.empty()) return true;
+    if (output_size() > 0) {
+        queue(data);
+        return !is(over);
+    }
+    Workspace& space = workspace();
+    if (space.owner != this) {
+        send_now(data, {});
+        return !is(over);
+    }
+    Bytes& gathered = space.gathered;
+    const bool view = space.in_input(data);
+    if (gathered.empty() && view) {  // answered out of the input: it stays where it is until the callback returns
+        gathered = data;
+        return true;
+    }
+    if (view && gathered.data() != space.output.get() && gathered.data() + gathered.size() == data.data()) {
+        gathered = {gathered.data(), gathered.size() + data.size()};
+        return true;
+    }
+    const std::size_t together = gathered.size() + data.size();
+    if (data.size() < large_write && together <= gather_size) {
+        if (gathered.data() != space.output.get() && !gathered.empty())
+            std::memcpy(space.output.get(), gathered.data(), gathered.size());
+        std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
+        gathered = {space.output.get(), together};
+        return true;
+    }
+    const Bytes before = std::exchange(gathered, {});
+    // A quota for each call: against a reader as fast as we are a producer would never come to its end.
+    if (space.sent_straight < limits().high_mark && together >= large_write) {
+        space.sent_straight += together;
+        send_now(before, data);
+    } else {
+        queue(before);
+        if (!is(over)) queue(data);
+    }
+    return !is(over);
+}
+
+// Sends both pieces with one system call, and queues what the kernel does not take.
+void Connection::send_now(Bytes first, Bytes second) {
+    ssize_t count;
+    do {
+        if (second.empty()) {
+            count = ::send(socket_.get(), first.data(), first.size(), send_flags);
+        } else {
+            iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
+                               {const_cast<std::byte*>(second.data()), second.size()}};
+            msghdr message{};
+            message.msg_iov = pieces;
+            message.msg_iovlen = 2;
+            count = ::sendmsg(socket_.get(), &message, send_flags);
+        }
+    } while (count < 0 && errno == EINTR);
+    if (count == ssize_t(first.size() + second.size())) [[likely]]
+        return note_activity();
+    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return broken(system_error_code(errno));
+    std::size_t sent = count < 0 ? 0 : std::size_t(count);
+    if (sent > 0) note_activity();
+    const std::size_t of_first = std::min(sent, first.size());
+    queue(first.subspan(of_first));
+    if (!is(over)) queue(second.subspan(sent - of_first));
+}
+
+void Connection::queue(Bytes data) {
+    if (data.empty()) return;
+    try {
+        ByteQueue& output = extra().output;
+        if (output.size() >= limits().output_limit) return finish(Error::output_limit);
+        output.append(data);
+    } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    const bool passed = !is(over_high) && output_size() > limits().high_mark;
+    if (passed) set(over_high);
+    update_interest();
+    // Not from inside this call; after the callback, if we are in one.
+    if (passed && !is(over) && workspace().owner != this) trigger(Interest::writable);
+}
+
+void Connection::writable() {
+    if (is(over)) return;
+    if (is(over_high) && !is(pause_told) && output_size() > limits().low_mark) {
+        set(pause_told);
+        return call([this] { protocol_->pause_writing(); });
+    }
+    if (output_size() > 0) {
+        const Bytes waiting = extra_->output.view();
+        const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
+        if (count > 0) {
+            note_activity();
+            extra_->output.consume(std::size_t(count));
+        } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+            return broken(system_error_code(errno));
+        }
+    }
+    if (is(over_high) && output_size() <= limits().low_mark) {
+        unset(over_high);
+        if (is(pause_told)) {
+            unset(pause_told);
+            return call([this] { protocol_->resume_writing(); });
+        }
+    }
+    settle();
+}
+
+// A send failed. After a reset the kernel still hands out what had come before it, so the protocol gets that first.
+void Connection::broken(std::error_code reason) {
+    const bool reset = reason == std::errc::broken_pipe || reason == std::errc::connection_reset;
+    if (!reset || is(closing | paused | peer_ended)) return finish(reason);
+    try {
+        extra().reason = reason;
+    } catch (const std::bad_alloc&) {
+        return finish(reason);
+    }
+    extra_->output.clear();
+    set(write_broken);
+    unset(over_high);
+    update_interest();
+}
+
+void Connection::shutdown_write() {
+    if (is(shutting | closing | over)) return;
+    set(shutting);
+    if (workspace().owner != this) settle();
+}
+
+void Connection::close() {
+    if (is(closing | over)) return;
+    set(closing);
+    unset(rest_due);
+    plan_deadline();
+    if (!is(over) && workspace().owner != this) settle();
+}
+
+void Connection::abort(std::error_code reason) {
+    if (is(over)) return;
+    try {
+        socket_.set_linger(std::chrono::seconds(0));  // closing then resets
+    } catch (const std::system_error&) {
+        // A Unix socket whose peer is gone, say: there is nobody to reset.
+    }
+    finish(reason);
+}
+
+// ── in between ──
+
+// Does what became due: the end of stream once everything is sent, the end once both sides have closed. Calls
+// nobody, so that it may run inside any call to the transport.
+void Connection::settle() {
+    if (is(over)) return;
+    const bool all_sent = output_size() == 0;
+    if (all_sent && is(closing) && is(peer_ended | write_broken))
+        return finish(is(write_broken) ? extra_->reason : std::error_code());
+    if (all_sent && is(shutting | closing) && !is(write_ended | write_broken)) {
+        set(write_ended);
+        if (const auto error = socket_.shutdown_write()) return finish(error);
+    }
+    if (is(peer_ended) && is(write_ended)) return finish({});
+    update_interest();
+    if (extra_ != nullptr && !extra_->in_use()) extra_.reset();
+}
+
+void Connection::update_interest() {
+    if (is(over)) return;
+    Interest wanted = Interest::none;
+    if (!is(peer_ended) && (is(closing) || !is(paused | over_high))) wanted |= Interest::readable;
+    if (output_size() > 0 || is(over_high)) wanted |= Interest::writable;
+    const Interest before = registration_.interest();
+    if (wanted == before) return;
+    registration_.set_interest(wanted);
+    if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
+}
+
+void Connection::trigger(Interest ready) noexcept {
+    try {
+        registration_.trigger(ready);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+// One deadline at a time: to close in, or for the next byte.
+void Connection::plan_deadline() {
+    const Duration allowed = is(closing) ? limits().close_timeout : limits().idle_timeout;
+    try {
+        if (is(closing) || allowed > Duration::zero()) {
+            Extra& node = extra();
+            node.last_activity = registration_.reactor().now();
+            node.timers.schedule(node, deadline_after(node.last_activity, allowed));
+        } else if (extra_ != nullptr) {
+            extra_->timers.cancel(*extra_);
+        }
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    allowed > Duration::zero() && !is(closing) ? set(watches_idleness) : unset(watches_idleness);
+}
+
+void Connection::deadline() {
+    if (is(closing)) return abort(std::make_error_code(std::errc::timed_out));
+    // Traffic only stores a time; here, once a period, that is turned into the next deadline.
+    const TimePoint end = deadline_after(extra_->last_activity, limits().idle_timeout);
+    if (registration_.reactor().now() >= end) return finish(std::make_error_code(std::errc::timed_out));
+    try {
+        extra_->timers.schedule(*extra_, end);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+void Connection::note_activity() noexcept {
+    if (is(watches_idleness)) [[unlikely]]
+        extra_->last_activity = registration_.reactor().turn_time();
+}
+
+std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
+
+std::size_t Connection::queued() const noexcept {
+    if (is(over)) return 0;
+    const Workspace& space = workspace();
+    return output_size() + (space.owner == this ? space.gathered.size() : 0);
+}
+
+const Limits& Connection::limits() const noexcept {
+    if (extra_ != nullptr && extra_->limits != nullptr) [[unlikely]]
+        return *extra_->limits;
+    return group_->limits;
+}
+
+void Connection::set_limits(const Limits& limits) {
+    if (is(over)) return;
+    extra().limits = std::make_unique<Limits>(limits);
+    if (!is(closing)) plan_deadline();
+}
+
+Connection::Workspace& Connection::workspace() const noexcept {
+    return static_cast<Workspace&>(*registration_.reactor().workspace());
+}
+
+Connection::Extra& Connection::extra() {
+    if (extra_ == nullptr) extra_ = std::make_unique<Extra>(*this);
+    return *extra_;
+}
+
+void close_all(Reactor& reactor, const ConnectionGroup& group) {
+    reactor.for_each_owned([&](OwnedHandler& handler) {
+        auto* connection = dynamic_cast<Connection*>(&handler);
+        if (connection != nullptr && connection->group() == &group) connection->close();
+    });
+}
+
+}  // namespace reactor

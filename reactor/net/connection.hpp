@@ -1,0 +1,180 @@
+// Connection: the transport that is a connected stream socket. Protocols see it as their Transport; whoever
+// has a socket from elsewhere (socketpair, inetd, a parent) opens one here. All system calls
+// of a connection stand in connection.cpp, so that another way to move bytes would replace that alone.
+#pragma once
+
+#include <reactor/net/byte_queue.hpp>
+#include <reactor/net/socket.hpp>
+#include <reactor/protocol.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/transport.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <system_error>
+
+namespace reactor {
+
+/// What the connections of one acceptor or connector have in common.
+struct ConnectionOptions {
+    Limits limits;
+    /// TCP_NODELAY: on, because writes are gathered here already, and Nagle's wait would come on top.
+    bool no_delay = true;
+    std::optional<KeepAlive> keep_alive;
+    /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged. Zero: the system's choice, many minutes.
+    Duration user_timeout = Duration::zero();
+    /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice, which adapts.
+    std::size_t receive_buffer = 0;
+    std::size_t send_buffer = 0;
+
+    /// Sets the options of the socket's on it. On a listening socket they hold for all that it accepts: Linux and
+    /// the BSDs copy them.
+    void apply_to(Socket& socket) const;
+};
+
+/// What a set of connections shares: their limits, and who wants to know when one has ended. It lives until its
+/// owner and the last of its connections have let go of it.
+class ConnectionGroup {
+public:
+    class Owner {
+    public:
+        /// One of the group's connections is gone. Comes at the end of a turn, after `disconnected`.
+        virtual void connection_ended() noexcept = 0;
+
+    protected:
+        ~Owner() = default;
+    };
+
+    /// Counts the references to a group; on one thread, as everything of a reactor's.
+    class Reference {
+    public:
+        Reference() noexcept = default;
+        explicit Reference(ConnectionGroup* group) noexcept : group_(group) { ++group_->references_; }
+        Reference(const Reference& other) noexcept : group_(other.group_) {
+            if (group_ != nullptr) ++group_->references_;
+        }
+        Reference& operator=(Reference other) noexcept {
+            std::swap(group_, other.group_);
+            return *this;
+        }
+        ~Reference() {
+            if (group_ != nullptr && --group_->references_ == 0) delete group_;
+        }
+        ConnectionGroup* operator->() const noexcept { return group_; }
+        ConnectionGroup* get() const noexcept { return group_; }
+
+    private:
+        ConnectionGroup* group_ = nullptr;
+    };
+
+    static Reference make(const Limits& limits, Owner* owner) {
+        return Reference(new ConnectionGroup(limits, owner));
+    }
+
+    const Limits limits;
+    Owner* owner;          ///< null once it is gone
+    std::size_t live = 0;  ///< connections that have not ended
+
+private:
+    ConnectionGroup(const Limits& the_limits, Owner* the_owner) noexcept : limits(the_limits), owner(the_owner) {}
+    std::size_t references_ = 0;
+};
+
+class Connection final : public OwnedHandler, public Transport {
+public:
+    /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected`
+    /// comes from the loop. Throws std::system_error or std::bad_alloc; the socket is then closed.
+    static Connection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                            const ConnectionOptions& options = {});
+    static Connection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                            ConnectionGroup::Reference group);
+
+    ~Connection() override;
+
+    using Transport::write;
+    bool write(Bytes data) override;
+    void shutdown_write() override;
+    void close() override;
+    void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
+    void pause_reading() override;
+    void resume_reading() override;
+    std::size_t queued() const noexcept override;
+    const Limits& limits() const noexcept override;
+    void set_limits(const Limits& limits) override;
+    Address peer() const override { return socket_.peer(); }
+    Address local() const override { return socket_.local(); }
+
+    const ConnectionGroup* group() const noexcept { return group_.get(); }
+
+private:
+    struct Workspace;
+    struct Extra;
+
+    Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
+
+    // From the loop.
+    void readable() override;
+    void writable() override;
+    void lost(std::error_code reason) override;
+    void retired() override;
+    void deadline();
+
+    Workspace& workspace() const noexcept;
+    Extra& extra();
+    void start();
+    void read_more();
+    void read_rest();
+    void discard();
+    void deliver(Bytes input);
+    void keep_rest(Bytes input, std::size_t consumed);
+    void end_of_input();
+    template <class Call>
+    void call(Call&& protocol_call);
+    void leave_callback();
+    void send_now(Bytes first, Bytes second);
+    void queue(Bytes data);
+    void broken(std::error_code reason);
+    void settle();
+    void update_interest();
+    void trigger(Interest ready) noexcept;
+    void plan_deadline();
+    void note_activity() noexcept;
+    void finish(std::error_code reason) noexcept;
+    std::size_t output_size() const noexcept;
+
+    // What a connection is doing besides moving bytes both ways. Zero is the ordinary state, and the hot path
+    // tests for it once.
+    enum State : std::uint16_t {
+        ordinary = 0,
+        fresh = 1 << 0,            // connected() has not been called yet
+        paused = 1 << 1,           // the user's pause_reading
+        over_high = 1 << 2,        // the high mark was passed and the low one not yet reached
+        pause_told = 1 << 3,       // pause_writing was called and resume_writing not yet
+        peer_ended = 1 << 4,       // the peer's end of stream was read
+        shutting = 1 << 5,         // shutdown_write was called
+        closing = 1 << 6,          // close was called
+        write_ended = 1 << 7,      // our end of stream is sent
+        write_broken = 1 << 8,     // a send failed; what the peer sent before may still be there to be read
+        rest_due = 1 << 9,         // what received() left is to be given to it again
+        over = 1 << 10,            // retired: disconnected() comes next
+        out_of_memory = 1 << 11,   // there was none even to note the reason
+        watches_idleness = 1 << 12,
+    };
+    bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
+    void set(State state) noexcept { state_ = std::uint16_t(state_ | state); }
+    void unset(State state) noexcept { state_ = std::uint16_t(state_ & ~state); }
+
+    Registration registration_;
+    std::unique_ptr<Protocol> protocol_;
+    ConnectionGroup::Reference group_;
+    std::unique_ptr<Extra> extra_;  // only while there is something in it
+    Socket socket_;
+    std::uint16_t state_ = fresh;
+};
+
+/// Calls close() on every connection of the group.
+void close_all(Reactor& reactor, const ConnectionGroup& group);
+
+}  // namespace reactor

@@ -1,0 +1,294 @@
+#include <reactor/net/socket.hpp>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <string>
+
+namespace reactor {
+
+namespace {
+
+std::error_code last_error() noexcept { return {errno, std::system_category()}; }
+
+// The argument is a piece of text and not a finished message: making one could change errno.
+[[noreturn]] void throw_last_error(const char* call, std::string_view argument) {
+    const std::error_code error = last_error();
+    throw std::system_error(error, std::string(call).append("(").append(argument).append(")"));
+}
+
+constexpr int domain(Address::Family family) noexcept {
+    switch (family) {
+        case Address::Family::ipv4: return AF_INET;
+        case Address::Family::ipv6: return AF_INET6;
+        case Address::Family::unix_domain: return AF_UNIX;
+        case Address::Family::none: break;
+    }
+    return AF_UNSPEC;  // socket(2) refuses it
+}
+
+constexpr const char* name_of(Address::Family family) noexcept {
+    switch (family) {
+        case Address::Family::ipv4: return "ipv4";
+        case Address::Family::ipv6: return "ipv6";
+        case Address::Family::unix_domain: return "unix_domain";
+        case Address::Family::none: break;
+    }
+    return "none";
+}
+
+// With the two properties that every socket here has, where the system can give them in the same call.
+constexpr int type_of(SocketKind kind) noexcept {
+    int type = SOCK_STREAM;
+    if (kind == SocketKind::datagram) type = SOCK_DGRAM;
+    if (kind == SocketKind::sequenced_packets) type = SOCK_SEQPACKET;
+#ifdef SOCK_NONBLOCK
+    type |= SOCK_NONBLOCK | SOCK_CLOEXEC;
+#endif
+    return type;
+}
+
+// False leaves the reason in errno.
+bool set_properties(int descriptor) noexcept {
+    const int flags = ::fcntl(descriptor, F_GETFL);
+    if (flags < 0 || ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0) return false;
+    if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0) return false;
+#ifdef SO_NOSIGPIPE  // where there is no MSG_NOSIGNAL
+    const int on = 1;
+    ::setsockopt(descriptor, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    return true;
+}
+
+// The same, where the call that made the descriptor did not do it.
+bool complete_properties([[maybe_unused]] int descriptor) noexcept {
+#ifdef SOCK_NONBLOCK
+    return true;
+#else
+    return set_properties(descriptor);
+#endif
+}
+
+int accept_complete(int listening, sockaddr* address, socklen_t* length) noexcept {
+#ifdef SOCK_NONBLOCK
+    return ::accept4(listening, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    FileDescriptor accepted(::accept(listening, address, length));
+    return accepted && complete_properties(accepted.get()) ? accepted.release() : -1;
+#endif
+}
+
+// The families that an Address cannot hold (an adopted netlink socket) have no address here.
+Address address_from(const sockaddr_storage& storage, socklen_t length) noexcept {
+    try {
+        return Address(reinterpret_cast<const sockaddr*>(&storage), length);
+    } catch (const std::system_error&) {
+        return {};
+    }
+}
+
+template <class Value>
+void set_option(int descriptor, int level, int option, const Value& value, const char* name) {
+    if (::setsockopt(descriptor, level, option, &value, sizeof value) != 0)
+        throw_last_error("setsockopt", name);
+}
+
+template <class Value = int>
+Value option(int descriptor, int level, int name, const char* words) {
+    Value value{};
+    socklen_t length = sizeof value;
+    if (::getsockopt(descriptor, level, name, &value, &length) != 0)
+        throw_last_error("getsockopt", words);
+    return value;
+}
+
+// Options are ints; what does not fit is the most that does, and the kernel says whether it takes that.
+template <class Number>
+constexpr int as_int(Number number) noexcept {
+    return std::in_range<int>(number) ? int(number) : INT_MAX;
+}
+
+int at_least_one(std::chrono::seconds time) noexcept {
+    return as_int(std::max(time, std::chrono::seconds(1)).count());
+}
+
+#ifdef TCP_KEEPIDLE
+constexpr int keep_alive_idle = TCP_KEEPIDLE;
+#else
+constexpr int keep_alive_idle = TCP_KEEPALIVE;  // macOS
+#endif
+
+}  // namespace
+
+Socket Socket::adopt(FileDescriptor descriptor) {
+    if (!set_properties(descriptor.get())) throw_last_error("fcntl", "O_NONBLOCK");
+    return Socket(std::move(descriptor));
+}
+
+Socket Socket::open(Address::Family family, SocketKind kind) {
+    FileDescriptor descriptor(::socket(domain(family), type_of(kind), 0));
+    if (!descriptor || !complete_properties(descriptor.get()))
+        throw_last_error("socket", name_of(family));
+    return Socket(std::move(descriptor));
+}
+
+std::pair<Socket, Socket> Socket::pair(SocketKind kind) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, type_of(kind), 0, ends) != 0) throw_last_error("socketpair", "AF_UNIX");
+    std::pair<Socket, Socket> result{Socket{FileDescriptor{ends[0]}}, Socket{FileDescriptor{ends[1]}}};
+    if (!complete_properties(ends[0]) || !complete_properties(ends[1])) throw_last_error("socketpair", "AF_UNIX");
+    return result;
+}
+
+void Socket::bind(const Address& address) {
+    if (::bind(get(), address.data(), socklen_t(address.size())) == 0) return;
+    const std::error_code error = last_error();
+    throw std::system_error(error, "bind(" + address.to_string() + ")");
+}
+
+void Socket::listen(int backlog) {
+    if (::listen(get(), backlog) == 0) return;
+    const std::error_code error = last_error();
+    throw std::system_error(error, "listen(" + local().to_string() + ")");
+}
+
+std::error_code Socket::connect(const Address& address) noexcept {
+    if (::connect(get(), address.data(), socklen_t(address.size())) == 0) return {};
+    // POSIX: a connect that a signal interrupts goes on, and calling it again says EALREADY, not EINPROGRESS.
+    if (errno == EINTR || errno == EALREADY) errno = EINPROGRESS;
+    return last_error();
+}
+
+std::error_code Socket::accept(Socket& accepted, Address& peer) noexcept {
+    sockaddr_storage storage{};
+    socklen_t length;
+    FileDescriptor descriptor;
+    do {
+        length = sizeof storage;
+        descriptor.reset(accept_complete(get(), reinterpret_cast<sockaddr*>(&storage), &length));
+    } while (!descriptor && errno == EINTR);
+    if (!descriptor) return last_error();
+    // Asked of the kernel later, with getpeername(2), a connection that was reset meanwhile has no peer.
+    peer = address_from(storage, length);
+    accepted = Socket(std::move(descriptor));
+    return {};
+}
+
+std::error_code Socket::pending_error() const noexcept {
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (::getsockopt(get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) return last_error();
+    return {error, std::system_category()};
+}
+
+Address Socket::local() const noexcept {
+    sockaddr_storage storage{};
+    socklen_t length = sizeof storage;
+    if (::getsockname(get(), reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
+    return address_from(storage, length);
+}
+
+Address Socket::peer() const noexcept {
+    sockaddr_storage storage{};
+    socklen_t length = sizeof storage;
+    if (::getpeername(get(), reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
+    return address_from(storage, length);
+}
+
+std::error_code Socket::shutdown_write() noexcept {
+    return ::shutdown(get(), SHUT_WR) == 0 ? std::error_code{} : last_error();
+}
+
+// ── options ──
+
+void Socket::set_no_delay(bool on) {
+    if (local().family() == Address::Family::unix_domain) return;
+    set_option(get(), IPPROTO_TCP, TCP_NODELAY, int(on), "TCP_NODELAY");
+}
+
+bool Socket::no_delay() const {
+    // A Unix socket has no delay to begin with.
+    if (local().family() == Address::Family::unix_domain) return true;
+    return option(get(), IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY") != 0;
+}
+
+// The times first: once probes are on, they count with what is set.
+void Socket::set_keep_alive(std::optional<KeepAlive> times) {
+    if (times) {
+        set_option(get(), IPPROTO_TCP, keep_alive_idle, at_least_one(times->idle), "TCP_KEEPIDLE");
+        set_option(get(), IPPROTO_TCP, TCP_KEEPINTVL, at_least_one(times->interval), "TCP_KEEPINTVL");
+        set_option(get(), IPPROTO_TCP, TCP_KEEPCNT, times->probes, "TCP_KEEPCNT");
+    }
+    set_option(get(), SOL_SOCKET, SO_KEEPALIVE, int(times.has_value()), "SO_KEEPALIVE");
+}
+
+std::optional<KeepAlive> Socket::keep_alive() const {
+    if (option(get(), SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE") == 0) return std::nullopt;
+    KeepAlive times;
+    times.idle = std::chrono::seconds(option(get(), IPPROTO_TCP, keep_alive_idle, "TCP_KEEPIDLE"));
+    times.interval = std::chrono::seconds(option(get(), IPPROTO_TCP, TCP_KEEPINTVL, "TCP_KEEPINTVL"));
+    times.probes = option(get(), IPPROTO_TCP, TCP_KEEPCNT, "TCP_KEEPCNT");
+    return times;
+}
+
+#ifdef TCP_USER_TIMEOUT
+void Socket::set_user_timeout(Duration timeout) {
+    const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::max(timeout, Duration::zero()));
+    set_option(get(), IPPROTO_TCP, TCP_USER_TIMEOUT, as_int(milliseconds.count()), "TCP_USER_TIMEOUT");
+}
+
+Duration Socket::user_timeout() const {
+    return std::chrono::milliseconds(option(get(), IPPROTO_TCP, TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"));
+}
+#else
+void Socket::set_user_timeout(Duration timeout) {
+    if (timeout > Duration::zero())
+        throw std::system_error(std::make_error_code(std::errc::not_supported), "setsockopt(TCP_USER_TIMEOUT)");
+}
+
+Duration Socket::user_timeout() const { return Duration::zero(); }
+#endif
+
+void Socket::set_reuse_address(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEADDR, int(on), "SO_REUSEADDR"); }
+
+bool Socket::reuse_address() const { return option(get(), SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR") != 0; }
+
+void Socket::set_reuse_port(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEPORT, int(on), "SO_REUSEPORT"); }
+
+bool Socket::reuse_port() const { return option(get(), SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT") != 0; }
+
+void Socket::set_v6_only(bool on) { set_option(get(), IPPROTO_IPV6, IPV6_V6ONLY, int(on), "IPV6_V6ONLY"); }
+
+bool Socket::v6_only() const { return option(get(), IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY") != 0; }
+
+void Socket::set_receive_buffer(std::size_t bytes) {
+    set_option(get(), SOL_SOCKET, SO_RCVBUF, as_int(bytes), "SO_RCVBUF");
+}
+
+std::size_t Socket::receive_buffer() const { return std::size_t(option(get(), SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF")); }
+
+void Socket::set_send_buffer(std::size_t bytes) {
+    set_option(get(), SOL_SOCKET, SO_SNDBUF, as_int(bytes), "SO_SNDBUF");
+}
+
+std::size_t Socket::send_buffer() const { return std::size_t(option(get(), SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF")); }
+
+void Socket::set_linger(std::optional<std::chrono::seconds> time) {
+    ::linger value{};
+    value.l_onoff = int(time.has_value());
+    if (time) value.l_linger = as_int(std::max(*time, std::chrono::seconds(0)).count());
+    set_option(get(), SOL_SOCKET, SO_LINGER, value, "SO_LINGER");
+}
+
+std::optional<std::chrono::seconds> Socket::linger() const {
+    const auto value = option<::linger>(get(), SOL_SOCKET, SO_LINGER, "SO_LINGER");
+    if (value.l_onoff == 0) return std::nullopt;
+    return std::chrono::seconds(value.l_linger);
+}
+
+}  // namespace reactor

@@ -1,0 +1,51 @@
+// Signals: the process's signals, delivered in the loop like any other event, where everything may be done that
+// a signal handler may not (signal-safety(7)). Of the signals that come while one waits to be told the kernel
+// keeps no count, and neither does this.
+#pragma once
+
+#include <reactor/callback.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/wakeup.hpp>
+
+#include <csignal>
+#include <initializer_list>
+#include <vector>
+
+namespace reactor {
+
+/// Calls back on the loop's thread when one of some signals has come to the process: `Signals{reactor, {SIGINT,
+/// SIGTERM}, [&](int) { reactor.stop(); }}`. Any number of the same signal may be told as one (SIGCHLD: ask for
+/// all children); different ones are all told, each in a turn of its own, and a flood of one does not hold
+/// back another. Must go before its reactor, and on its thread; its own callback may destroy it.
+class [[nodiscard]] Signals final : EventHandler {
+public:
+    /// From now on until destruction the signals do nothing else: their dispositions are replaced
+    /// (sigaction(2), SA_RESTART). A signal has one watcher in a process: throws std::system_error
+    /// (device_or_resource_busy) that names the signal if there is another. Throws std::invalid_argument for
+    /// SIGKILL and SIGSTOP, for what is no signal, and for SIGSEGV, SIGBUS, SIGFPE and SIGILL, whose fault would only
+    /// happen again until the loop heard of it. After any exception all is as before.
+    Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyFunction<void(int signal)> callback);
+
+    /// Puts the previous dispositions back. A signal that has come and was not told yet is never told.
+    ~Signals();
+    Signals(const Signals&) = delete;
+    Signals& operator=(const Signals&) = delete;
+
+private:
+    struct Watched {
+        int signal;
+        struct sigaction previous;
+    };
+
+    void readable() override;
+    void take(int signal);
+    void give_back(const Watched& watched) noexcept;
+
+    Wakeup wakeup_;
+    std::vector<Watched> watched_;
+    std::size_t next_ = 0;  // in watched_: who is asked first
+    Callback<int> callback_;
+    Registration registration_;
+};
+
+}  // namespace reactor
