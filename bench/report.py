@@ -2,6 +2,7 @@
 nothing but Python's standard library; bench/plot.py draws the same file."""
 
 import json
+import re
 import sys
 
 
@@ -53,9 +54,45 @@ def print_comparison(result):
     print_rows(rows)
 
 
+def print_microbenchmarks(path):
+    """Nanoseconds an item, one row a subject and one column a case; in brackets how they compare to the loop written by
+    hand on the same call, where there is one."""
+    with open(path, encoding="utf-8") as file:
+        runs = json.load(file)["benchmarks"]
+    cases, subjects = [], {}
+    for run in runs:
+        if run.get("error_occurred") or run.get("aggregate_name", "median") != "median":
+            continue
+        title, subject, case = (run["run_name"] + "/").split("/", 2)
+        case = re.sub(r"/(iterations:\d+|manual_time|real_time)", "", "/" + case.rstrip("/")).strip("/")
+        case = case.replace(":", " ").replace("/", " ")
+        if case not in cases:
+            cases.append(case)
+        subjects.setdefault(subject, {})[case] = 1e9 / run["items_per_second"]
+    order = ["bare epoll", "reactor epoll", "bare poll", "reactor poll", "bare select", "reactor select"]
+    subjects = dict(sorted(subjects.items(), key=lambda item: (order + [item[0]]).index(item[0])))
+    cases.sort(key=lambda case: [int(word) if word.isdigit() else word for word in case.split()])
+    print(f"\n{title}: ns an item")
+    rows = [[""] + list(subjects)]
+    for case in cases:
+        row = [case]
+        for subject, values in subjects.items():
+            floor = subjects.get(subject.replace("reactor", "bare") if "reactor" in subject else "bare epoll", {})
+            value = values.get(case)
+            cell = "" if value is None else number(value)
+            if value is not None and case in floor and not subject.startswith("bare"):
+                cell += f" ({value / floor[case]:.2f})"
+            row.append(cell)
+        rows.append(row)
+    print_rows(rows)
+
+
 def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in ("table", "comparison", "last"):
-        sys.exit("usage: report.py table|comparison|last RESULTS")
+    if len(sys.argv) != 3 or sys.argv[1] not in ("table", "comparison", "last", "micro"):
+        sys.exit("usage: report.py table|comparison|last|micro RESULTS")
+    if sys.argv[1] == "micro":
+        print_microbenchmarks(sys.argv[2])
+        return
     results = read(sys.argv[2])
     if sys.argv[1] == "table":
         print_table(results)
