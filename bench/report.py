@@ -1,0 +1,105 @@
+"""Prints what the load program measured as tables, backends down and connections across. It measures nothing and needs
+nothing but Python's standard library; bench/plot.py draws the same file."""
+
+import json
+import re
+import sys
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def print_rows(rows):
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                        for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
+
+
+def print_table(results):
+    """One row a backend, for each number of connections its rate and latencies."""
+    names = [server["name"] for server in results[0]["servers"]]
+    print("\necho, {size} bytes, {in_flight} in flight".format(**results[0]))
+    rows = [["connections"], ["backend"]]
+    for result in results:
+        rows[0] += [str(result["connections"]), "", ""]
+        rows[1] += ["messages/s", "p50 us", "p99 us"]
+    for name in names:
+        row = [name]
+        for result in results:
+            server = next(server for server in result["servers"] if server["name"] == name)
+            row += [number(server["messages_per_second"]), number(server["p50_us"]), number(server["p99_us"])]
+        rows.append(row)
+    print_rows(rows)
+
+
+def print_comparison(result):
+    """One row a server: its rate and processor time, and how they compare to the first server's."""
+    def interval(median):
+        return "{:.3f} ({:.3f}-{:.3f})".format(*median) if median[0] else ""
+
+    print("\n{label}: {connections} connections, {idle} idle, {size} bytes, {in_flight} in flight{how}; "
+          "{rounds} rounds of {slice_ms} ms".format(how=", connect-echo-close" if result["churn"] else "", **result))
+    rows = [["server", "messages/s", "p50 us", "p99 us", "ratio", "CPU ns", "CPU ratio"]]
+    for server in result["servers"]:
+        rows.append([server["name"], number(server["messages_per_second"]), number(server["p50_us"]),
+                     number(server["p99_us"]), interval(server["ratio"]), number(server["cpu_ns"][0]),
+                     interval(server["cpu_ratio"])])
+    print_rows(rows)
+
+
+def print_microbenchmarks(path):
+    """Nanoseconds an item, one row a subject and one column a case; in brackets how they compare to the loop written by
+    hand on the same call, where there is one."""
+    with open(path, encoding="utf-8") as file:
+        runs = json.load(file)["benchmarks"]
+    cases, subjects = [], {}
+    for run in runs:
+        if run.get("error_occurred") or run.get("aggregate_name", "median") != "median":
+            continue
+        title, subject, case = (run["run_name"] + "/").split("/", 2)
+        case = re.sub(r"/(iterations:\d+|manual_time|real_time)", "", "/" + case.rstrip("/")).strip("/")
+        case = case.replace(":", " ").replace("/", " ")
+        if case not in cases:
+            cases.append(case)
+        subjects.setdefault(subject, {})[case] = 1e9 / run["items_per_second"]
+    order = ["bare epoll", "reactor epoll", "bare poll", "reactor poll", "bare select", "reactor select"]
+    subjects = dict(sorted(subjects.items(), key=lambda item: (order + [item[0]]).index(item[0])))
+    cases.sort(key=lambda case: [int(word) if word.isdigit() else word for word in case.split()])
+    print(f"\n{title}: ns an item")
+    rows = [[""] + list(subjects)]
+    for case in cases:
+        row = [case]
+        for subject, values in subjects.items():
+            floor = subjects.get(subject.replace("reactor", "bare") if "reactor" in subject else "bare epoll", {})
+            value = values.get(case)
+            cell = "" if value is None else number(value)
+            if value is not None and case in floor and not subject.startswith("bare"):
+                cell += f" ({value / floor[case]:.2f})"
+            row.append(cell)
+        rows.append(row)
+    print_rows(rows)
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[1] not in ("table", "comparison", "last", "micro"):
+        sys.exit("usage: report.py table|comparison|last|micro RESULTS")
+    if sys.argv[1] == "micro":
+        print_microbenchmarks(sys.argv[2])
+        return
+    results = read(sys.argv[2])
+    if sys.argv[1] == "table":
+        print_table(results)
+    else:
+        for result in results if sys.argv[1] == "comparison" else results[-1:]:
+            print_comparison(result)
+
+
+if __name__ == "__main__":
+    main()
