@@ -1,0 +1,48 @@
+"""The README's programs do what the README says: they are compiled as they stand there, and run here."""
+
+import os
+import socket
+import subprocess
+import unittest
+
+FOLDER = os.environ["README_PROGRAMS"]
+PORT = 10000  # the README's
+
+
+def program(name):
+    return os.path.join(FOLDER, "readme_" + name)
+
+
+class Readme(unittest.TestCase):
+    def test_the_test_without_a_socket_passes(self):
+        subprocess.run([program("test")], check=True, timeout=60)
+
+    def test_the_client_prints_what_the_server_sends_back(self):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", PORT))
+            except OSError:
+                self.skipTest(f"port {PORT} is in use")
+        with subprocess.Popen([program("echo")]) as server:
+            try:
+                answer = None
+                for _ in range(10000):  # until it listens, which it does not tell
+                    result = subprocess.run([program("ask")], capture_output=True, text=True, timeout=60)
+                    answer = result.stdout
+                    if "refused" not in result.stderr:
+                        break
+                self.assertEqual(answer, "What is the answer?\n")
+            finally:
+                server.kill()
+
+    def test_the_client_says_what_went_wrong(self):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", PORT)) == 0:
+                self.skipTest(f"something listens on port {PORT}")
+        result = subprocess.run([program("ask")], capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.stderr, "Connection refused\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
