@@ -8,7 +8,7 @@ import sys
 
 def read(path):
     with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+        return [result for result in map(json.loads, filter(str.strip, file)) if "servers" in result]
 
 
 def number(value):
