@@ -10,6 +10,8 @@ import os
 import re
 import sys
 
+from report import microbenchmarks, read
+
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 76, 150, 40, 56
 
@@ -28,8 +30,8 @@ STYLE = """
 def short(value):
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def ticks(low, high):
@@ -82,8 +84,8 @@ class Plot:
         others = iter(OTHERS * 4)
         labels = []
         for name, points in self.lines.items():
-            backend = next((word for word in COLOURS if word in name), None)
-            colour = COLOURS[backend] if backend else next(others)
+            backend = name.split()[-1]
+            colour = COLOURS[backend] if backend in COLOURS else next(others)
             dashes = ' stroke-dasharray="5 4"' if name.startswith("bare") else ""
             path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
             yield (f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}>'
@@ -98,14 +100,12 @@ class Plot:
         places = []
         for at, _, _ in labels:
             places.append(max(at, places[-1] + 14) if places else at)
-        excess = places[-1] - (HEIGHT - BOTTOM) if places else 0
+        lowest = HEIGHT - BOTTOM
+        for i in reversed(range(len(places))):
+            places[i] = min(places[i], lowest)
+            lowest = places[i] - 14
         for place, (_, name, colour) in zip(places, labels):
-            yield (f'<text x="{right + 8}" y="{place - max(0, excess) + 4:.1f}" style="fill: {colour}">{name}</text>')
-
-
-def read_servers(path):
-    with open(path, encoding="utf-8") as file:
-        return [result for result in map(json.loads, filter(str.strip, file)) if "servers" in result]
+            yield (f'<text x="{right + 8}" y="{place + 4:.1f}" style="fill: {colour}">{name}</text>')
 
 
 def lines_of(results, by, what, chosen):
@@ -120,8 +120,8 @@ def lines_of(results, by, what, chosen):
 def echo_plots(results):
     plain = [result for result in results if not result["idle"] and not result["churn"] and result["size"] == 64
              and result["in_flight"] == 1 and result.get("label") != "idle"]
-    of_ours = lambda name: not name.endswith("again") and any(word in name for word in COLOURS)
-    of_epoll = lambda name: not name.endswith("again") and "poll" not in name.replace("epoll", "") and "select" not in name
+    of_ours = lambda name: name.split()[-1] in COLOURS  # and not the bare loops a second time
+    of_epoll = lambda name: name.split()[-1] not in ("again", "poll", "select")
     for name, what, title in (("throughput", "messages_per_second", "messages a second"),
                               ("latency", "p50_us", "median latency, microseconds"),
                               ("latency-p99", "p99_us", "99th percentile of latency, microseconds")):
@@ -138,12 +138,8 @@ def echo_plots(results):
 
 
 def dispatch_plot(path):
-    with open(path, encoding="utf-8") as file:
-        runs = json.load(file)["benchmarks"]
     lines = {}
-    for run in runs:
-        if run.get("error_occurred") or run.get("aggregate_name", "median") != "median":
-            continue
+    for run in microbenchmarks(path):
         found = re.match(r"dispatch/([^/]*)/watched:(\d+)/active:1/", run["run_name"] + "/")
         if found:
             lines.setdefault(found[1], []).append((int(found[2]), 1e9 / run["items_per_second"]))
@@ -155,7 +151,7 @@ def main():
         sys.exit(__doc__)
     results, dispatch, folder = sys.argv[1:]
     os.makedirs(folder, exist_ok=True)
-    plots = list(echo_plots(read_servers(results)))
+    plots = list(echo_plots(read(results)))
     if os.path.exists(dispatch):
         plots.append(dispatch_plot(dispatch))
     for name, title, x_title, y_title, lines in plots:
