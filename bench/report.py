@@ -8,7 +8,7 @@ import sys
 
 def read(path):
     with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+        return [result for result in map(json.loads, filter(str.strip, file)) if "servers" in result]
 
 
 def number(value):
@@ -54,15 +54,19 @@ def print_comparison(result):
     print_rows(rows)
 
 
+def microbenchmarks(path):
+    """What Google Benchmark wrote: the medians where it repeated, otherwise the single runs."""
+    with open(path, encoding="utf-8") as file:
+        runs = [run for run in json.load(file)["benchmarks"] if not run.get("error_occurred")]
+    medians = [run for run in runs if run.get("aggregate_name") == "median"]
+    return medians or [run for run in runs if run["run_type"] == "iteration"]
+
+
 def print_microbenchmarks(path):
     """Nanoseconds an item, one row a subject and one column a case; in brackets how they compare to the loop written by
     hand on the same call, where there is one."""
-    with open(path, encoding="utf-8") as file:
-        runs = json.load(file)["benchmarks"]
     cases, subjects = [], {}
-    for run in runs:
-        if run.get("error_occurred") or run.get("aggregate_name", "median") != "median":
-            continue
+    for run in microbenchmarks(path):
         title, subject, case = (run["run_name"] + "/").split("/", 2)
         case = re.sub(r"/(iterations:\d+|manual_time|real_time)", "", "/" + case.rstrip("/")).strip("/")
         case = case.replace(":", " ").replace("/", " ")
