@@ -338,35 +338,49 @@ void Reactor::run_hooks(std::vector<Hook*>& hooks) {
     std::erase(hooks, nullptr);
 }
 
+// In the order in which they were asked for, which poll's array then keeps.
 void Reactor::hand_over_changes() {
-    while (!changes_.empty()) {
-        const int descriptor = changes_.back();
-        Slot& slot = slots_[std::size_t(descriptor)];
-        if ((slot.wanted != slot.submitted || slot.resubmit) && !slot.lost && slot.generation != 0) {
-            const Token token{descriptor, slot.generation};
-            ++counters_.changes;
-            std::error_code refused;
-            try {
-                demultiplexer_->update(token, slot.submitted, slot.wanted);
-                slot.submitted = slot.wanted;
-            } catch (const std::system_error& error) {
-                refused = error.code();
-            } catch (const std::bad_alloc&) {
-                refused = std::make_error_code(std::errc::not_enough_memory);
-            }
-            if (refused) {
-                slot.submitted = Interest::none;
-                if (slot.shared) {
-                    for (const Watch& watch : shared_.find(descriptor)->second)
-                        triggers_.push_back({{descriptor, watch.id}, Condition::invalid, refused});
-                } else {
-                    triggers_.push_back({token, Condition::invalid, refused});
-                }
-            }
+    if (changes_.empty()) return;
+    std::size_t handed_over = 0;
+    try {
+        for (; handed_over < changes_.size(); ++handed_over) hand_over(changes_[handed_over]);
+    } catch (...) {  // no memory to note that one was refused: it and those behind it stay
+        changes_.erase(changes_.begin(), changes_.begin() + std::ptrdiff_t(handed_over));
+        throw;
+    }
+    changes_.clear();
+}
+
+void Reactor::hand_over(int descriptor) {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    const bool differs = slot.wanted != slot.submitted || slot.resubmit;
+    if (differs && !slot.lost && slot.generation != 0) {
+        ++counters_.changes;
+        std::error_code refused;
+        try {
+            demultiplexer_->update({descriptor, slot.generation}, slot.submitted, slot.wanted);
+            slot.submitted = slot.wanted;
+        } catch (const std::system_error& error) {
+            refused = error.code();
+        } catch (const std::bad_alloc&) {
+            refused = std::make_error_code(std::errc::not_enough_memory);
         }
-        slot.resubmit = false;
-        slot.changed = false;
-        changes_.pop_back();
+        if (refused) {
+            slot.submitted = Interest::none;
+            tell_lost_later(descriptor, refused);
+        }
+    }
+    slot.resubmit = false;
+    slot.changed = false;
+}
+
+void Reactor::tell_lost_later(int descriptor, std::error_code reason) {
+    const Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.shared) {
+        for (const Watch& watch : shared_.find(descriptor)->second)
+            triggers_.push_back({{descriptor, watch.id}, Condition::invalid, reason});
+    } else {
+        triggers_.push_back({{descriptor, slot.generation}, Condition::invalid, reason});
     }
 }
 

@@ -265,6 +265,8 @@ private:
     void turn(std::optional<Duration> limit);
     void run_hooks(std::vector<Hook*>& hooks);
     void hand_over_changes();
+    void hand_over(int descriptor);
+    void tell_lost_later(int descriptor, std::error_code reason);
     void wait(std::optional<Duration> limit);
     void go_through_steps();
     void dispatch_batch();

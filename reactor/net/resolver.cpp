@@ -31,16 +31,16 @@ struct Resolver::Request {
     static void deliver(const std::shared_ptr<Request>& request) {
         const std::lock_guard lock(request->mutex);
         if (request->reactor == nullptr) return;
-        request->reactor->post([request] {
-            Reactor* wanted = nullptr;
-            {
-                const std::lock_guard inner(request->mutex);
-                wanted = std::exchange(request->reactor, nullptr);
-            }
-            if (wanted == nullptr) return;
-            Done done = std::move(request->done);  // it may destroy the resolver
-            done(request->error, std::move(request->addresses));
-        });
+        request->reactor->post([request] { request->answer(); });
+    }
+
+    void answer() {
+        {
+            const std::lock_guard lock(mutex);
+            if (std::exchange(reactor, nullptr) == nullptr) return;  // cancelled since
+        }
+        Done call = std::move(done);  // it may destroy the resolver
+        call(error, std::move(addresses));
     }
 };
 
