@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <ostream>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -700,7 +701,7 @@ TEST_CASE("An interest that is changed and changed back before the wait costs no
     registration.set_interest(writable);
     reactor.run_once(no_wait);
     CHECK(reactor.counters().changes == changes + 1);
-    CHECK(registration.interest() == writable);
+    CHECK((registration.interest() == writable));
 }
 
 TEST_CASE("A registration that wants nothing, made and destroyed, costs the backend nothing") {
@@ -906,6 +907,48 @@ TEST_CASE("S25: of many ready descriptors each is served once a turn") {
         probes.begin(), probes.end(), [](const Probe& a, const Probe& b) { return a.readables < b.readables; });
     CHECK(least->readables >= 7);  // epoll's first batch holds 128
     CHECK(most->readables <= 8);
+}
+
+TEST_CASE("Random registrations, interests and removals: after each the ones that want something hear it, and no others") {
+    for (unsigned seed = 1; seed <= 20; ++seed) {
+        CAPTURE(seed);
+        std::mt19937 random(seed);
+        const auto pick = [&](std::size_t bound) { return random() % bound; };
+        Reactor reactor;
+        constexpr std::size_t count = 20;
+        std::vector<std::pair<Socket, Socket>> pairs;
+        std::vector<Probe> probes(count);
+        std::vector<Registration> registrations(count);
+        std::vector<Interest> model(count, no_interest);
+        for (std::size_t i = 0; i < count; ++i) {
+            pairs.push_back(Socket::pair());
+            REQUIRE(::write(pairs[i].second.get(), "x", 1) == 1);
+        }
+        for (int step = 0; step < 300; ++step) {
+            for (std::size_t changes = pick(4); changes > 0; --changes) {
+                const std::size_t i = pick(count);
+                const auto interest = Interest(std::uint8_t(pick(4)));
+                if (pick(4) == 0) {
+                    registrations[i].reset();
+                    model[i] = no_interest;
+                    continue;
+                }
+                if (registrations[i]) {
+                    registrations[i].set_interest(interest);
+                } else {
+                    registrations[i] = reactor.watch(pairs[i].first.get(), interest, probes[i]);
+                }
+                model[i] = interest;
+            }
+            for (Probe& probe : probes) probe = {};
+            reactor.run_once(no_wait);
+            for (std::size_t i = 0; i < count; ++i) {
+                REQUIRE(probes[i].readables == int(any(model[i], readable)));
+                REQUIRE(probes[i].writables == int(any(model[i], writable)));
+                REQUIRE(probes[i].errors + probes[i].losses == 0);
+            }
+        }
+    }
 }
 
 // ── triggers and hooks ──

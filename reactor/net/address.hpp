@@ -38,7 +38,8 @@ public:
     /// like `unix_path`.
     static Address unix_abstract(std::string_view name);
 
-    /// Reads back what `to_string` printed of a named one: "127.0.0.1:80", "[::1]:80", "unix:/run/socket", "unix:@name".
+    /// Reads back what `to_string` printed of a named one: "127.0.0.1:80", "[::1]:80", "unix:/run/socket",
+    /// "unix:@name".
     /// Throws std::system_error (invalid_argument) that quotes the text and names the forms.
     static Address parse(std::string_view text);
 
@@ -58,7 +59,8 @@ public:
     const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(storage_); }
     std::size_t size() const noexcept { return size_; }
 
-    /// Same family, host, scope and port; the flow label of IPv6 does not count. The order is that of the bytes: good for sets, meaningless otherwise.
+    /// Same family, host, scope and port; the flow label of IPv6 does not count. The order is that of the bytes:
+    /// good for sets, meaningless otherwise.
     friend bool operator==(const Address& a, const Address& b) noexcept;
     friend std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept;
 
