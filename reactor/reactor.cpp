@@ -69,7 +69,7 @@ Reactor::~Reactor() {
     for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
         while (slots_[descriptor].generation != 0) {
             const Slot& slot = slots_[descriptor];
-            const std::uint32_t id = slot.shared ? shared_[int(descriptor)].front().id : slot.generation;
+            const std::uint32_t id = slot.shared() ? shared_[int(descriptor)].front().id : slot.generation;
             const std::unique_ptr<OwnedHandler> owned(remove(int(descriptor), id));
         }
     }
@@ -139,24 +139,23 @@ Registration Reactor::add(int descriptor, Interest interest, EventHandler& handl
 // Moves a single registration out of its slot, to make room for more.
 void Reactor::share(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared) return;
-    shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost});
-    if (slot.lost) slot.wanted = Interest::none;  // the number lives again, but not for the one who lost it
+    if (slot.shared()) return;
+    shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost()});
+    if (slot.lost()) slot.wanted = Interest::none;  // the number lives again, but not for the one who lost it
     slot.handler = nullptr;
     slot.owned = false;
-    slot.lost = false;
-    slot.shared = true;
+    slot.kind = Slot::Kind::shared;
 }
 
 // The registration with this id, or one without a handler.
 Reactor::Watch Reactor::find(int descriptor, std::uint32_t id) noexcept {
     const Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared) {
+    if (slot.shared()) {
         const Watch* watch = find_shared(descriptor, id);
         return watch == nullptr ? Watch{} : *watch;
     }
     if (slot.generation != id) return {};
-    return {slot.handler, id, slot.wanted, slot.owned, slot.lost};
+    return {slot.handler, id, slot.wanted, slot.owned, slot.lost()};
 }
 
 Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept {
@@ -167,7 +166,7 @@ Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept 
 
 void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
-    if (!slot.shared) {
+    if (!slot.shared()) {
         slot.wanted = interest;
         return note_change(descriptor);
     }
@@ -199,7 +198,7 @@ OwnedHandler* Reactor::remove(int descriptor, std::uint32_t id) noexcept {
     const Watch gone = find(descriptor, id);
     if (gone.handler == nullptr) return nullptr;
     bool last = true;
-    if (slot.shared) {
+    if (slot.shared()) {
         auto watches = shared_.find(descriptor);
         std::erase_if(watches->second, [&](const Watch& watch) { return watch.id == id; });
         last = watches->second.empty();
@@ -354,7 +353,7 @@ void Reactor::hand_over_changes() {
 void Reactor::hand_over(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
     const bool differs = slot.wanted != slot.submitted || slot.resubmit;
-    if (differs && !slot.lost && slot.generation != 0) {
+    if (differs && !slot.lost() && slot.generation != 0) {
         ++counters_.changes;
         std::error_code refused;
         try {
@@ -376,7 +375,7 @@ void Reactor::hand_over(int descriptor) {
 
 void Reactor::tell_lost_later(int descriptor, std::error_code reason) {
     const Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared) {
+    if (slot.shared()) {
         for (const Watch& watch : shared_.find(descriptor)->second)
             triggers_.push_back({{descriptor, watch.id}, Condition::invalid, reason});
     } else {
@@ -397,30 +396,34 @@ void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
     auto timeout = next_timeout();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
-    batch_ = {};
-    batch_next_ = 0;
+    next_event_ = batch_end_ = nullptr;
     ++counters_.turns;
-    batch_ = demultiplexer_->wait(timeout);
+    const std::span<const Event> batch = demultiplexer_->wait(timeout);
+    next_event_ = batch.data();
+    batch_end_ = next_event_ + batch.size();
     asleep_ = false;
-    counters_.events += batch_.size();
+    counters_.events += batch.size();
     batch_removals_ = removals_;
     turn_time_known_ = false;
 }
 
 void Reactor::dispatch_batch() {
-    while (batch_next_ < batch_.size()) dispatch(batch_[batch_next_++]);
-}
-
-// The way of nearly every event: one registration, readable or writable.
-void Reactor::dispatch(const Event& event) {
-    const auto [token, condition] = event;
-    const Slot& slot = slots_[std::size_t(token.descriptor)];
-    if (slot.generation != token.generation || slot.shared || slot.lost || std::uint8_t(condition) > 3) [[unlikely]]
-        return dispatch_rare(token, condition);
-    const auto ready = Interest(std::uint8_t(condition)) & slot.wanted;
-    if (ready == Interest::readable) return slot.handler->readable();
-    if (ready == Interest::writable) return slot.handler->writable();
-    dispatch_rare(token, condition);
+    while (next_event_ != batch_end_) {
+        const Event& event = *next_event_++;
+        const Slot& slot = slots_[std::size_t(event.token.descriptor)];
+        // The way of nearly every event: one registration, readable or writable and not both.
+        if (slot.generation == event.token.generation && slot.kind == Slot::Kind::plain) [[likely]] {
+            if (event.condition == Condition::readable && any(slot.wanted, Interest::readable)) [[likely]] {
+                slot.handler->readable();
+                continue;
+            }
+            if (event.condition == Condition::writable && any(slot.wanted, Interest::writable)) {
+                slot.handler->writable();
+                continue;
+            }
+        }
+        dispatch_rare(event.token, event.condition);
+    }
 }
 
 void Reactor::dispatch_rare(Token token, Condition condition) {
@@ -433,7 +436,7 @@ void Reactor::dispatch_rare(Token token, Condition condition) {
         return;
     }
     const auto bad = std::error_code(EBADF, std::system_category());
-    if (!slot.shared) return tell(token.descriptor, token.generation, condition, bad);
+    if (!slot.shared()) return tell(token.descriptor, token.generation, condition, bad);
     std::vector<std::uint32_t> ids;
     for (const Watch& watch : shared_[token.descriptor]) ids.push_back(watch.id);
     for (const std::uint32_t id : ids) tell(token.descriptor, id, condition, bad);
@@ -464,8 +467,8 @@ void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
         demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
         slot.submitted = Interest::none;
     }
-    if (!slot.shared) {
-        slot.lost = true;
+    if (!slot.shared()) {
+        slot.kind = Slot::Kind::lost;
         return;
     }
     // The others are told next. If one of them throws, the backend is asked again for those behind it.

@@ -166,8 +166,8 @@ public:
     void for_each_owned(Visit&& visit) {
         for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
             const Slot slot = slots_[descriptor];
-            if (!slot.shared && slot.owned) visit(static_cast<OwnedHandler&>(*slot.handler));
-            if (!slot.shared) continue;
+            if (!slot.shared() && slot.owned) visit(static_cast<OwnedHandler&>(*slot.handler));
+            if (!slot.shared()) continue;
             const std::vector<Watch> watches = shared_.find(int(descriptor))->second;
             for (const Watch& watch : watches)
                 if (watch.owned && find(int(descriptor), watch.id).handler != nullptr)
@@ -234,11 +234,13 @@ private:
         std::uint32_t generation = 0;  // what the backend's events must carry; 0: unwatched
         Interest wanted = Interest::none;
         Interest submitted = Interest::none;  // what the backend knows
-        bool changed = false;                 // stands in changes_
+        enum class Kind : std::uint8_t { plain, shared, lost } kind = Kind::plain;
         bool owned : 1 = false;
-        bool shared : 1 = false;
-        bool lost : 1 = false;
+        bool changed : 1 = false;   // stands in changes_
         bool resubmit : 1 = false;  // the backend is told even if nothing seems to have changed
+
+        bool shared() const noexcept { return kind == Kind::shared; }
+        bool lost() const noexcept { return kind == Kind::lost; }
     };
     static_assert(sizeof(void*) != 8 || sizeof(Slot) == 16, "a million descriptors are 16 MB of table");
 
@@ -270,7 +272,6 @@ private:
     void wait(std::optional<Duration> limit);
     void go_through_steps();
     void dispatch_batch();
-    void dispatch(const Event& event);
     void dispatch_rare(Token token, Condition condition);
     void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error);
     void run_triggers();
@@ -288,8 +289,8 @@ private:
 
     // The turn under way. All of it survives an exception, so that the next turn can go on where this one broke off.
     Step step_ = Step::wait;
-    std::span<const Event> batch_;
-    std::size_t batch_next_ = 0;
+    const Event* next_event_ = nullptr;
+    const Event* batch_end_ = nullptr;
     std::uint64_t batch_removals_ = 0;
     std::vector<Trigger> triggers_, triggers_now_;
     std::size_t trigger_next_ = 0;

@@ -43,13 +43,17 @@ struct Connection::Workspace final : Reactor::Workspace {
     std::size_t sent_straight = 0;      // large writes sent in this call
     bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 
+    // What begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
-        return data.data() >= input.get() && data.data() + data.size() <= input.get() + input_size;
+        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
     }
     void begin(const Connection* connection) noexcept {
         owner = connection;
-        gathered = {};
         sent_straight = 0;
+    }
+    void end() noexcept {
+        owner = nullptr;
+        gathered = {};
         spilled = false;
     }
     std::byte* room_for_input(std::size_t size) {
@@ -60,6 +64,10 @@ struct Connection::Workspace final : Reactor::Workspace {
         return input.get();
     }
 };
+
+inline Connection::Workspace& Connection::workspace() const noexcept {
+    return static_cast<Workspace&>(*registration_.reactor().workspace());
+}
 
 // What an idle connection does not need.
 struct Connection::Extra final : TimerQueue::Node {
@@ -163,17 +171,50 @@ void Connection::retired() {
 
 void Connection::lost(std::error_code reason) { finish(reason); }
 
-// ── reading ──
+// ── the way of nearly every message ──
 
 void Connection::readable() {
     if (state_ != ordinary) [[unlikely]]
         return readable_unusual();
-    const Workspace& space = workspace();
+    Workspace& space = workspace();
     const ssize_t count = ::recv(socket_.get(), space.input.get(), group_->limits.read_size, 0);
     if (count <= 0) [[unlikely]]
         return nothing_read(count);
-    deliver({space.input.get(), std::size_t(count)});
+    const std::size_t size = std::size_t(count);
+    const std::size_t consumed = call_received(space, {space.input.get(), size});
+    if (consumed != size || state_ != ordinary) [[unlikely]]
+        return after_received(space, {space.input.get(), size}, consumed);
+    if (!space.gathered.empty()) {
+        const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
+        if (sent != ssize_t(space.gathered.size())) [[unlikely]]
+            return gathered_sent_in_part(space, sent);
+        space.gathered = {};
+    }
+    space.owner = nullptr;
 }
+
+bool Connection::write(Bytes data) {
+    if (state_ == ordinary) [[likely]] {
+        Workspace& space = workspace();
+        if (space.owner == this && space.gathered.empty() && space.in_input(data)) [[likely]] {
+            space.gathered = data;  // answered out of the input: it stays there until the callback returns
+            return true;
+        }
+    }
+    return write_unusual(data);
+}
+
+inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
+    space.begin(this);
+    try {
+        return protocol_->received(input);
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+}
+
+// ── reading ──
 
 void Connection::readable_unusual() {
     if (is(closing)) return discard();
@@ -219,16 +260,11 @@ void Connection::read_rest() {
 
 void Connection::deliver(Bytes input) {
     Workspace& space = workspace();
-    std::size_t consumed;
-    space.begin(this);
-    try {
-        consumed = protocol_->received(input);
-    } catch (...) {
-        callback_failed(space);
-        throw;
-    }
-    if (consumed != input.size() || state_ != ordinary) [[unlikely]]
-        keep_rest(input, std::min(consumed, input.size()));
+    after_received(space, input, call_received(space, input));
+}
+
+void Connection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
+    if (consumed < input.size() || extra_ != nullptr) keep_rest(input, std::min(consumed, input.size()));
     leave_callback(space);
 }
 
@@ -294,7 +330,7 @@ void Connection::resume_reading() {
 
 // ── calling the protocol ──
 
-// For every call but received(), which has its own way in deliver().
+// For every call but received().
 template <class Call>
 void Connection::call(Call&& protocol_call) {
     Workspace& space = workspace();
@@ -309,26 +345,21 @@ void Connection::call(Call&& protocol_call) {
 }
 
 void Connection::callback_failed(Workspace& space) noexcept {
-    space.begin(nullptr);
+    space.end();
     finish(Error::exception);
 }
 
-inline void Connection::leave_callback(Workspace& space) {
-    const Bytes gathered = space.gathered;
-    if (!gathered.empty() && !is(over)) {
-        const ssize_t count = ::send(socket_.get(), gathered.data(), gathered.size(), send_flags);
-        if (count != ssize_t(gathered.size())) [[unlikely]]
-            sent_in_part(count, gathered, {});
-    }
-    space.owner = nullptr;
-    if (state_ != ordinary) [[unlikely]]
-        leave_unusual_callback(space, !gathered.empty());
+void Connection::gathered_sent_in_part(Workspace& space, ssize_t count) {
+    sent_in_part(count, space.gathered, {});
+    space.end();
 }
 
-void Connection::leave_unusual_callback(Workspace& space, bool sent) {
-    if (is(over)) return;
-    if (sent) note_activity();
-    if (std::exchange(space.spilled, false)) flush();
+// Sends what was gathered and does all that the call has led to.
+void Connection::leave_callback(Workspace& space) {
+    if (!space.gathered.empty() && !is(over)) send_now(space.gathered, {});
+    const bool spilled = space.spilled;
+    space.end();
+    if (spilled && !is(over)) flush();
     settle();
     if (is(over) || !is(over_high) || is(pause_told)) return;
     set(pause_told);
@@ -336,14 +367,6 @@ void Connection::leave_unusual_callback(Workspace& space, bool sent) {
 }
 
 // ── writing ──
-
-bool Connection::write(Bytes data) {
-    Workspace* space = state_ == ordinary ? &workspace() : nullptr;
-    if (space == nullptr || space->owner != this || !space->gathered.empty() || !space->in_input(data)) [[unlikely]]
-        return write_unusual(data);
-    space->gathered = data;  // answered out of the input: it stays where it is until the callback returns
-    return true;
-}
 
 bool Connection::write_unusual(Bytes data) {
     if (is(shutting | closing | write_broken | over)) return false;
@@ -594,10 +617,6 @@ void Connection::set_limits(const Limits& limits) {
     if (is(over)) return;
     extra().limits = std::make_unique<Limits>(limits);
     if (!is(closing)) plan_deadline();
-}
-
-Connection::Workspace& Connection::workspace() const noexcept {
-    return static_cast<Workspace&>(*registration_.reactor().workspace());
 }
 
 Connection::Extra& Connection::extra() {

@@ -133,6 +133,8 @@ private:
     void read_rest();
     void nothing_read(ssize_t count);
     void discard();
+    std::size_t call_received(Workspace& space, Bytes input);
+    void after_received(Workspace& space, Bytes input, std::size_t consumed);
     void deliver(Bytes input);
     void keep_rest(Bytes input, std::size_t consumed);
     void end_of_input();
@@ -140,10 +142,10 @@ private:
     void call(Call&& protocol_call);
     void callback_failed(Workspace& space) noexcept;
     void leave_callback(Workspace& space);
-    void leave_unusual_callback(Workspace& space, bool sent);
     bool write_unusual(Bytes data);
     void gather(Workspace& space, Bytes data);
     void send_now(Bytes first, Bytes second);
+    void gathered_sent_in_part(Workspace& space, ssize_t count);
     void sent_in_part(ssize_t count, Bytes first, Bytes second);
     void queue(Bytes data);
     void flush();
