@@ -22,36 +22,41 @@ struct Token {
     friend bool operator==(Token, Token) = default;
 };
 
-/// What the kernel says of a descriptor, in poll(2)'s words. The first two bits are Interest's.
-enum class Condition : std::uint8_t {
+/// What the kernel says of a descriptor, in poll(2)'s words and with its bits, which are the same on every system.
+/// Interest's bits mean the same here.
+enum class Condition : std::uint32_t {
     none = 0,
-    readable = 1,
-    writable = 2,
-    urgent = 4,    ///< POLLPRI
-    failed = 8,    ///< POLLERR: an error is pending, or the other end of a pipe is gone
-    hangup = 16,   ///< POLLHUP: both directions are over
-    invalid = 32,  ///< POLLNVAL: not an open descriptor, or one that cannot be watched
+    readable = 0x01,  ///< POLLIN
+    urgent = 0x02,    ///< POLLPRI
+    writable = 0x04,  ///< POLLOUT
+    failed = 0x08,    ///< POLLERR: an error is pending, or the other end of a pipe is gone
+    hangup = 0x10,    ///< POLLHUP: both directions are over
+    invalid = 0x20,   ///< POLLNVAL: not an open descriptor, or one that cannot be watched
 };
 
 constexpr Condition operator|(Condition a, Condition b) noexcept {
-    return Condition(std::uint8_t(std::uint8_t(a) | std::uint8_t(b)));
+    return Condition(std::uint32_t(a) | std::uint32_t(b));
 }
 constexpr Condition operator&(Condition a, Condition b) noexcept {
-    return Condition(std::uint8_t(std::uint8_t(a) & std::uint8_t(b)));
+    return Condition(std::uint32_t(a) & std::uint32_t(b));
 }
 constexpr Condition& operator|=(Condition& a, Condition b) noexcept { return a = a | b; }
 constexpr bool any(Condition a, Condition b) noexcept { return (a & b) != Condition::none; }
 
+/// What is ready. Laid out as x86-64's epoll_event is, so that there the kernel writes events where they are read.
 struct Event {
-    Token token;
     Condition condition = Condition::none;
+    Token token;
+
+    constexpr Event() noexcept = default;
+    constexpr Event(Token of, Condition what) noexcept : condition(what), token(of) {}
 };
 
 /// What a registration with this interest is told of these conditions: the law that makes the backends
 /// alike, in one place. `invalid` is not told as readiness: see EventHandler::lost.
 constexpr Interest told(Condition condition, Interest wanted) noexcept {
     const Interest wanted_io = wanted & (Interest::readable | Interest::writable);
-    Interest ready = wanted_io & Interest(std::uint8_t(condition) & 3);
+    Interest ready = wanted_io & Interest(std::uint8_t(condition));
     if (any(condition, Condition::urgent | Condition::failed | Condition::hangup)) [[unlikely]] {
         const bool asked = any(wanted, Interest::error);
         if (asked && any(condition, Condition::urgent | Condition::failed)) ready |= Interest::error;

@@ -7,8 +7,8 @@
 
 namespace reactor {
 
-/// What a registration wants to hear of: select(2)'s three sets.
-enum class Interest : std::uint8_t { none = 0, readable = 1, writable = 2, error = 4 };
+/// What a registration wants to hear of: select(2)'s three sets. The bits are those of poll(2)'s events.
+enum class Interest : std::uint8_t { none = 0, readable = 1, error = 2, writable = 4 };
 
 constexpr Interest operator|(Interest a, Interest b) noexcept {
     return Interest(std::uint8_t(std::uint8_t(a) | std::uint8_t(b)));

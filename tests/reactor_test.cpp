@@ -927,7 +927,9 @@ TEST_CASE("Random registrations, interests and removals: after each the ones tha
         for (int step = 0; step < 300; ++step) {
             for (std::size_t changes = pick(4); changes > 0; --changes) {
                 const std::size_t i = pick(count);
-                const auto interest = Interest(std::uint8_t(pick(4)));
+                constexpr Interest interests[] = {Interest::none, Interest::readable, Interest::writable,
+                                                  Interest::readable | Interest::writable};
+                const Interest interest = interests[pick(4)];
                 if (pick(4) == 0) {
                     registrations[i].reset();
                     model[i] = no_interest;

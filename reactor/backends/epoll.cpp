@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
 #include <string>
 #include <system_error>
 
@@ -15,22 +16,18 @@ namespace reactor {
 
 namespace {
 
+// Where the kernel's event is laid out as ours is, as on x86-64, it writes into our array and nothing is translated.
+constexpr bool same_layout = sizeof(epoll_event) == sizeof(Event) && offsetof(epoll_event, data) == offsetof(Event, token);
+
 // The token rides in the kernel's 64 bits, so that an event of an earlier life of the number is recognised.
 epoll_event watch_for(Token token, Interest interest) noexcept {
+    static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI && EPOLLERR == POLLERR &&
+                  EPOLLHUP == POLLHUP);
     epoll_event event{};
-    event.events = std::uint32_t(backends::poll_events(interest));
-    event.data.u64 = std::uint64_t(token.generation) << 32 | std::uint32_t(token.descriptor);
+    event.events = std::uint32_t(interest);
+    event.data.u64 = std::bit_cast<std::uint64_t>(token);
     return event;
 }
-
-// The five bits that are asked for or come unasked, all at once: a table is the whole translation.
-constexpr auto conditions = [] {
-    static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI && EPOLLERR == POLLERR &&
-                  EPOLLHUP == POLLHUP && (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLERR | EPOLLHUP) < 32);
-    std::array<Condition, 32> table{};
-    for (unsigned bits = 0; bits < table.size(); ++bits) table[bits] = backends::condition_of(bits);
-    return table;
-}();
 
 class Epoll final : public Demultiplexer {
 public:
@@ -75,11 +72,12 @@ public:
         const int count = wait_for_kernel(limit);
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_pwait2");
         const auto ready = std::size_t(std::max(count, 0));
-        for (std::size_t i = 0; i < ready; ++i) {
-            const std::uint64_t data = kernel_events_[i].data.u64;
-            events_[i] = {{int(std::uint32_t(data)), std::uint32_t(data >> 32)}, conditions[kernel_events_[i].events & 31]};
+        if constexpr (!same_layout) {
+            for (std::size_t i = 0; i < ready; ++i)
+                events_[i] = {std::bit_cast<Token>(std::uint64_t(translated_[i].data.u64)),
+                              Condition(std::uint32_t(translated_[i].events))};
         }
-        if (always_ready_.empty() && ready < kernel_events_.size()) [[likely]]
+        if (always_ready_.empty() && ready < room_) [[likely]]
             return {events_.data(), ready};
         return finish_rare(ready);
     }
@@ -90,38 +88,41 @@ private:
         Interest ready;
     };
 
+    epoll_event* kernel_events() noexcept {
+        if constexpr (same_layout) return reinterpret_cast<epoll_event*>(events_.data());
+        return translated_.data();
+    }
+
     int wait_for_kernel(std::optional<Duration> limit) noexcept {
-        const int size = int(kernel_events_.size());
-        if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_, kernel_events_.data(), size, 0);
-        if (!limit) return ::epoll_wait(epoll_, kernel_events_.data(), size, -1);
+        const int room = int(room_);
+        if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_, kernel_events(), room, 0);
+        if (!limit) return ::epoll_wait(epoll_, kernel_events(), room, -1);
         if (nanoseconds_) {
             const backends::Timeout timeout(limit);
-            const int count = ::epoll_pwait2(epoll_, kernel_events_.data(), size, timeout.get(), nullptr);
+            const int count = ::epoll_pwait2(epoll_, kernel_events(), room, timeout.get(), nullptr);
             if (count >= 0 || errno != ENOSYS) return count;
             nanoseconds_ = false;  // before Linux 5.11
         }
         const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
-        return ::epoll_wait(epoll_, kernel_events_.data(), size, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
+        return ::epoll_wait(epoll_, kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
     }
 
     // Adds what is always ready, and makes room for more where all the room was used.
     std::span<const Event> finish_rare(std::size_t ready) {
-        const bool full = ready == kernel_events_.size();
-        if (events_.size() < kernel_events_.size() + always_ready_.size())
-            events_.resize(kernel_events_.size() + always_ready_.size());
-        for (const auto& [token, both] : always_ready_) events_[ready++] = {token, Condition(std::uint8_t(both))};
-        if (full && kernel_events_.size() < most_events) {
-            events_.resize(std::max(events_.size(), 2 * kernel_events_.size()));
-            kernel_events_.resize(2 * kernel_events_.size());
-        }
+        const std::size_t room = ready == room_ ? std::min(2 * room_, most_room) : room_;
+        events_.resize(std::max(events_.size(), room + always_ready_.size()));
+        if constexpr (!same_layout) translated_.resize(room);
+        room_ = room;
+        for (const auto& [token, both] : always_ready_) events_[ready++] = {token, Condition(std::uint32_t(both))};
         return {events_.data(), ready};
     }
 
-    static constexpr std::size_t first_events = 128, most_events = 4096;
+    static constexpr std::size_t first_room = 128, most_room = 4096;
     int epoll_;
     bool nanoseconds_ = true;
-    std::vector<epoll_event> kernel_events_{first_events};
-    std::vector<Event> events_{first_events};
+    std::size_t room_ = first_room;  // of events a wait
+    std::vector<Event> events_ = std::vector<Event>(first_room);
+    std::vector<epoll_event> translated_ = std::vector<epoll_event>(same_layout ? 0 : first_room);
     std::vector<Always> always_ready_;
 };
 

@@ -9,22 +9,16 @@
 
 namespace reactor::backends {
 
-inline short poll_events(Interest interest) noexcept {
-    return short((any(interest, Interest::readable) ? POLLIN : 0) | (any(interest, Interest::writable) ? POLLOUT : 0) |
-                 (any(interest, Interest::error) ? POLLPRI : 0));
-}
+static_assert(POLLIN == int(Condition::readable) && POLLPRI == int(Condition::urgent) &&
+              POLLOUT == int(Condition::writable) && POLLERR == int(Condition::failed) &&
+              POLLHUP == int(Condition::hangup) && POLLNVAL == int(Condition::invalid));
+static_assert(POLLIN == int(Interest::readable) && POLLPRI == int(Interest::error) &&
+              POLLOUT == int(Interest::writable));
 
-/// Of poll(2)'s revents; epoll(7) uses the same bits.
-constexpr Condition condition_of(unsigned revents) noexcept {
-    Condition condition = Condition::none;
-    if (revents & POLLIN) condition |= Condition::readable;
-    if (revents & POLLOUT) condition |= Condition::writable;
-    if (revents & POLLPRI) condition |= Condition::urgent;
-    if (revents & POLLERR) condition |= Condition::failed;
-    if (revents & POLLHUP) condition |= Condition::hangup;
-    if (revents & POLLNVAL) condition |= Condition::invalid;
-    return condition;
-}
+constexpr short poll_events(Interest interest) noexcept { return short(interest); }
+
+/// Of poll(2)'s revents, without the bits that nobody asked for.
+constexpr Condition condition_of(short revents) noexcept { return Condition(revents & 0x3f); }
 
 /// A limit as the calls take it that count in nanoseconds: a null pointer is no limit.
 class Timeout {

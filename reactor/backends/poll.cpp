@@ -45,7 +45,7 @@ public:
             if (watched->revents == 0) continue;
             --left;
             events_.push_back({{watched->fd, places_[std::size_t(watched->fd)].generation},
-                               backends::condition_of(unsigned(watched->revents))});
+                               backends::condition_of(watched->revents)});
         }
         return events_;
     }

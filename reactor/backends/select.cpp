@@ -84,7 +84,7 @@ private:
                 if (readable & bit) condition |= Condition::readable;
                 if (writable & bit) condition |= Condition::writable;
                 if (exceptional & bit) condition |= Condition::urgent;
-                count -= std::popcount(std::uint8_t(condition));
+                count -= std::popcount(std::uint32_t(condition));
                 asked_for_errors = asked_for_errors || (wanted_[2][word] & bit);
                 events_.push_back({{int(descriptor), generations_[descriptor]}, condition});
             }
@@ -104,7 +104,7 @@ private:
             places.push_back(i);
         }
         if (::poll(polled_.data(), nfds_t(polled_.size()), 0) < 0) return;
-        for (std::size_t i = 0; i < places.size(); ++i) events_[places[i]].condition = backends::condition_of(unsigned(polled_[i].revents));
+        for (std::size_t i = 0; i < places.size(); ++i) events_[places[i]].condition = backends::condition_of(polled_[i].revents);
     }
 
     // No set of select's wakes for an error on a descriptor that is watched for nothing else, and one bad
@@ -120,7 +120,7 @@ private:
         if (count <= 0) return events_;
         for (const pollfd& entry : polled_)
             if (entry.revents != 0)
-                events_.push_back({{entry.fd, generations_[std::size_t(entry.fd)]}, backends::condition_of(unsigned(entry.revents))});
+                events_.push_back({{entry.fd, generations_[std::size_t(entry.fd)]}, backends::condition_of(entry.revents)});
         return events_;
     }
 

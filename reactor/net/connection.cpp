@@ -40,16 +40,14 @@ struct Connection::Workspace final : Reactor::Workspace {
 
     const Connection* owner = nullptr;  // whose protocol is being called
     Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
-    std::size_t sent_straight = 0;      // large writes sent in this call
+    const Connection* straight = nullptr;  // who sent large writes in this turn
+    std::uint64_t straight_turn = 0;
+    std::size_t sent_straight = 0;  // how much of them
     bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 
     // What begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
-    }
-    void begin(const Connection* connection) noexcept {
-        owner = connection;
-        sent_straight = 0;
     }
     void end() noexcept {
         owner = nullptr;
@@ -188,7 +186,7 @@ void Connection::readable() {
         const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
         if (sent != ssize_t(space.gathered.size())) [[unlikely]]
             return gathered_sent_in_part(space, sent);
-        space.gathered = {};
+        space.gathered = space.gathered.first(0);
     }
     space.owner = nullptr;
 }
@@ -205,7 +203,7 @@ bool Connection::write(Bytes data) {
 }
 
 inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
-    space.begin(this);
+    space.owner = this;
     try {
         return protocol_->received(input);
     } catch (...) {
@@ -334,7 +332,7 @@ void Connection::resume_reading() {
 template <class Call>
 void Connection::call(Call&& protocol_call) {
     Workspace& space = workspace();
-    space.begin(this);
+    space.owner = this;
     try {
         protocol_call();
     } catch (...) {
@@ -403,7 +401,13 @@ void Connection::gather(Workspace& space, Bytes data) {
         return;
     }
     const Bytes before = std::exchange(gathered, {});
-    // A quota for each call: against a reader as fast as we are a producer would never come to its end.
+    // A quota for each turn: against a reader as fast as we are a producer would never come to its end.
+    const std::uint64_t turn = registration_.reactor().counters().turns;
+    if (space.straight != this || space.straight_turn != turn) {
+        space.straight = this;
+        space.straight_turn = turn;
+        space.sent_straight = 0;
+    }
     if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
         space.sent_straight += together;
         return send_now(before, data);
