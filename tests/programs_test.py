@@ -653,7 +653,9 @@ class Arguments(ProgramTest):
         (["--chunk", "-1"], "--chunk"),
         (["--idle-timeout", "-1"], "--idle-timeout"),
         (["--idle-timeout", "soon"], "soon"),
+        (["--idle-timeout", "nan"], "--idle-timeout"),
         (["--idle-timeout", "inf"], "--idle-timeout"),
+        (["--max-connections", "-1"], "--max-connections"),
         (["--max-connections", "few"], "few"),
         (["--host", "192.0.2.1"], "192.0.2.1"),  # nobody's address (RFC 5737)
     )
@@ -661,6 +663,7 @@ class Arguments(ProgramTest):
         (["--count", "0"], "--count"),
         (["--count", "-1"], "--count"),
         (["--timeout", "0"], "--timeout"),
+        (["--timeout", "nan"], "--timeout"),
         (["--framing", "until-close", "--count", "2"], "--count"),
     )
 
