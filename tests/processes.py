@@ -27,15 +27,16 @@ def raise_descriptor_limit(wanted):
 
 
 class Program:
-    """A process whose output is read by lines. With `descriptors`, that is all it may have open."""
+    """A process whose output is read by lines. With `descriptors`, that is all it may have open; with
+    `standard_input`, it can be written to."""
 
-    def __init__(self, *command, descriptors=None, environment=None):
+    def __init__(self, *command, descriptors=None, environment=None, standard_input=subprocess.DEVNULL):
         command = [str(argument) for argument in command]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
         self.name = " ".join(command)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command, bufsize=0, stdin=standard_input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})})
         self.pid = self.process.pid
         self.output = b""
@@ -73,8 +74,9 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     # What the kernel says about it (proc(5)).
 

@@ -188,7 +188,7 @@ class Ending(ProgramTest):
     def test_accepts_nothing_more_and_sends_every_byte_that_it_owes(self):
         server = self.server("--verbose")  # its story says how many bytes it has read, and so how many it owes
         told = []
-        listener = threading.Thread(target=lambda: told.extend(server.process.stdout), daemon=True)
+        listener = threading.Thread(target=lambda: told.append(server.process.stdout.read()), daemon=True)
         listener.start()
         client, sent, block = send_until_blocked(self, server)
         server.signal(signal.SIGTERM)
@@ -197,7 +197,8 @@ class Ending(ProgramTest):
         client.close()
         listener.join(PATIENCE)
         self.assertEqual(server.process.wait(PATIENCE), 0)
-        owed = sum(len(line) - len(b'received ""\n') for line in told if line.startswith(b"received "))
+        owed = sum(len(line) - len(b'received ""\n') for line in told[0].splitlines(True)
+                   if line.startswith(b"received "))
         self.assertEqual(len(came), owed)
         self.assertTrue((block * (sent // len(block) + 1)).startswith(came), "other bytes came than were sent")
 
