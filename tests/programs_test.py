@@ -30,7 +30,7 @@ BACKENDS = ["epoll", "poll", "select"] if sys.platform == "linux" else ["poll", 
 # A label of a name has at most 63 bytes (RFC 1035 2.3.4): the resolver gives up before it asks anybody.
 UNRESOLVABLE = "x" * 64
 
-needs_proc = unittest.skipUnless(os.path.exists("/proc/self/status"), "this system does not say in /proc what a process does")
+needs_proc = unittest.skipUnless(os.path.exists("/proc/self/status"), "there is no /proc that says what a process does")
 
 
 def ipv6_loopback():
