@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
     arguments.add_option("--count", settings.count, "how often, one after the other")
         ->check(CLI::Range(std::uint64_t(1), std::uint64_t(1) << 62));
     arguments.add_option("--timeout", settings.timeout, "seconds that connecting, and then each silence, may take")
-        ->check(CLI::Range(0.001, 1e9));
+        ->check(program::seconds(0.001, 1e9));
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("echo_client", [&] { return converse(settings); });

@@ -115,8 +115,9 @@ int main(int argc, char** argv) {
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
-        ->check(CLI::Range(0.0, 1e9));
-    arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number");
+        ->check(program::seconds(0, 1e9));
+    arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number")
+        ->check(CLI::Range(std::size_t(0), std::size_t(1) << 30));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
         ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");

@@ -43,6 +43,16 @@ inline bool parsed(CLI::App& arguments, int argc, char** argv, int& status) {
     return false;
 }
 
+/// Seconds from `least` to `most`. CLI::Range lets "nan" pass, because it is neither below nor above anything.
+inline CLI::Validator seconds(double least, double most) {
+    const auto check = [least, most](std::string& text) {
+        double value = 0;
+        if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
+        return fmt::format("{} is not a number of seconds from {} to {}", text, least, most);
+    };
+    return CLI::Validator(check, fmt::format("{} to {}", least, most));
+}
+
 /// --backend, with the names that this build has.
 inline void add_backend(CLI::App& arguments, std::string& backend) {
     std::string names = "auto";

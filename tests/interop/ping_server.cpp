@@ -1,0 +1,17 @@
+// Answers Redis's inline PING: enough for redis-benchmark to show that lines are told apart, however many come at once.
+#include "serve.hpp"
+
+#include <protocols/delimited.hpp>
+#include <protocols/framed.hpp>
+
+using namespace reactor;
+
+namespace {
+
+class Ping final : public Framed<Lines> {
+    void message(Bytes line) override { send(text_of(line) == "PING" ? "+PONG" : "-ERR only PING is known here"); }
+};
+
+}  // namespace
+
+int main() { return interop::serve(make_protocol<Ping>); }

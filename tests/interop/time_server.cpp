@@ -1,0 +1,8 @@
+// Tells the time (RFC 868), for rdate.
+#include "serve.hpp"
+
+#include <protocols/time.hpp>
+
+using namespace reactor;
+
+int main() { return interop::serve(make_protocol<Time>); }
