@@ -282,6 +282,14 @@ void Reactor::WakeupHandler::readable() {
     ++reactor.counters_.wakeups;
 }
 
+// The loop is deaf to other threads: whoever runs it must know, and if the kernel only had no room it is tried again.
+void Reactor::WakeupHandler::lost(std::error_code reason) {
+    reactor.wakeup_registration_.reset();
+    if (reason != std::errc::bad_file_descriptor)
+        reactor.wakeup_registration_ = reactor.watch(reactor.wakeup_.descriptor(), Interest::readable, *this);
+    throw std::system_error(reason, "Reactor: watching the wake-up descriptor");
+}
+
 void Reactor::turn(std::optional<Duration> limit) {
     if (step_ == Step::wait) {
         run_hooks(before_wait_);

@@ -317,6 +317,7 @@ private:
     struct WakeupHandler final : EventHandler {
         explicit WakeupHandler(Reactor& owner) : reactor(owner) {}
         void readable() override;
+        void lost(std::error_code reason) override;
         Reactor& reactor;
     } wakeup_handler_{*this};
     Registration wakeup_registration_;

@@ -203,6 +203,38 @@ TEST_CASE("S31: an acceptor closed, paused or destroyed by its own factory does 
     }
 }
 
+TEST_CASE("S32: of two acceptors that share a port one closes: what waited in its queue is reset, the other serves on") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.reuse_port = true;
+    std::optional<Acceptor> first(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>, options);
+    const Address address = first->addresses()[0];
+    Acceptor second(reactor, {address}, make_protocol<Echo>, options);
+    std::vector<Socket> clients;  // the kernel deals them out to the two by a hash of their ports
+    for (int i = 0; i < 64; ++i) clients.push_back(connect_to(address));
+    SUBCASE("drained first: those who had connected are served") {
+        while (reactor.run_once(Duration::zero()) > 0) {
+        }
+        first->close();
+    }
+    SUBCASE("not drained: those in its queue are reset") { first.reset(); }
+    int served = 0, reset = 0;
+    for (Socket& client : clients) {
+        bool ended = false;
+        read_all(client, &ended);
+        if (ended) {
+            ++reset;
+        } else {
+            served += int(echoes(reactor, client));
+        }
+    }
+    CHECK(served + reset == 64);
+    CHECK(served > 0);
+    CHECK((reset == 0) == bool(first));
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
 TEST_CASE("A factory that returns nothing refuses, one that throws costs one connection") {
     Reactor reactor;
     int calls = 0, hooked = 0;

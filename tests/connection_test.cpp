@@ -8,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 
+#include <csignal>
+
 using namespace reactor;
 
 namespace {
@@ -667,6 +669,143 @@ TEST_CASE("200 idle connections cost no turn: the loop waits for as long as it m
     CHECK_FALSE(reactor.next_timeout());
     reactor.run_for(std::chrono::milliseconds(50));
     CHECK(reactor.counters().turns - turns <= 2);
+}
+
+TEST_CASE("S22: what a short read leaves in the kernel, or received() in the rest, is told without new input") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.limits.read_size = 3;
+    Conversation talk(reactor, options);
+    std::string got;
+    std::size_t asked = 0;
+    talk.journal.on_received = [&](Bytes input) -> std::size_t {
+        if (++asked % 3 == 0) {  // neither takes anything nor reads on, until somebody else says so
+            talk.journal.transport->pause_reading();
+            reactor.post([&] { talk.journal.transport->resume_reading(); });
+            return 0;
+        }
+        const std::size_t taken = std::min<std::size_t>(2, input.size());
+        got += text_of(input.first(taken));
+        return taken;
+    };
+    const std::string all = random_bytes(500, 22);
+    REQUIRE(write_some(talk.peer, all) == all.size());
+    talk.journal.on_end = [&] {
+        got += text_of(talk.journal.transport->unconsumed());
+        talk.journal.transport->close();
+    };
+    (void)talk.peer.shutdown_write();
+    run_until(reactor, [&] { return talk.journal.over; });
+    CHECK(got == all);
+}
+
+TEST_CASE("S42: writing to a peer that is gone raises no SIGPIPE, in any way of writing, and tells the reason") {
+    static int signals;
+    signals = 0;
+    struct sigaction counting {}, before {};
+    counting.sa_handler = [](int) { ++signals; };
+    REQUIRE(::sigaction(SIGPIPE, &counting, &before) == 0);
+    const std::string small(10, 'x'), large(100'000, 'x');
+    for (const bool over_tcp : {false, true}) {
+        for (const std::string way : {"small", "small in a callback", "large", "large in a callback", "queued"}) {
+            CAPTURE(over_tcp);
+            CAPTURE(way);
+            Reactor reactor;
+            Conversation talk(reactor, over_tcp ? tcp_pair() : Socket::pair(), {});
+            const std::string& text = way.starts_with("small") ? small : large;
+            settle(reactor);
+            REQUIRE(talk.journal.transport != nullptr);
+            talk.journal.on_end = [] {};  // goes on writing
+            if (way == "queued") {
+                while (talk.journal.transport->queued() == 0) talk.journal.transport->write(large);
+            }
+            if (over_tcp) reset_by_peer(talk.peer);
+            talk.peer.close();
+            for (int i = 0; i < 10 && !talk.journal.over; ++i) {
+                if (way.ends_with("callback")) {
+                    talk.journal.on_end = [&] { talk.journal.transport->write(text); };
+                } else {
+                    talk.journal.transport->write(text);
+                }
+                settle(reactor);
+                if (!talk.journal.over && way.ends_with("callback")) talk.journal.transport->write(text);
+            }
+            CHECK(talk.journal.over);
+            CHECK((talk.journal.reason == std::errc::broken_pipe || talk.journal.reason == std::errc::connection_reset));
+        }
+    }
+    CHECK(signals == 0);
+    ::sigaction(SIGPIPE, &before, nullptr);
+}
+
+TEST_CASE("S47: aborted while a shutdown or a close waits for its queue: a reset at once, told once") {
+    for (const bool closing : {false, true}) {
+        CAPTURE(closing);
+        Reactor reactor;
+        ConnectionOptions options;
+        options.send_buffer = 4096;
+        Conversation talk(reactor, options, 4096);
+        settle(reactor);
+        Transport& transport = *talk.journal.transport;
+        transport.write(std::string(1'000'000, 'x'));
+        REQUIRE(transport.queued() > 0);
+        if (closing) {
+            transport.close();
+        } else {
+            transport.shutdown_write();
+        }
+        settle(reactor);
+        CHECK_FALSE(talk.journal.over);
+        transport.abort();
+        CHECK_FALSE(talk.journal.over);
+        run_until(reactor, [&] { return talk.journal.over; });
+        settle(reactor);
+        CHECK(talk.journal.count("disconnected") == 1);
+        CHECK(talk.journal.reason == std::errc::operation_canceled);
+        bool ended = false;
+        const std::string got = read_all(talk.peer, &ended);
+        const int reason = errno;
+        CHECK(ended);
+        CHECK(got.size() < 1'000'000);
+        CHECK(reason == ECONNRESET);
+    }
+}
+
+TEST_CASE("S51: a protocol's own timer ends a peer that sends a byte at a time, which an idle timeout would not") {
+    struct Impatient final : Protocol {  // wants a whole line within ten seconds
+        Impatient(Reactor& the_reactor, std::error_code& the_end)
+            : end(the_end), timer(the_reactor, [this] { transport().abort(std::make_error_code(std::errc::timed_out)); }) {}
+        void connected() override { timer.start(std::chrono::seconds(10)); }
+        std::size_t received(Bytes input) override {
+            if (text_of(input).find('\n') == std::string_view::npos) return 0;
+            timer.start(std::chrono::seconds(10));
+            return input.size();
+        }
+        void disconnected(std::error_code reason) override {
+            timer.cancel();
+            end = reason;
+        }
+        std::error_code& end;
+        Timer timer;
+    };
+    HandMovedClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(2);
+    auto [peer, own] = tcp_pair();
+    std::error_code end;
+    Connection::open(reactor, std::move(own), std::make_unique<Impatient>(reactor, end), options);
+    settle(reactor);
+    int seconds = 0;
+    while (!end && seconds < 20) {
+        write_some(peer, "x");
+        settle(reactor);
+        clock.time += std::chrono::seconds(1);
+        ++seconds;
+        settle(reactor);
+    }
+    CHECK(end == std::errc::timed_out);
+    CHECK(seconds == 10);
 }
 
 TEST_CASE("S43: a hundred thousand chained writes and reads need no stack") {

@@ -1,8 +1,8 @@
 // epoll(7), level-triggered: the cost of a wait goes by what is ready, not by what is watched.
 #include <reactor/backends/kernel_words.hpp>
+#include <reactor/file_descriptor.hpp>
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -32,28 +32,26 @@ epoll_event watch_for(Token token, Interest interest) noexcept {
 class Epoll final : public Demultiplexer {
 public:
     Epoll() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
-        if (epoll_ < 0) throw std::system_error(errno, std::system_category(), "epoll_create1");
+        if (!epoll_) throw std::system_error(errno, std::system_category(), "epoll_create1");
     }
-    Epoll(const Epoll&) = delete;
-    ~Epoll() override { ::close(epoll_); }
 
     std::string_view name() const noexcept override { return "epoll"; }
-    int native_handle() const noexcept override { return epoll_; }
+    int native_handle() const noexcept override { return epoll_.get(); }
 
     void update(Token token, Interest before, Interest after) override {
         std::erase_if(always_ready_, [&](const Always& always) { return always.token.descriptor == token.descriptor; });
         epoll_event event = watch_for(token, after);
         if (after == Interest::none) {
             // Fails if the descriptor was closed behind our back. Nothing can be done about that here.
-            ::epoll_ctl(epoll_, EPOLL_CTL_DEL, token.descriptor, &event);
+            ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, token.descriptor, &event);
             return;
         }
         int operation = before == Interest::none ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-        int result = ::epoll_ctl(epoll_, operation, token.descriptor, &event);
+        int result = ::epoll_ctl(epoll_.get(), operation, token.descriptor, &event);
         // A number closed behind our back and used again stands for another file than the kernel knows here.
         if (result != 0 && (errno == ENOENT || errno == EEXIST)) {
             operation = errno == ENOENT ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-            result = ::epoll_ctl(epoll_, operation, token.descriptor, &event);
+            result = ::epoll_ctl(epoll_.get(), operation, token.descriptor, &event);
         }
         if (result == 0) return;
         const int error = errno;
@@ -62,7 +60,7 @@ public:
             if (ready != Interest::none) always_ready_.push_back({token, ready});
             return;
         }
-        if (operation == EPOLL_CTL_MOD) ::epoll_ctl(epoll_, EPOLL_CTL_DEL, token.descriptor, &event);
+        if (operation == EPOLL_CTL_MOD) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, token.descriptor, &event);
         throw std::system_error(error, std::system_category(),
                                 "epoll_ctl(descriptor " + std::to_string(token.descriptor) + ")");
     }
@@ -95,16 +93,16 @@ private:
 
     int wait_for_kernel(std::optional<Duration> limit) noexcept {
         const int room = int(room_);
-        if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_, kernel_events(), room, 0);
-        if (!limit) return ::epoll_wait(epoll_, kernel_events(), room, -1);
+        if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_.get(), kernel_events(), room, 0);
+        if (!limit) return ::epoll_wait(epoll_.get(), kernel_events(), room, -1);
         if (nanoseconds_) {
             const backends::Timeout timeout(limit);
-            const int count = ::epoll_pwait2(epoll_, kernel_events(), room, timeout.get(), nullptr);
+            const int count = ::epoll_pwait2(epoll_.get(), kernel_events(), room, timeout.get(), nullptr);
             if (count >= 0 || errno != ENOSYS) return count;
             nanoseconds_ = false;  // before Linux 5.11
         }
         const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
-        return ::epoll_wait(epoll_, kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
+        return ::epoll_wait(epoll_.get(), kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
     }
 
     // Adds what is always ready, and makes room for more where all the room was used.
@@ -118,7 +116,7 @@ private:
     }
 
     static constexpr std::size_t first_room = 128, most_room = 4096;
-    int epoll_;
+    FileDescriptor epoll_;
     bool nanoseconds_ = true;
     std::size_t room_ = first_room;  // of events a wait
     std::vector<Event> events_ = std::vector<Event>(first_room);

@@ -1,6 +1,7 @@
 #include <reactor/net/acceptor.hpp>
 
 #include <fcntl.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -73,16 +74,25 @@ struct Acceptor::Listener final : EventHandler {
     ~Listener() { close(); }
 
     void readable() override { acceptor.accept_from(*this); }
-    void lost(std::error_code) override {}  // nothing comes any more; what is connected goes on
+    // Closed behind our back: nothing comes any more, and what is connected goes on. Otherwise the kernel had no room
+    // to watch it (ENOMEM, ENOSPC), and may have some later.
+    void lost(std::error_code reason) override {
+        registration.reset();
+        if (reason == std::errc::bad_file_descriptor) return;
+        registration = acceptor.reactor_.watch(socket.get(), Interest::none, *this);
+        acceptor.back_off();
+        acceptor.update_interest();
+    }
 
     void close() noexcept {
         registration.reset();
         if (!socket) return;
         const Address address = socket.local();
         socket.close();
-        // The file is ours: bind made it, or the listener would not be here.
-        if (address.family() == Address::Family::unix_domain && address.host().starts_with('/'))
-            ::unlink(address.host().c_str());
+        // The file is ours: bind made it, or the listener would not be here. An Address has room for the terminator.
+        if (address.family() != Address::Family::unix_domain) return;
+        const char* path = reinterpret_cast<const sockaddr_un*>(address.data())->sun_path;
+        if (*path == '/') ::unlink(path);
     }
 
     Acceptor& acceptor;

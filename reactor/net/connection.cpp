@@ -109,12 +109,7 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
     std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
     Connection& connection = *made;
     connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
-    try {
-        connection.registration_.trigger(Interest::readable);  // connected() comes from the loop
-    } catch (...) {
-        connection.finish({});
-        throw;
-    }
+    connection.trigger(Interest::readable);  // connected() comes from the loop
     return connection;
 }
 

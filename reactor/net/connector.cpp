@@ -1,6 +1,7 @@
 #include <reactor/net/connector.hpp>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace reactor {
@@ -64,8 +65,8 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       options_(std::move(options)),
       group_(ConnectionGroup::make(options_.connection.limits, this)),
       begin_timer_(reactor, [this] { begin(); }),
-      next_timer_(reactor, [this] { try_next(); }),
-      timeout_timer_(reactor, [this] { out_of_time(); }) {
+      next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
+      timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }) {
     begin_timer_.start(Duration::zero());
 }
 
@@ -77,25 +78,42 @@ void Connector::cancel() noexcept {
     options_.reconnect.reset();
 }
 
+// Running out of memory on the way is an outcome like any other, unless one is being told already: then it comes from
+// the factory or from its protocol, and is theirs.
+template <class Step>
+void Connector::or_fail(Step&& step) {
+    const Lifetime::Watch watch(lifetime_);
+    try {
+        step();
+    } catch (const std::bad_alloc&) {
+        if (watch.over() || !connecting_ || begin_timer_.active()) throw;
+        fail(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
 void Connector::begin() {
     connecting_ = true;
     failures_.clear();
-    timeout_timer_.start(options_.timeout);
-    if (!given_.empty()) return resolved({}, given_);
-    resolver_ = std::make_unique<Resolver>(
-        reactor_, host_, port_,
-        [this](std::error_code error, std::vector<Address> addresses) { resolved(error, std::move(addresses)); });
+    or_fail([this] {
+        timeout_timer_.start(options_.timeout);
+        if (!given_.empty()) return resolved({}, given_);
+        resolver_ = std::make_unique<Resolver>(
+            reactor_, host_, port_,
+            [this](std::error_code error, std::vector<Address> addresses) { resolved(error, std::move(addresses)); });
+    });
 }
 
 void Connector::resolved(std::error_code error, std::vector<Address> addresses) {
     resolver_.reset();
-    if (error) {
-        failures_.push_back({{}, error});
-        return fail(error);
-    }
-    waiting_ = interleave(addresses);
-    std::reverse(waiting_.begin(), waiting_.end());
-    try_next();
+    or_fail([&] {
+        if (error) {
+            failures_.push_back({{}, error});
+            return fail(error);
+        }
+        waiting_ = interleave(addresses);
+        std::reverse(waiting_.begin(), waiting_.end());
+        try_next();
+    });
 }
 
 // Starts one more attempt, passing over the addresses that fail at once.
@@ -136,9 +154,11 @@ bool Connector::try_address(const Address& address) {
 
 void Connector::answered(Attempt& attempt, std::error_code error) {
     if (!error) return succeed(std::move(attempt.socket));
-    failures_.push_back({attempt.address, error});
-    std::erase_if(attempts_, [&](const auto& other) { return other.get() == &attempt; });
-    try_next();
+    or_fail([&] {
+        failures_.push_back({attempt.address, error});
+        std::erase_if(attempts_, [&](const auto& other) { return other.get() == &attempt; });
+        try_next();
+    });
 }
 
 void Connector::succeed(Socket socket) {
@@ -146,13 +166,17 @@ void Connector::succeed(Socket socket) {
     reconnect_delay_ = Duration::zero();
     const Lifetime::Watch watch(lifetime_);
     std::unique_ptr<Protocol> protocol = factory_();
-    if (protocol != nullptr && !watch.over())
+    if (protocol == nullptr || watch.over()) return;
+    try {
         Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+    } catch (const std::bad_alloc&) {
+        fail(std::make_error_code(std::errc::not_enough_memory));  // told to another protocol: this one is gone
+    }
 }
 
 void Connector::fail(std::error_code error) {
     stop_trying();
-    plan_reconnect();
+    try_to_reconnect();
     if (const std::unique_ptr<Protocol> protocol = factory_()) protocol->disconnected(error);
 }
 
@@ -182,7 +206,9 @@ void Connector::plan_reconnect() {
     connecting_ = true;
 }
 
-void Connector::connection_ended() noexcept {
+void Connector::connection_ended() noexcept { try_to_reconnect(); }
+
+void Connector::try_to_reconnect() noexcept {
     try {
         plan_reconnect();
     } catch (const std::bad_alloc&) {

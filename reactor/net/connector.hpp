@@ -76,6 +76,8 @@ public:
 private:
     struct Attempt;
 
+    template <class Step>
+    void or_fail(Step&& step);
     void begin();
     void resolved(std::error_code error, std::vector<Address> addresses);
     void try_next();
@@ -86,6 +88,7 @@ private:
     void out_of_time();
     void stop_trying() noexcept;
     void plan_reconnect();
+    void try_to_reconnect() noexcept;
     void connection_ended() noexcept override;
 
     Reactor& reactor_;

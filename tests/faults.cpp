@@ -1,0 +1,467 @@
+#include "faults.hpp"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bitset>
+#include <cerrno>
+#include <climits>
+#include <cstdarg>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <utility>
+
+using reactor::Duration;
+
+namespace faults {
+
+namespace {
+
+constexpr const char* names[kinds] = {
+    "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
+    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "poll", "ppoll", "pselect", "read", "recv",
+    "send", "sendmsg", "setsockopt", "shutdown", "socket", "socketpair", "write", "allocation"};
+
+struct State {
+    bool armed = false;
+    Plan plan;
+    std::array<unsigned, kinds> calls{};
+    bool struck = false;
+    bool waited_for_ever = false;
+    bool over_network = false;
+    reactor::testing::ManualClock* clock = nullptr;
+    std::bitset<4096> open;
+    unsigned bad_closes = 0;
+};
+State state;
+long allocations = 0;
+
+// The call that this program's definition stands in front of.
+template <class Function>
+Function* next(const char* name) noexcept {
+    return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
+}
+
+// Does this call fail? Then errno says with what.
+bool fails(Call call) noexcept {
+    if (!state.armed) return false;
+    const unsigned number = ++state.calls[std::size_t(call)];
+    const Plan& plan = state.plan;
+    if (call == plan.call && number >= plan.from && number - plan.from < plan.times) {
+        state.struck = true;
+        errno = plan.error;
+        return true;
+    }
+    const std::span<const int> errors = errors_of(call);
+    if (plan.interrupted && number % 2 == 1 && std::find(errors.begin(), errors.end(), EINTR) != errors.end()) {
+        state.struck = true;
+        errno = EINTR;
+        return true;
+    }
+    return false;
+}
+
+int opened(int descriptor) noexcept {
+    if (state.armed && descriptor >= 0) state.open.set(std::size_t(descriptor));
+    return descriptor;
+}
+
+std::size_t shortened(std::size_t size) noexcept {
+    return state.armed && state.plan.piece > 0 ? std::min(size, state.plan.piece) : size;
+}
+
+// A send that fails like this has found the connection broken; then it must be.
+void break_if_broken(int descriptor) noexcept {
+    if (errno != EPIPE && errno != ECONNRESET) return;
+    const int saved = errno;
+    static const auto real = next<int(int, int)>("shutdown");
+    real(descriptor, SHUT_RDWR);
+    errno = saved;
+}
+
+// Waits as `real` does, which takes a time: what is ready is ready at once, and if nothing is then the clock moves.
+template <class Real>
+int wait(std::optional<Duration> limit, Real&& real) noexcept {
+    constexpr Duration longest = std::chrono::hours(24 * 365);
+    const int ready = real(Duration::zero());
+    if (ready != 0 || limit == Duration::zero()) return ready;
+    if (state.over_network) {  // what is sent over loopback has arrived, as a rule; give it time to
+        const int late = real(std::chrono::milliseconds(1));
+        if (late != 0) return late;
+    }
+    if (!limit || *limit > longest) {
+        state.waited_for_ever = true;
+    } else {
+        state.clock->advance(*limit);
+    }
+    return 0;
+}
+
+std::optional<Duration> limit_of(const timespec* time) noexcept {
+    if (time == nullptr) return std::nullopt;
+    if (time->tv_sec > 24L * 365 * 3600) return Duration::max();
+    return std::chrono::seconds(time->tv_sec) + std::chrono::nanoseconds(time->tv_nsec);
+}
+
+timespec timespec_of(Duration time) noexcept {
+    return {time_t(time / std::chrono::seconds(1)), long((time % std::chrono::seconds(1)).count())};
+}
+
+void* allocate(std::size_t size, std::size_t alignment) {
+    if (state.armed && fails(Call::allocation)) throw std::bad_alloc();
+    void* memory = alignment <= alignof(std::max_align_t)
+                       ? std::malloc(std::max<std::size_t>(size, 1))
+                       : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (memory == nullptr) throw std::bad_alloc();
+    __atomic_fetch_add(&allocations, 1, __ATOMIC_RELAXED);
+    return memory;
+}
+
+void give_back(void* memory) noexcept {
+    if (memory == nullptr) return;
+    __atomic_fetch_sub(&allocations, 1, __ATOMIC_RELAXED);
+    std::free(memory);
+}
+
+}  // namespace
+
+const char* name_of(Call call) noexcept { return call == Call::none ? "nothing" : names[std::size_t(call)]; }
+
+// Left out: EPERM of epoll_ctl, which says that a file is always ready and is believed; EAGAIN of a write to an
+// eventfd, which says that it is readable already; EFAULT, ENOTSOCK and the like; and EBADF, except of waits: of
+// anything else it says that somebody has closed our descriptor, and then it is gone.
+std::span<const int> errors_of(Call call) noexcept {
+    static constexpr int for_accept[] = {EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN,
+                                         ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM,
+                                         EPROTO, ETIMEDOUT};
+    static constexpr int for_bind[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOMEM};
+    static constexpr int for_close[] = {EDQUOT, EINTR, EIO, ENOSPC};
+    static constexpr int for_connect[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EALREADY,
+                                          ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, EINTR, ENETUNREACH, ENOBUFS, EPERM,
+                                          ETIMEDOUT};
+    static constexpr int for_epoll_create1[] = {EMFILE, ENFILE, ENOMEM};
+    static constexpr int for_epoll_ctl[] = {EEXIST, ENOENT, ENOMEM, ENOSPC};
+    static constexpr int for_epoll_pwait2[] = {EBADF, EINTR, EINVAL, ENOSYS};
+    static constexpr int for_epoll_wait[] = {EBADF, EINTR, EINVAL};
+    static constexpr int for_eventfd[] = {EMFILE, ENFILE, ENODEV, ENOMEM};
+    static constexpr int for_fcntl[] = {EAGAIN, EINVAL};
+    static constexpr int for_names[] = {EINVAL, ENOBUFS, ENOTCONN};
+    static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
+    static constexpr int for_listen[] = {EADDRINUSE, EOPNOTSUPP};
+    static constexpr int for_open[] = {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM};
+    static constexpr int for_poll[] = {EINTR, EINVAL, ENOMEM};
+    static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
+    static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
+    static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
+                                       ENOTCONN, ETIMEDOUT};
+    static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
+                                       EPIPE, ETIMEDOUT};
+    static constexpr int for_setsockopt[] = {EINVAL, ENOBUFS, ENOMEM, ENOPROTOOPT};
+    static constexpr int for_shutdown[] = {EINVAL, ENOBUFS, ENOTCONN};
+    static constexpr int for_socket[] = {EACCES, EAFNOSUPPORT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT};
+    static constexpr int for_socketpair[] = {EMFILE, ENFILE, ENOMEM};
+    static constexpr int for_write[] = {EINTR};
+    static constexpr int for_allocation[] = {ENOMEM};
+    switch (call) {
+        case Call::accept4: return for_accept;
+        case Call::bind: return for_bind;
+        case Call::close: return for_close;
+        case Call::connect: return for_connect;
+        case Call::epoll_create1: return for_epoll_create1;
+        case Call::epoll_ctl: return for_epoll_ctl;
+        case Call::epoll_pwait2: return for_epoll_pwait2;
+        case Call::epoll_wait: return for_epoll_wait;
+        case Call::eventfd: return for_eventfd;
+        case Call::fcntl: return for_fcntl;
+        case Call::getpeername:
+        case Call::getsockname: return for_names;
+        case Call::getsockopt: return for_getsockopt;
+        case Call::listen: return for_listen;
+        case Call::open: return for_open;
+        case Call::poll:
+        case Call::ppoll: return for_poll;
+        case Call::pselect: return for_pselect;
+        case Call::read: return for_read;
+        case Call::recv: return for_recv;
+        case Call::send:
+        case Call::sendmsg: return for_send;
+        case Call::setsockopt: return for_setsockopt;
+        case Call::shutdown: return for_shutdown;
+        case Call::socket: return for_socket;
+        case Call::socketpair: return for_socketpair;
+        case Call::write: return for_write;
+        case Call::allocation: return for_allocation;
+        case Call::none: break;
+    }
+    return {};
+}
+
+Armed::Armed(const Plan& plan, reactor::testing::ManualClock& clock, bool over_network) noexcept {
+    state = State{};
+    state.plan = plan;
+    state.clock = &clock;
+    state.over_network = over_network;
+    state.armed = true;
+}
+
+Armed::~Armed() { state.armed = false; }
+
+Suspended::Suspended() noexcept : before_(state.armed) { state.armed = false; }
+Suspended::~Suspended() { state.armed = before_; }
+
+unsigned calls(Call call) noexcept { return state.calls[std::size_t(call)]; }
+bool struck() noexcept { return state.struck; }
+bool waited_for_ever() noexcept { return std::exchange(state.waited_for_ever, false); }
+std::size_t open_descriptors() noexcept { return state.open.count(); }
+unsigned bad_closes() noexcept { return state.bad_closes; }
+long live_allocations() noexcept { return __atomic_load_n(&allocations, __ATOMIC_RELAXED); }
+
+}  // namespace faults
+
+using namespace faults;
+
+// ── the C library's calls ──
+
+extern "C" {
+
+int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
+    static const auto real = next<int(int, sockaddr*, socklen_t*, int)>("accept4");
+    return fails(Call::accept4) ? -1 : opened(real(descriptor, address, length, flags));
+}
+
+int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept {
+    static const auto real = next<int(int, const sockaddr*, socklen_t)>("bind");
+    return fails(Call::bind) ? -1 : real(descriptor, address, length);
+}
+
+// Whatever it says, Linux has closed the descriptor (close(2), "Dealing with error returns").
+int close(int descriptor) {
+    static const auto real = next<int(int)>("close");
+    const bool failing = fails(Call::close);
+    const int error = errno;
+    const int result = real(descriptor);
+    if (result != 0 && errno == EBADF && state.armed) ++state.bad_closes;
+    if (descriptor >= 0) state.open.reset(std::size_t(descriptor));
+    if (!failing) return result;
+    errno = error;
+    return -1;
+}
+
+// Interrupted, it goes on all the same (POSIX).
+int connect(int descriptor, const sockaddr* address, socklen_t length) {
+    static const auto real = next<int(int, const sockaddr*, socklen_t)>("connect");
+    if (!fails(Call::connect)) return real(descriptor, address, length);
+    const int error = errno;
+    if (error == EINTR || error == EINPROGRESS || error == EALREADY) {
+        if (real(descriptor, address, length) != 0 && errno != EINPROGRESS) return -1;
+    }
+    errno = error;
+    return -1;
+}
+
+int epoll_create1(int flags) noexcept {
+    static const auto real = next<int(int)>("epoll_create1");
+    return fails(Call::epoll_create1) ? -1 : opened(real(flags));
+}
+
+int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept {
+    static const auto real = next<int(int, int, int, epoll_event*)>("epoll_ctl");
+    return fails(Call::epoll_ctl) ? -1 : real(set, operation, descriptor, event);
+}
+
+int epoll_wait(int set, epoll_event* events, int most, int timeout) {
+    static const auto real = next<int(int, epoll_event*, int, int)>("epoll_wait");
+    if (fails(Call::epoll_wait)) return -1;
+    if (!state.armed) return real(set, events, most, timeout);
+    const auto limit = timeout < 0 ? std::nullopt : std::optional<Duration>(std::chrono::milliseconds(timeout));
+    return wait(limit, [&](Duration time) {
+        return real(set, events, most, int(std::chrono::ceil<std::chrono::milliseconds>(time).count()));
+    });
+}
+
+int epoll_pwait2(int set, epoll_event* events, int most, const timespec* timeout, const sigset_t* signals) {
+    static const auto real = next<int(int, epoll_event*, int, const timespec*, const sigset_t*)>("epoll_pwait2");
+    if (fails(Call::epoll_pwait2)) return -1;
+    if (!state.armed) return real(set, events, most, timeout, signals);
+    return wait(limit_of(timeout), [&](Duration time) {
+        const timespec converted = timespec_of(time);
+        return real(set, events, most, &converted, signals);
+    });
+}
+
+int eventfd(unsigned count, int flags) noexcept {
+    static const auto real = next<int(unsigned, int)>("eventfd");
+    return fails(Call::eventfd) ? -1 : opened(real(count, flags));
+}
+
+int fcntl(int descriptor, int command, ...) {
+    static const auto real = next<int(int, int, ...)>("fcntl");
+    va_list arguments;
+    va_start(arguments, command);
+    const long argument = va_arg(arguments, long);
+    va_end(arguments);
+    return fails(Call::fcntl) ? -1 : real(descriptor, command, argument);
+}
+
+int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+    static const auto real = next<int(int, sockaddr*, socklen_t*)>("getpeername");
+    return fails(Call::getpeername) ? -1 : real(descriptor, address, length);
+}
+
+int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+    static const auto real = next<int(int, sockaddr*, socklen_t*)>("getsockname");
+    return fails(Call::getsockname) ? -1 : real(descriptor, address, length);
+}
+
+int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept {
+    static const auto real = next<int(int, int, int, void*, socklen_t*)>("getsockopt");
+    return fails(Call::getsockopt) ? -1 : real(descriptor, level, name, value, length);
+}
+
+int listen(int descriptor, int backlog) noexcept {
+    static const auto real = next<int(int, int)>("listen");
+    return fails(Call::listen) ? -1 : real(descriptor, backlog);
+}
+
+int open(const char* path, int flags, ...) {
+    static const auto real = next<int(const char*, int, ...)>("open");
+    va_list arguments;
+    va_start(arguments, flags);
+    const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return fails(Call::open) ? -1 : opened(real(path, flags, mode));
+}
+
+int poll(pollfd* entries, nfds_t count, int timeout) {
+    static const auto real = next<int(pollfd*, nfds_t, int)>("poll");
+    return fails(Call::poll) ? -1 : real(entries, count, timeout);
+}
+
+int ppoll(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* signals) {
+    static const auto real = next<int(pollfd*, nfds_t, const timespec*, const sigset_t*)>("ppoll");
+    if (fails(Call::ppoll)) return -1;
+    if (!state.armed) return real(entries, count, timeout, signals);
+    return wait(limit_of(timeout), [&](Duration time) {
+        const timespec converted = timespec_of(time);
+        return real(entries, count, &converted, signals);
+    });
+}
+
+int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, const timespec* timeout,
+            const sigset_t* signals) {
+    static const auto real =
+        next<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>("pselect");
+    if (fails(Call::pselect)) return -1;
+    if (!state.armed) return real(count, readable, writable, exceptional, timeout, signals);
+    // The sets are asked about twice, and each answer overwrites them.
+    fd_set* const sets[3] = {readable, writable, exceptional};
+    const std::size_t bytes = (std::size_t(count) + 63) / 64 * 8;
+    std::array<std::array<char, 4096 / CHAR_BIT>, 3> asked{};
+    for (std::size_t i = 0; i < 3; ++i) std::memcpy(asked[i].data(), sets[i], bytes);
+    return wait(limit_of(timeout), [&](Duration time) {
+        for (std::size_t i = 0; i < 3; ++i) std::memcpy(sets[i], asked[i].data(), bytes);
+        const timespec converted = timespec_of(time);
+        return real(count, readable, writable, exceptional, &converted, signals);
+    });
+}
+
+ssize_t read(int descriptor, void* buffer, size_t size) {
+    static const auto real = next<ssize_t(int, void*, size_t)>("read");
+    return fails(Call::read) ? -1 : real(descriptor, buffer, size);
+}
+
+ssize_t recv(int descriptor, void* buffer, size_t size, int flags) {
+    static const auto real = next<ssize_t(int, void*, size_t, int)>("recv");
+    return fails(Call::recv) ? -1 : real(descriptor, buffer, shortened(size), flags);
+}
+
+ssize_t send(int descriptor, const void* buffer, size_t size, int flags) {
+    static const auto real = next<ssize_t(int, const void*, size_t, int)>("send");
+    if (!fails(Call::send)) return real(descriptor, buffer, shortened(size), flags);
+    break_if_broken(descriptor);
+    return -1;
+}
+
+ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
+    static const auto real = next<ssize_t(int, const msghdr*, int)>("sendmsg");
+    if (fails(Call::sendmsg)) {
+        break_if_broken(descriptor);
+        return -1;
+    }
+    if (!state.armed || state.plan.piece == 0) return real(descriptor, message, flags);
+    msghdr part = *message;
+    iovec pieces[16];
+    std::size_t left = state.plan.piece;
+    part.msg_iov = pieces;
+    part.msg_iovlen = std::min(message->msg_iovlen, std::size(pieces));
+    for (std::size_t i = 0; i < part.msg_iovlen; ++i) {
+        pieces[i] = message->msg_iov[i];
+        pieces[i].iov_len = std::min(pieces[i].iov_len, left);
+        left -= pieces[i].iov_len;
+    }
+    return real(descriptor, &part, flags);
+}
+
+int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept {
+    static const auto real = next<int(int, int, int, const void*, socklen_t)>("setsockopt");
+    return fails(Call::setsockopt) ? -1 : real(descriptor, level, name, value, length);
+}
+
+int shutdown(int descriptor, int how) noexcept {
+    static const auto real = next<int(int, int)>("shutdown");
+    return fails(Call::shutdown) ? -1 : real(descriptor, how);
+}
+
+int socket(int domain, int type, int protocol) noexcept {
+    static const auto real = next<int(int, int, int)>("socket");
+    return fails(Call::socket) ? -1 : opened(real(domain, type, protocol));
+}
+
+int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
+    static const auto real = next<int(int, int, int, int*)>("socketpair");
+    if (fails(Call::socketpair)) return -1;
+    const int result = real(domain, type, protocol, ends);
+    if (result == 0) {
+        opened(ends[0]);
+        opened(ends[1]);
+    }
+    return result;
+}
+
+ssize_t write(int descriptor, const void* buffer, size_t size) {
+    static const auto real = next<ssize_t(int, const void*, size_t)>("write");
+    return fails(Call::write) ? -1 : real(descriptor, buffer, size);
+}
+
+}  // extern "C"
+
+// ── memory ──
+// On malloc and free, so that AddressSanitizer and valgrind see every block. The other forms call these.
+
+void* operator new(std::size_t size) { return allocate(size, 0); }
+void* operator new(std::size_t size, std::align_val_t alignment) { return allocate(size, std::size_t(alignment)); }
+void* operator new[](std::size_t size) { return allocate(size, 0); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    try {
+        return allocate(size, 0);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+void operator delete(void* memory) noexcept { give_back(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { give_back(memory); }
+void operator delete(void* memory, std::size_t) noexcept { give_back(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { give_back(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { give_back(memory); }
+void operator delete[](void* memory) noexcept { give_back(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { give_back(memory); }
