@@ -15,7 +15,8 @@ namespace reactor {
 
 class Protocol;
 
-/// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound.
+/// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
+/// of these ends a connection that still has something to send, the peer gets a reset and not the end of the stream.
 struct Limits {
     /// Bytes waiting to be sent above which the protocol is told to pause and its peer is not read from.
     std::size_t high_mark = 128 * 1024;

@@ -2,10 +2,12 @@
 #include "loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/testing/manual_clock.hpp>
 #include <reactor/timer.hpp>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 
 #include <csignal>
@@ -368,6 +370,49 @@ TEST_CASE("A protocol that ignores the marks is ended at the output limit, and i
     CHECK_FALSE(talk.journal.over);
     run_until(reactor, [&] { return talk.journal.over; });
     CHECK(talk.journal.reason == Error::output_limit);
+}
+
+TEST_CASE("Whoever loses what was still to be sent gets a reset, not an end that would make a piece look like the whole") {
+    for (const std::string how : {"output limit", "exception", "idle"}) {
+        CAPTURE(how);
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        reactor.on_exception([](std::exception_ptr) {});
+        ConnectionOptions options;
+        options.limits.output_limit = 1'000'000;
+        Conversation talk(reactor, options, 4096);
+        const auto turn_until_over = [&] {
+            for (int turns = 0; turns < 1000 && !talk.journal.over; ++turns) reactor.run_once(Duration::zero());
+        };
+        if (how == "exception")
+            talk.journal.on_connected = [&] {
+                talk.journal.transport->write("half of");
+                throw std::runtime_error("as planned");
+            };
+        reactor.run_once(Duration::zero());
+        if (talk.journal.transport != nullptr) {
+            while (talk.journal.transport->queued() == 0) talk.journal.transport->write(std::string(100'000, 'x'));
+            if (how == "output limit")
+                while (talk.journal.transport->write(std::string(100'000, 'x'))) continue;
+            if (how == "idle") {
+                Limits limits = talk.journal.transport->limits();
+                limits.idle_timeout = std::chrono::seconds(1);
+                talk.journal.transport->set_limits(limits);
+                clock.advance(std::chrono::seconds(2));
+            }
+        }
+        turn_until_over();
+
+        REQUIRE(talk.journal.over);
+        pollfd peer{talk.peer.get(), POLLIN, 0};
+        REQUIRE(::poll(&peer, 1, 60'000) == 1);
+        ssize_t count = 0;
+        char buffer[4096];
+        while ((count = ::recv(talk.peer.get(), buffer, sizeof buffer, 0)) > 0) {
+        }
+        CHECK(count < 0);
+        CHECK(errno == ECONNRESET);
+    }
 }
 
 TEST_CASE("Input that is never consumed is ended at the input limit, not before") {

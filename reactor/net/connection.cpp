@@ -141,6 +141,8 @@ void Connection::start() {
 // the turn, so that it can still ask for its addresses.
 void Connection::finish(std::error_code reason) noexcept {
     if (is(over)) return;
+    // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
+    if (queued() > 0) reset_on_close();
     set(over);
     if (reason) {
         try {
@@ -338,8 +340,8 @@ void Connection::call(Call&& protocol_call) {
 }
 
 void Connection::callback_failed(Workspace& space) noexcept {
-    space.end();
     finish(Error::exception);
+    space.end();
 }
 
 void Connection::gathered_sent_in_part(Workspace& space, ssize_t count) {
@@ -442,6 +444,7 @@ void Connection::queue(Bytes data) {
         if (output.size() >= limits().output_limit) return finish(Error::output_limit);
         output.append(data);
     } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
+        reset_on_close();
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
     const bool passed = !is(over_high) && output_size() > limits().high_mark;
@@ -513,12 +516,16 @@ void Connection::close() {
 
 void Connection::abort(std::error_code reason) {
     if (is(over)) return;
+    reset_on_close();
+    finish(reason);
+}
+
+void Connection::reset_on_close() noexcept {
     try {
-        socket_.set_linger(std::chrono::seconds(0));  // closing then resets
-    } catch (const std::system_error&) {
+        socket_.set_linger(std::chrono::seconds(0));
+    } catch (const std::exception&) {
         // A Unix socket whose peer is gone, say: there is nobody to reset.
     }
-    finish(reason);
 }
 
 // ── in between ──

@@ -156,6 +156,7 @@ private:
     void plan_deadline();
     void note_activity() noexcept;
     void finish(std::error_code reason) noexcept;
+    void reset_on_close() noexcept;
     std::size_t output_size() const noexcept;
 
     // What a connection is doing besides moving bytes both ways. Zero is the ordinary state, and the hot path

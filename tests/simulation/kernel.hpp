@@ -1,0 +1,176 @@
+// A kernel in memory, behind the C library's calls that the library makes: kernel.cpp defines them for this program
+// and hands on what does not concern a simulated descriptor. So the library that is simulated is the one that is
+// installed, backends included. One thread, one seed: sockets deliver in pieces, late, or not at all; calls are
+// interrupted; numbers of descriptors are reused at once; time passes only while somebody waits or calls.
+//
+// It models what tcp(7), socket(7) and epoll(7) promise and nothing that only one version of Linux does. It has no
+// urgent data, no datagrams and no Unix sockets.
+#pragma once
+
+#include <reactor/clock.hpp>
+#include <reactor/net/address.hpp>
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace simulation {
+
+using reactor::Address;
+using reactor::Duration;
+using reactor::TimePoint;
+
+/// All that is left to chance, from one seed; the same on every machine, unlike the library's distributions.
+class Dice {
+public:
+    explicit Dice(std::uint64_t seed) : random_(seed) {}
+    std::uint64_t below(std::uint64_t limit) { return limit == 0 ? 0 : random_() % limit; }
+    std::uint64_t between(std::uint64_t least, std::uint64_t most) { return least + below(most - least + 1); }
+    /// Small numbers as likely as large ones: the length of the number is drawn first.
+    std::uint64_t magnitude(std::uint64_t most) {
+        std::uint64_t limit = 1;
+        for (std::uint64_t left = most; left > 0 && below(8) != 0; left /= 2) limit = limit * 2 + 1;
+        return below(std::min(limit, most) + 1);
+    }
+    bool chance(unsigned in_a_thousand) { return below(1000) < in_a_thousand; }
+    Duration delay(Duration longest) { return Duration(std::int64_t(magnitude(std::uint64_t(longest.count())))); }
+
+private:
+    std::mt19937_64 random_;
+};
+
+/// How rough it gets. Chances in a thousand, each time the fault could happen.
+struct Weather {
+    unsigned partial = 300;      ///< a read or a write moves less than it could
+    unsigned spurious = 20;      ///< readiness is reported where there is none, or EAGAIN where there is some
+    unsigned interrupted = 20;   ///< EINTR
+    unsigned reset = 0;          ///< the network cuts a connection when a segment arrives
+    unsigned unreachable = 0;    ///< connect fails at once
+    unsigned silent = 0;         ///< nobody ever answers a connect
+    unsigned accept_fails = 0;   ///< accept reports a connection that failed before it was accepted
+    unsigned starved = 0;        ///< the kernel has no memory for a socket or for watching one
+    unsigned jump = 0;           ///< waiting takes up to an hour longer than it should
+    std::size_t smallest_buffer = 1, largest_buffer = 64 * 1024;
+    Duration longest_delay = std::chrono::milliseconds(50);
+    std::size_t most_descriptors = 1000;  ///< EMFILE from here
+};
+
+class Kernel final : public reactor::Clock {
+public:
+    /// From now until it is destroyed this is the kernel of the process, for new sockets and for those it made.
+    Kernel(Dice& dice, const Weather& weather);
+    ~Kernel();
+    Kernel(const Kernel&) = delete;
+
+    static Kernel* current() noexcept { return current_; }
+    /// Is this number, open or not, one of the simulated kernel's?
+    static bool simulates(int descriptor) noexcept {
+        return current_ != nullptr && descriptor >= first_descriptor && descriptor < first_descriptor + 100'000;
+    }
+
+    TimePoint now() const noexcept override { return now_; }
+    /// Calls `event` when that much time has passed, while the loop waits or makes a call that waits for nothing:
+    /// this is also how other threads act.
+    void at(Duration from_now, std::function<void()> event);
+    /// Called at every call that the program makes, but not from inside itself.
+    std::function<void()> on_call;
+    /// Called once, at the first failure.
+    std::function<void()> on_failure;
+
+    void fail(std::string what);
+    const std::string& failure() const noexcept { return failure_; }
+    void trace(const char* what, long long a = 0, long long b = 0);
+    bool traced = false;
+
+    /// Something happened: the loop does not spin.
+    void note_progress() noexcept { ++progress_; }
+    Weather& weather() noexcept { return weather_; }
+    std::size_t open_descriptors() const noexcept { return table_.size(); }
+    /// How long the loop has slept, in all.
+    Duration slept() const noexcept { return slept_; }
+    /// Of everything that was called and answered: equal if and only if two runs were.
+    std::uint64_t digest() const noexcept { return digest_; }
+
+    // The calls. As in the manual, errno included.
+    int make_socket();
+    int make_event();
+    int make_null();
+    int make_epoll();
+    int close(int descriptor);
+    int bind(int descriptor, const Address& address);
+    int listen(int descriptor, int backlog);
+    int accept(int descriptor, Address& peer);
+    int connect(int descriptor, const Address& address);
+    ssize_t receive(int descriptor, void* into, std::size_t size);
+    ssize_t send(int descriptor, std::string_view data);
+    int shut_down(int descriptor);
+    int pending_error(int descriptor, int& error);
+    int set_linger(int descriptor, bool resets);
+    int check_socket(int descriptor);
+    int name(int descriptor, bool of_peer, Address& address);
+    ssize_t read_event(int descriptor, void* into, std::size_t size);
+    ssize_t write_event(int descriptor, const void* from, std::size_t size);
+    int control(int epoll, int operation, int descriptor, const epoll_event* event);
+    int wait(int epoll, epoll_event* events, int room, std::optional<Duration> limit);
+    int poll(pollfd* watched, nfds_t count, std::optional<Duration> limit);
+    int select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, std::optional<Duration> limit);
+
+private:
+    static constexpr int first_descriptor = 1000;  // no real one comes near
+
+    struct File;
+    struct Event;
+    struct Null;
+    struct Listener;
+    struct Stream;
+    struct Epoll;
+    using StreamPointer = std::shared_ptr<Stream>;
+
+    void called(const char* call, long long a = 0);
+    long long answered(long long result);
+    int refused(int error);
+    std::shared_ptr<File> find(int descriptor, const char* call);
+    template <class Kind>
+    std::shared_ptr<Kind> find_as(int descriptor, const char* call);
+    int open(std::shared_ptr<File> file, std::size_t most);
+    StreamPointer make_stream();
+    void let_connect(const StreamPointer& client, const Address& address);
+    void arrive(const StreamPointer& from, Duration delay, std::function<void()> what);
+    void send_end(const StreamPointer& stream);
+    void send_reset(const StreamPointer& stream);
+    void reset(Stream& stream, int error);
+    void close_stream(const StreamPointer& stream);
+    short condition(const std::shared_ptr<File>& file, short wanted);
+    void run_due();
+    template <class Collect>
+    int wait_for(std::optional<Duration> limit, Collect collect);
+
+    static Kernel* current_;
+    Dice& dice_;
+    Weather weather_;
+    TimePoint now_{std::chrono::hours(1)};
+    Duration slept_{};
+    std::map<std::pair<TimePoint, std::uint64_t>, std::function<void()>> events_;
+    std::uint64_t event_count_ = 0;
+    std::map<int, std::shared_ptr<File>> table_;
+    std::map<Address, std::weak_ptr<Listener>> listeners_;
+    std::uint16_t next_port_ = 20000;
+    std::string failure_;
+    bool in_hook_ = false;
+    std::uint64_t progress_ = 0, progress_seen_ = 0;
+    int idle_waits_ = 0;
+    std::uint64_t digest_ = 14695981039346656037u;
+};
+
+}  // namespace simulation

@@ -1,0 +1,776 @@
+#include "world.hpp"
+
+#include "kernel.hpp"
+
+#include <protocols/delimited.hpp>
+#include <protocols/echo.hpp>
+#include <protocols/framed.hpp>
+#include <protocols/length_prefixed.hpp>
+#include <reactor/net/acceptor.hpp>
+#include <reactor/net/connector.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/timer.hpp>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace simulation {
+
+namespace {
+
+using namespace reactor;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+enum class Kind { talk, echo, counted, lines };
+constexpr std::size_t kinds = 4;
+
+// In good weather everything must come about; in foul weather nothing false may be told.
+enum class Mood { calm, rough };
+
+constexpr std::size_t largest_piece = 24 * 1024;  // of what a conversation writes at once
+constexpr std::size_t longest_message = 6000;
+
+/// The byte that the side with this number sends at this place. The first four are the number itself.
+std::byte byte_at(std::uint32_t number, std::size_t place) {
+    if (place < 4) return std::byte(number >> (8 * place));
+    const auto mixed = (std::uint64_t(number) << 32 | place) * 0x9e3779b97f4a7c15u;
+    return std::byte(mixed >> 56);
+}
+
+/// One end of one conversation: what it did and what it was told. It outlives its protocol.
+struct Side {
+    enum class Stage { made, connected, over };
+
+    std::uint32_t number = 0;
+    Stage stage = Stage::made;
+    bool client = false;
+    Transport* transport = nullptr;  // while it is connected
+
+    std::size_t to_send = 0;  // bytes, or messages where there is a framing
+    std::size_t sent = 0;     // of these, as far as `write` took them
+    bool finished = false;    // nothing more will be written: shut, closed, aborted or over
+    bool paused_writing = false;
+    bool careful = false;     // never lets more than the high mark wait
+
+    const Side* peer = nullptr;  // known from the first bytes
+    std::size_t received = 0;
+    bool ended = false;
+    std::error_code reason;
+};
+
+struct Thrown : std::runtime_error {
+    Thrown() : std::runtime_error("thrown on purpose") {}
+};
+
+class World {
+public:
+    World(std::uint64_t seed, std::string_view backend, bool traced);
+    ~World();
+    Outcome run();
+
+    Kernel& kernel() { return *kernel_; }
+    Dice& dice() { return dice_; }
+    Reactor& loop() { return *reactor_; }
+    bool calm() const { return mood_ == Mood::calm; }
+    bool closing() const { return closing_; }
+    bool tearing_down() const { return tearing_down_; }
+    void check(bool kept, const char* promise, const Side* side = nullptr) {
+        if (kept) return;
+        std::string text = promise;
+        if (side != nullptr) text.append(" (side ").append(std::to_string(side->number)).append(")");
+        kernel_->fail(std::move(text));
+    }
+    Side& new_side(bool client);
+    const Side* side(std::uint32_t number) const {
+        return number < sides_.size() ? sides_[number].get() : nullptr;
+    }
+    Side* somebody() { return sides_.empty() ? nullptr : sides_[std::size_t(dice_.below(sides_.size()))].get(); }
+    void add_client();
+    void watcher_told(std::size_t place);
+
+private:
+    struct Watcher;
+    struct Alarm;
+
+    enum class Direction { both, from_client, from_server };
+    struct Server {
+        Kind kind;
+        Direction direction;
+        ConnectionOptions connection;
+        std::unique_ptr<Acceptor> acceptor;
+        bool drained = false;
+    };
+
+    std::unique_ptr<Protocol> make(const Server& server, bool client);
+    void add_server();
+    void add_watcher();
+    void wake_watchers();
+    void set_alarm(Alarm& alarm);
+    void post_from_elsewhere();
+    void meddle();
+    void post_at_times();
+    void begin();
+    void begin_closing();
+    bool sides_over() const;
+    bool talk_is_over() const;
+    bool drained() const;
+    std::string unfinished() const;
+    void turn();
+    void tear_down();
+
+    Dice dice_;
+    Mood mood_;
+    std::size_t scale_;  // of everything that is counted in bytes
+    Weather weather_;
+    std::unique_ptr<Kernel> kernel_;
+    std::unique_ptr<Reactor> reactor_;
+    ConnectionOptions connection_;
+    std::vector<std::unique_ptr<Side>> sides_;
+    std::vector<std::unique_ptr<Server>> servers_;
+    std::vector<std::unique_ptr<Connector>> connectors_;
+    std::vector<std::unique_ptr<Watcher>> watchers_;
+    std::vector<std::unique_ptr<Alarm>> alarms_;
+    std::size_t clients_left_ = 0;
+    std::size_t posts_left_ = 0, posts_made_ = 0, posts_run_ = 0;
+    std::unique_ptr<Timer> client_timer_;
+    std::size_t descriptors_at_first_ = 0;
+    bool end_due_ = false, closing_ = false, tearing_down_ = false, hook_ = false;
+};
+
+// ── conversations ──
+
+/// What every protocol here does besides its framing: writes its share in its own time, pauses, meddles, and keeps
+/// an eye on the order in which it is called.
+class Player {
+public:
+    Player(World& world, Side& side) : world_(world), side_(side), tick_(world.loop(), [this] { tick(); }) {}
+    virtual ~Player() {
+        world_.check(side_.stage != Side::Stage::connected || world_.tearing_down(),
+                     "a protocol is destroyed and was not told of the end", &side_);
+        side_.stage = Side::Stage::over;
+        side_.transport = nullptr;
+    }
+
+protected:
+    /// Writes one message, or one piece of at most that many bytes; returns how much of `to_send` that was.
+    virtual std::size_t write_piece(Transport& transport, std::size_t most) = 0;
+
+    void begin(Transport& transport) {
+        world_.kernel().trace("connected", side_.number);
+        world_.kernel().note_progress();
+        world_.check(side_.stage == Side::Stage::made, "connected comes first, and once", &side_);
+        side_.stage = Side::Stage::connected;
+        side_.transport = &transport;
+        act();
+        tick_.start(world_.dice().delay(milliseconds(20)));
+    }
+    void check_receiving() {
+        world_.check(side_.stage == Side::Stage::connected, "nothing is received before connected or after the end",
+                     &side_);
+        world_.check(!side_.ended, "nothing is received after the end of the stream", &side_);
+    }
+    void heard_end() {
+        world_.kernel().trace("end of stream", side_.number);
+        world_.kernel().note_progress();
+        world_.check(side_.stage == Side::Stage::connected && !side_.ended, "the end of a stream is told once", &side_);
+        side_.ended = true;
+        // The peer may not have sent as much as its number, and then nothing is known of it.
+        // An echo that is closed throws away what still comes.
+        if (side_.peer == nullptr || (side_.peer == &side_ && !world_.calm())) return;
+        world_.check(side_.received == side_.peer->sent && side_.peer->finished,
+                     "a stream that ends in good order lacks nothing", &side_);
+    }
+    void over(std::error_code reason) {
+        world_.kernel().trace("disconnected", side_.number, reason.value());
+        world_.kernel().note_progress();
+        world_.check(side_.stage != Side::Stage::over, "the end is told exactly once", &side_);
+        world_.check(!world_.tearing_down(), "a reactor that is destroyed calls nobody", &side_);
+        world_.check(!world_.calm() || !reason, "in good weather nothing fails", &side_);
+        if (world_.calm() && side_.stage == Side::Stage::connected)
+            world_.check(side_.sent == side_.to_send && side_.ended, "in good weather everything is said and heard",
+                         &side_);
+        side_.stage = Side::Stage::over;
+        side_.finished = true;
+        side_.reason = reason;
+        side_.transport = nullptr;
+        tick_.cancel();
+    }
+    void pause(Transport& transport) {
+        check_order();
+        world_.check(!side_.paused_writing, "pausing is told once", &side_);
+        world_.check(transport.queued() <= transport.limits().high_mark + 2 * largest_piece, "what waits is bounded",
+                     &side_);
+        side_.paused_writing = true;
+    }
+    void resume(Transport& transport) {
+        check_order();
+        world_.check(side_.paused_writing, "going on is told once for each pause", &side_);
+        world_.check(transport.queued() <= transport.limits().low_mark, "going on is told at the low mark", &side_);
+        side_.paused_writing = false;
+        act();
+    }
+
+    // Something of what a protocol may do, from inside a call to it or from elsewhere.
+    void act() {
+        Dice& dice = world_.dice();
+        Transport* transport = side_.transport;
+        if (transport == nullptr) return;
+        if (dice.chance(50) && !world_.closing()) {
+            transport->pause_reading();
+            paused_ = true;
+        }
+        while (!side_.finished && !side_.paused_writing && side_.sent < side_.to_send && dice.chance(900)) {
+            const std::size_t queued = transport->queued(), mark = transport->limits().high_mark;
+            if (queued > mark || (side_.careful && queued == mark)) break;
+            const std::size_t most = side_.careful ? std::min(largest_piece, mark - queued) : largest_piece;
+            const std::size_t count = write_piece(*transport, most);
+            if (count == 0) break;
+            side_.sent += count;
+            if (side_.transport == nullptr) return;
+        }
+        if (!side_.finished && side_.sent >= side_.to_send && dice.chance(500)) {
+            side_.finished = true;
+            transport->shutdown_write();
+        }
+        if (world_.calm()) return;
+        if (dice.chance(4)) finish([&] { transport->close(); });
+        else if (dice.chance(4)) finish([&] { transport->abort(); });
+        else if (dice.chance(5)) limit_idleness(*transport);
+    }
+    template <class End>
+    void finish(End end) {
+        side_.finished = true;
+        end();
+    }
+    void maybe_throw() {
+        if (!world_.calm() && world_.dice().chance(2)) {
+            side_.finished = true;
+            throw Thrown();
+        }
+    }
+    void close(Transport& transport) {
+        if (side_.sent < side_.to_send && !world_.closing()) return;  // the other direction goes on
+        side_.finished = true;
+        transport.close();
+    }
+
+    World& world_;
+    Side& side_;
+    bool paused_ = false;
+
+private:
+    void check_order() {
+        world_.check(side_.stage == Side::Stage::connected, "no call before connected or after the end", &side_);
+    }
+    void limit_idleness(Transport& transport) {
+        Limits limits = transport.limits();
+        limits.idle_timeout = milliseconds(1) + world_.dice().delay(seconds(1));
+        transport.set_limits(limits);
+    }
+    void tick() {
+        world_.kernel().note_progress();
+        world_.check(side_.stage == Side::Stage::connected, "a cancelled timer never fires", &side_);
+        if (paused_ && (world_.closing() || world_.dice().chance(700))) {
+            paused_ = false;
+            side_.transport->resume_reading();
+        }
+        act();
+        if (side_.transport == nullptr) return;
+        if (side_.ended && !side_.finished && side_.sent >= side_.to_send) close(*side_.transport);
+        tick_.start(milliseconds(1) + world_.dice().delay(milliseconds(100)));
+    }
+
+    Timer tick_;
+};
+
+/// Bytes without a framing, both ways; as the client of an echo, the same bytes back.
+class Talk final : public Protocol, public Player {
+public:
+    Talk(World& world, Side& side, bool echoed) : Player(world, side) {
+        if (echoed) side.peer = &side;
+    }
+
+private:
+    void connected() override { begin(transport()); }
+
+    std::size_t received(Bytes input) override {
+        check_receiving();
+        world_.kernel().trace("received", side_.number, static_cast<long long>(input.size()));
+        world_.check(!input.empty(), "nothing is never received", &side_);
+        world_.check(transport().reading(), "nothing is received while reading is paused", &side_);
+        if (side_.peer == nullptr) {
+            if (input.size() < 4) return 0;
+            std::uint32_t number = 0;
+            for (std::size_t i = 0; i < 4; ++i) number |= std::uint32_t(input[i]) << (8 * i);
+            side_.peer = world_.side(number);
+            world_.check(side_.peer != nullptr, "what is received is what was sent", &side_);
+            if (side_.peer == nullptr) return input.size();
+        }
+        // Now and then a rest is left, which must come again.
+        std::size_t taken = input.size();
+        if (world_.dice().chance(100)) taken -= std::size_t(world_.dice().magnitude(std::min<std::size_t>(taken, 9000)));
+        check_bytes(input.first(taken));
+        act();
+        maybe_throw();
+        return taken;
+    }
+
+    void check_bytes(Bytes input) {
+        for (const std::byte byte : input) {
+            if (byte != byte_at(side_.peer->number, side_.received))
+                return world_.check(false, "every byte comes once and in order", &side_);
+            ++side_.received;
+        }
+        world_.check(side_.received <= side_.peer->sent, "no byte comes that was not sent", &side_);
+    }
+
+    void end_of_stream() override {
+        if (side_.peer != nullptr) check_bytes(transport().unconsumed());
+        heard_end();
+        close(transport());
+    }
+    void disconnected(std::error_code reason) override { over(reason); }
+    void pause_writing() override { pause(transport()); }
+    void resume_writing() override { resume(transport()); }
+
+    std::size_t write_piece(Transport& transport, std::size_t most) override {
+        most = std::min(most, side_.to_send - side_.sent);
+        std::string piece(1 + std::size_t(world_.dice().magnitude(most - 1)), '\0');
+        for (std::size_t i = 0; i < piece.size(); ++i) piece[i] = char(byte_at(side_.number, side_.sent + i));
+        return transport.write(piece) ? piece.size() : 0;
+    }
+};
+
+/// The n-th message that the side with this number sends.
+std::string message_of(std::uint32_t number, std::size_t place) {
+    const auto mixed = (std::uint64_t(number) << 32 | place) * 0x9e3779b97f4a7c15u;
+    std::string text = std::to_string(number) + ' ' + std::to_string(place) + ' ';
+    const std::size_t length = std::size_t((mixed >> 40) % ((mixed >> 32) % 8 == 0 ? 5000 : 60));
+    for (std::size_t i = 0; i < length; ++i) text += char('!' + (mixed + i * i) % 90);
+    return text;
+}
+
+template <class Framing>
+class Messages final : public Framed<Framing>, public Player {
+public:
+    Messages(World& world, Side& side) : Player(world, side) {}
+
+private:
+    void connected() override { begin(this->transport()); }
+
+    void message(Bytes message) override {
+        check_receiving();
+        world_.check(this->transport().reading(), "no message comes while reading is paused", &side_);
+        const std::string text(text_of(message));
+        if (side_.peer == nullptr) side_.peer = world_.side(std::uint32_t(std::strtoul(text.c_str(), nullptr, 10)));
+        world_.check(side_.peer != nullptr && text == message_of(side_.peer->number, side_.received),
+                     "every message comes once and in order", &side_);
+        ++side_.received;
+        if (world_.dice().chance(200)) act();
+        maybe_throw();
+    }
+    void malformed(const FramingError& error) override {
+        world_.check(!world_.calm() && error.code() == Error::ended_inside_message && side_.peer != nullptr &&
+                         side_.peer->reason,
+                     "what comes is what was sent, and ends between two messages", &side_);
+    }
+    void ended() override {
+        heard_end();
+        close(this->transport());
+    }
+    void disconnected(std::error_code reason) override { over(reason); }
+    void pause_writing() override { pause(this->transport()); }
+    void resume_writing() override { resume(this->transport()); }
+
+    std::size_t write_piece(Transport&, std::size_t most) override {
+        const std::string message = message_of(side_.number, side_.sent);
+        if (side_.careful && message.size() + 4 > most) return 0;
+        return this->send(message) ? 1 : 0;
+    }
+};
+
+// ── raw handlers, timers, other threads ──
+
+/// Counters of the kernel's, each watched by a raw handler. Never reported ready without being so: who is told and
+/// finds nothing was told of somebody who had its number before.
+struct World::Watcher final : EventHandler {
+    Watcher(World& owner, std::size_t its_place)
+        : world(owner),
+          place(its_place),
+          descriptor(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+          registration(owner.loop().watch(descriptor.get(), Interest::readable, *this)) {}
+    ~Watcher() {
+        registration.reset();
+        descriptor.reset();
+    }
+    void readable() override {
+        std::uint64_t count = 0;
+        ssize_t size = 0;
+        while ((size = ::read(descriptor.get(), &count, sizeof count)) < 0 && errno == EINTR) {
+        }
+        world.check(size > 0 && count == rung, "who is told that it is readable is readable");
+        rung = 0;
+        world.watcher_told(place);  // may destroy this one
+    }
+    void lost(std::error_code) override { world.check(false, "no descriptor is lost that is open"); }
+
+    World& world;
+    std::size_t place;
+    std::uint64_t rung = 0;
+    FileDescriptor descriptor;
+    Registration registration;
+};
+
+void World::add_watcher() { watchers_.push_back(std::make_unique<Watcher>(*this, watchers_.size())); }
+
+// Replaces some of the watchers, itself among them: their numbers are taken again at once.
+void World::watcher_told(std::size_t place) {
+    kernel_->note_progress();
+    if (closing_) return;
+    std::vector<std::size_t> replaced;
+    if (dice_.chance(300)) replaced.push_back(std::size_t(dice_.below(watchers_.size())));
+    if (dice_.chance(100)) replaced.push_back(place);
+    if (dice_.chance(100)) replaced.push_back(std::size_t(dice_.below(watchers_.size())));
+    for (const std::size_t one : replaced) watchers_[one].reset();
+    for (const std::size_t one : replaced)
+        if (watchers_[one] == nullptr) watchers_[one] = std::make_unique<Watcher>(*this, one);
+    if (dice_.chance(100)) {
+        const auto& other = watchers_[std::size_t(dice_.below(watchers_.size()))];
+        other->registration.set_interest(dice_.chance(300) ? Interest::none : Interest::readable);
+    }
+}
+
+// Another process writes to several at once, so that they come in one batch.
+void World::wake_watchers() {
+    if (closing_ || kernel_->failure() != "") return;
+    for (const auto& watcher : watchers_)
+        if (watcher != nullptr && dice_.chance(600)) {
+            const std::uint64_t one = 1;
+            while (::write(watcher->descriptor.get(), &one, sizeof one) < 0 && errno == EINTR) {
+            }
+            ++watcher->rung;
+        }
+    kernel_->at(milliseconds(1) + dice_.delay(milliseconds(30)), [this] { wake_watchers(); });
+}
+
+struct World::Alarm {
+    explicit Alarm(World& world) : timer(world.loop(), [this, &world] { world.set_alarm(*this); }) {}
+    TimePoint deadline = TimePoint::max();  // when it is to fire; the end of time: it is not to
+    Timer timer;
+};
+
+void World::set_alarm(Alarm& alarm) {
+    kernel_->note_progress();
+    if (alarm.deadline != TimePoint::max()) {
+        check(kernel_->now() >= alarm.deadline, "no timer is early");
+        check(!calm() || kernel_->now() - alarm.deadline < milliseconds(100), "no timer is late");
+    } else {
+        check(false, "a timer that is not set does not fire");
+    }
+    alarm.deadline = TimePoint::max();
+    for (const auto& other : alarms_) {
+        if (dice_.chance(closing_ ? 0 : 400)) {
+            const Duration delay = milliseconds(1) + dice_.delay(milliseconds(200));
+            other->timer.start(delay);
+            other->deadline = other->timer.deadline();
+        } else if (dice_.chance(100)) {
+            check(other->timer.cancel() == (other->deadline != TimePoint::max()), "cancel says whether it won");
+            other->deadline = TimePoint::max();
+        }
+    }
+}
+
+// Another thread's post: before a call of the loop's or while it sleeps. The loop runs it this turn or in the next,
+// and does not sleep before.
+void World::post_from_elsewhere() {
+    if (posts_left_ == 0 || reactor_ == nullptr || tearing_down_) return;
+    --posts_left_;
+    const std::size_t number = posts_made_++;
+    const std::uint64_t turn = reactor_->counters().turns;
+    const Duration slept = kernel_->slept();
+    reactor_->post([this, number, turn, slept] {
+        kernel_->note_progress();
+        check(number == posts_run_++, "posted work runs once and in order");
+        check(reactor_->counters().turns - turn <= 1 && kernel_->slept() == slept, "a post wakes the loop");
+    });
+}
+
+// Somebody ends, or writes on, a connection that is not its own, in the middle of whatever happens.
+void World::meddle() {
+    if (closing_) return;
+    kernel_->at(milliseconds(1) + dice_.delay(milliseconds(200)), [this] {
+        if (posts_left_ == 0 || tearing_down_) return;
+        reactor_->post([this] {
+            Side* side = somebody();
+            if (side == nullptr || side->transport == nullptr) return;
+            side->finished = true;
+            if (dice_.chance(300)) side->transport->abort(std::make_error_code(std::errc::owner_dead));
+            else side->transport->close();
+        });
+        meddle();
+    });
+}
+
+// ── the world ──
+
+World::World(std::uint64_t seed, std::string_view backend, bool traced)
+    : dice_(seed), mood_(dice_.chance(400) ? Mood::calm : Mood::rough), scale_(dice_.chance(300) ? 1 : 32) {
+    const auto at_times = [this](unsigned most) { return dice_.chance(500) ? unsigned(dice_.below(most + 1)) : 0u; };
+    Weather& weather = weather_;
+    weather.partial = at_times(999);
+    weather.spurious = at_times(60);
+    weather.interrupted = at_times(60);
+    weather.smallest_buffer = 1 + std::size_t(dice_.magnitude(100 * scale_));
+    weather.largest_buffer = weather.smallest_buffer + std::size_t(dice_.magnitude(2000 * scale_));
+    weather.longest_delay = std::chrono::microseconds(1) + dice_.delay(milliseconds(60));
+    if (!calm()) {
+        weather.reset = at_times(30);
+        weather.unreachable = at_times(200);
+        weather.silent = at_times(200);
+        weather.accept_fails = at_times(200);
+        weather.starved = at_times(50);
+        weather.jump = at_times(5);
+        if (dice_.chance(300)) weather.most_descriptors = 12 + std::size_t(dice_.below(40));
+    }
+    kernel_ = std::make_unique<Kernel>(dice_, Weather{});  // setting up is told by exceptions: other tests see to them
+    kernel_->traced = traced;
+    const auto names = available_backends();
+    if (backend.empty()) backend = names[std::size_t(dice_.below(names.size()))];
+    reactor_ = std::make_unique<Reactor>(backend, *kernel_);
+    descriptors_at_first_ = kernel_->open_descriptors();
+    kernel_->on_failure = [this] { reactor_->stop(); };
+    hook_ = dice_.chance(500);
+    if (hook_) reactor_->on_exception([](std::exception_ptr) {});
+
+    Limits& limits = connection_.limits;
+    limits.high_mark = 1 + std::size_t(dice_.magnitude(4000 * scale_));
+    limits.low_mark = std::size_t(dice_.below(limits.high_mark));
+    limits.read_size = 1 + std::size_t(dice_.magnitude(2000 * scale_));
+    limits.close_timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(5));
+    if (!calm() && dice_.chance(300)) limits.idle_timeout = milliseconds(1) + dice_.delay(seconds(2));
+}
+
+World::~World() { tear_down(); }
+
+Side& World::new_side(bool client) {
+    auto side = std::make_unique<Side>();
+    side->number = std::uint32_t(sides_.size());
+    side->client = client;
+    sides_.push_back(std::move(side));
+    return *sides_.back();
+}
+
+std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
+    const Kind kind = server.kind;
+    if (kind == Kind::echo && !client) return std::make_unique<Echo>();
+    Side& side = new_side(client);
+    const bool bytes = kind == Kind::talk || kind == Kind::echo;
+    const bool sends = server.direction != (client ? Direction::from_server : Direction::from_client);
+    // As much as moves in a few hundred turns, or a few thousand.
+    const Limits& limits = server.connection.limits;
+    const std::size_t at_once = std::min({limits.high_mark, limits.read_size, weather_.smallest_buffer});
+    const std::size_t most = std::min(4000 * scale_, 300 * at_once);
+    if (sends) side.to_send = std::size_t(dice_.magnitude(bytes ? most : most / 400));
+    // Whoever has more than the high mark waiting does not read. Two such who talk to each other at the same time would
+    // wait for each other for ever, so in good weather nobody who is also spoken to passes the mark.
+    side.careful = (server.direction == Direction::both || kind == Kind::echo) && (calm() || dice_.chance(500));
+    if (kind == Kind::counted) return std::make_unique<Messages<LengthPrefixed>>(*this, side);
+    if (kind == Kind::lines) return std::make_unique<Messages<Lines>>(*this, side);
+    return std::make_unique<Talk>(*this, side, kind == Kind::echo);
+}
+
+void World::add_server() {
+    servers_.push_back(std::make_unique<Server>());
+    Server& server = *servers_.back();
+    server.kind = Kind(dice_.below(kinds));
+    server.direction = server.kind == Kind::echo ? Direction::from_client : Direction(dice_.below(3));
+    server.connection = connection_;
+    std::size_t& mark = server.connection.limits.high_mark;
+    if (server.kind == Kind::counted || server.kind == Kind::lines) mark = std::max(mark, longest_message);
+    AcceptorOptions options;
+    options.connection = server.connection;
+    options.backlog = int(dice_.magnitude(20));
+    options.accepts_per_turn = 1 + std::size_t(dice_.magnitude(10));
+    if (dice_.chance(300)) options.max_connections = 1 + std::size_t(dice_.below(4));
+    std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
+    if (dice_.chance(300)) addresses.push_back(*Address::ip("::1", 0));
+    server.acceptor = std::make_unique<Acceptor>(*reactor_, addresses, [this, &server] { return make(server, false); },
+                                                 options);
+}
+
+void World::add_client() {
+    kernel_->note_progress();
+    if (closing_ || clients_left_ == 0) return;
+    --clients_left_;
+    const Server& server = *servers_[std::size_t(dice_.below(servers_.size()))];
+    std::vector<Address> addresses = server.acceptor->addresses();
+    if (calm()) addresses.resize(1);  // who tries two at once drops one that stands, and its server cannot know why
+    if (dice_.chance(200)) addresses.insert(addresses.begin(), *Address::ip("127.0.0.1", 9));  // nobody is there
+    ConnectorOptions options;
+    options.connection = server.connection;
+    options.timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(30));
+    options.attempt_delay = milliseconds(1) + dice_.delay(milliseconds(250));
+    if (!calm() && dice_.chance(300)) options.reconnect = Reconnect{milliseconds(20), seconds(1), 0};
+    connectors_.push_back(std::make_unique<Connector>(
+        *reactor_, std::move(addresses), [this, &server] { return make(server, true); }, options));
+    if (clients_left_ > 0) client_timer_->start(dice_.delay(milliseconds(100)));
+    if (!calm() && dice_.chance(100)) connectors_[std::size_t(dice_.below(connectors_.size()))].reset();
+    std::erase(connectors_, nullptr);
+}
+
+void World::begin() {
+    for (std::uint64_t left = 1 + dice_.below(3); left > 0; --left) add_server();
+    kernel_->weather() = weather_;
+    for (std::uint64_t left = dice_.below(8); left > 0; --left) add_watcher();
+    for (std::uint64_t left = dice_.below(6); left > 0; --left) alarms_.push_back(std::make_unique<Alarm>(*this));
+    if (!alarms_.empty()) {
+        alarms_[0]->timer.start(milliseconds(1));
+        alarms_[0]->deadline = alarms_[0]->timer.deadline();
+    }
+    clients_left_ = 1 + std::size_t(dice_.magnitude(16));
+    client_timer_ = std::make_unique<Timer>(*reactor_, [this] { add_client(); });
+    client_timer_->start(Duration::zero());
+    posts_left_ = std::size_t(dice_.magnitude(300));
+    kernel_->on_call = [this] {
+        if (dice_.chance(10)) post_from_elsewhere();
+    };
+    wake_watchers();
+    post_at_times();
+    if (!calm()) {
+        meddle();
+        kernel_->at(dice_.delay(seconds(5)), [this] { end_due_ = true; reactor_->stop(); });
+    }
+}
+
+void World::post_at_times() {
+    kernel_->at(milliseconds(1) + dice_.delay(milliseconds(100)), [this] {
+        if (posts_left_ == 0) return;
+        post_from_elsewhere();
+        post_at_times();
+    });
+}
+
+void World::begin_closing() {
+    kernel_->trace("closing");
+    closing_ = true;
+    posts_left_ = clients_left_ = 0;
+    client_timer_.reset();
+    watchers_.clear();
+    alarms_.clear();
+    connectors_.clear();
+    for (const auto& side : sides_) {
+        if (side->transport == nullptr) continue;
+        side->finished = true;
+        side->transport->close();
+    }
+    for (const auto& server : servers_) server->acceptor->drain([&server] { server->drained = true; });
+}
+
+bool World::sides_over() const {
+    return std::all_of(sides_.begin(), sides_.end(), [](const auto& side) { return side->stage == Side::Stage::over; });
+}
+
+bool World::talk_is_over() const {
+    const bool connecting = std::any_of(connectors_.begin(), connectors_.end(),
+                                        [](const auto& connector) { return connector->connecting(); });
+    return clients_left_ == 0 && !connecting && sides_over();
+}
+
+bool World::drained() const {
+    return sides_over() && std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->drained; });
+}
+
+std::string World::unfinished() const {
+    std::string text;
+    for (const auto& side : sides_) {
+        if (side->stage == Side::Stage::over) continue;
+        text.append("; side ").append(std::to_string(side->number)).append(side->client ? ", a client," : ", a server,");
+        text.append(" has sent ").append(std::to_string(side->sent)).append(" of ").append(std::to_string(side->to_send));
+        text.append(" and received ").append(std::to_string(side->received));
+        text.append(side->ended ? ", to the end" : "").append(side->finished ? ", finished" : "");
+    }
+    return text;
+}
+
+// One of the ways in which a program runs its loop.
+void World::turn() {
+    try {
+        const std::uint64_t way = dice_.below(10);
+        if (way < 6) reactor_->run_once();
+        else if (way == 6) reactor_->run_once(Duration::zero());
+        else if (way == 7) reactor_->run_once(dice_.delay(milliseconds(100)));
+        else if (way == 8) reactor_->run_for(dice_.delay(milliseconds(20)));
+        else {
+            kernel_->at(dice_.delay(milliseconds(20)), [this] { reactor_->stop(); });
+            reactor_->run();
+        }
+    } catch (const Thrown&) {
+        check(!hook_, "what is thrown goes to the hook");
+    }
+    reactor_->for_each_owned([this](OwnedHandler& handler) {
+        const auto* connection = dynamic_cast<Connection*>(&handler);
+        if (connection == nullptr) return;
+        const Limits& limits = connection->limits();
+        check(connection->queued() <= limits.high_mark + std::max(largest_piece, limits.read_size),
+              "what waits to be sent is bounded");
+    });
+}
+
+void World::tear_down() {
+    tearing_down_ = true;
+    kernel_->on_call = nullptr;
+    client_timer_.reset();
+    watchers_.clear();
+    alarms_.clear();
+    connectors_.clear();
+    servers_.clear();
+    reactor_.reset();
+    kernel_->on_failure = nullptr;
+}
+
+Outcome World::run() {
+    constexpr int most_turns = 300'000;  // a hundred times what the longest of them takes
+    begin();
+    int turns = 0;
+    const auto run_until = [&](auto done) {
+        while (kernel_->failure().empty() && !done()) {
+            turn();
+            if (++turns > most_turns) kernel_->fail("the world does not come to its end" + unfinished());
+        }
+    };
+    run_until([this] { return calm() ? talk_is_over() : end_due_; });
+    const bool abrupt = !calm() && dice_.chance(200);
+    if (!abrupt && kernel_->failure().empty()) {
+        begin_closing();
+        run_until([this] { return drained(); });
+        servers_.clear();
+        check(reactor_->timers().size() == 0, "no timer is left when all is over");
+        check(kernel_->open_descriptors() == descriptors_at_first_, "no descriptor is left when all is over");
+        check(posts_run_ == posts_made_, "every post has run when all is over");
+    }
+    Outcome outcome;
+    outcome.turns = reactor_->counters().turns;
+    tear_down();
+    check(kernel_->open_descriptors() == 0, "a reactor leaves no descriptor behind");
+    outcome.failure = kernel_->failure();
+    outcome.digest = kernel_->digest();
+    outcome.conversations = sides_.size();
+    for (const auto& side : sides_) outcome.received += side->received;
+    return outcome;
+}
+
+}  // namespace
+
+Outcome simulate(std::uint64_t seed, std::string_view backend, bool traced) {
+    return World(seed, backend, traced).run();
+}
+
+}  // namespace simulation

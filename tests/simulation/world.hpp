@@ -1,0 +1,24 @@
+// What happens on the simulated kernel: acceptors and connectors on one loop, conversations in every framing,
+// raw handlers whose numbers are reused within a batch, timers, and other threads that post. Everybody writes down
+// what they did and checks what they are told.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace simulation {
+
+struct Outcome {
+    std::string failure;       ///< the first broken promise; empty if all were kept
+    std::uint64_t digest = 0;  ///< of every call made and every answer given
+    std::uint64_t turns = 0;
+    std::uint64_t conversations = 0;  ///< ends of them
+    std::uint64_t received = 0;       ///< bytes, and messages where there is a framing
+};
+
+/// One world, from its beginning to its end. The backend follows from the seed, unless one is named. `traced`
+/// prints every call.
+Outcome simulate(std::uint64_t seed, std::string_view backend = {}, bool traced = false);
+
+}  // namespace simulation
