@@ -93,6 +93,9 @@ public:
     virtual ~OwnedHandler() = default;
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
+    /// The address of what it shares with its like, null if there is no such thing: by this those are found among
+    /// all the handlers of a loop that belong together. Not by dynamic_cast, for programs without run-time types.
+    virtual const void* belongs_to() const noexcept { return nullptr; }
 
 private:
     friend class Reactor;

@@ -111,7 +111,7 @@ public:
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
 
-    const ConnectionGroup* group() const noexcept { return group_.get(); }
+    const void* belongs_to() const noexcept override { return group_.get(); }
 
 private:
     struct Workspace;
