@@ -7,6 +7,7 @@
 #include <protocols/framing.hpp>
 #include <protocols/length_prefixed.hpp>
 #include <protocols/until_close.hpp>
+#include <reactor/export.hpp>
 
 #include <string>
 #include <string_view>
@@ -77,6 +78,6 @@ inline constexpr std::string_view framing_forms =
 /// Reads a framing as the programs spell it. In STRING, \n \r \t \0 \\ and \xHH stand for bytes. `maximum` is
 /// the longest message in bytes, and a fixed length may not be larger. Throws std::invalid_argument that
 /// quotes the text and names the forms.
-AnyFraming parse_framing(std::string_view text, std::size_t maximum = default_maximum_message);
+REACTOR_EXPORT AnyFraming parse_framing(std::string_view text, std::size_t maximum = default_maximum_message);
 
 }  // namespace reactor

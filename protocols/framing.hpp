@@ -6,6 +6,7 @@
 
 #include <reactor/bytes.hpp>
 #include <reactor/error.hpp>
+#include <reactor/export.hpp>
 
 #include <array>
 #include <concepts>
@@ -24,7 +25,7 @@ inline constexpr std::size_t default_maximum_message = 1024 * 1024;
 
 /// What is wrong with a message, precise enough for one line of a log. Small, and nothing is allocated until
 /// it is printed. True where there is an error, as std::error_code is.
-struct FramingError {
+struct REACTOR_EXPORT FramingError {
     enum class Problem : std::uint8_t {
         none,
         too_long,            ///< `announced` bytes, or 0 if nobody said how many; `allowed` is the maximum

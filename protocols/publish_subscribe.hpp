@@ -21,6 +21,7 @@
 
 #include <protocols/delimited.hpp>
 #include <protocols/framed.hpp>
+#include <reactor/export.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -42,7 +43,7 @@ class Subscriber;
 ///     Reactor reactor;
 ///     Acceptor acceptor{reactor, "localhost", 7000, [&broker] { return broker.subscriber(); }};
 ///     reactor.run();
-class Broker {
+class REACTOR_EXPORT Broker {
 public:
     /// What happens to a message for a subscriber whose backlog is full. Either way nobody waits: neither the
     /// publisher nor the other subscribers, and the memory a subscriber can cost is its backlog.
@@ -85,7 +86,7 @@ private:
 };
 
 /// One connection to the broker.
-class Subscriber final : public Framed<Lines> {
+class REACTOR_EXPORT Subscriber final : public Framed<Lines> {
 public:
     static constexpr std::size_t longest_line = 8192;
     static constexpr std::size_t longest_topic = 200;

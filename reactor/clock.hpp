@@ -2,6 +2,8 @@
 // (reactor/testing/manual_clock.hpp). Wall-clock time has no place in a loop: it jumps.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <chrono>
 
 namespace reactor {
@@ -10,7 +12,7 @@ using Duration = std::chrono::nanoseconds;
 using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 
 /// Where a reactor reads the time. Implementations never go backwards. Called from the loop's thread only.
-class Clock {
+class REACTOR_EXPORT Clock {
 public:
     virtual TimePoint now() const noexcept = 0;
 

@@ -4,6 +4,7 @@
 
 #include <reactor/clock.hpp>
 #include <reactor/event_handler.hpp>
+#include <reactor/export.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -66,7 +67,7 @@ constexpr Interest told(Condition condition, Interest wanted) noexcept {
     return ready;
 }
 
-class Demultiplexer {
+class REACTOR_EXPORT Demultiplexer {
 public:
     virtual ~Demultiplexer() = default;
 
@@ -93,11 +94,11 @@ public:
 };
 
 /// The backends of this build, the best one first.
-std::span<const std::string_view> available_backends() noexcept;
+REACTOR_EXPORT std::span<const std::string_view> available_backends() noexcept;
 
 /// Makes the backend of that name. "auto" is the one that the environment variable REACTOR_BACKEND names, and
 /// where that is unset or empty the best one. Throws std::system_error (invalid_argument) that lists the names
 /// if there is no such backend here: there is never a silent fallback.
-std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name);
+REACTOR_EXPORT std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name);
 
 }  // namespace reactor

@@ -2,6 +2,8 @@
 // std::generic_category; compare with std::errc as usual.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <system_error>
 #include <type_traits>
 
@@ -17,7 +19,7 @@ enum class Error {
 };
 
 /// The category named "reactor".
-const std::error_category& error_category() noexcept;
+REACTOR_EXPORT const std::error_category& error_category() noexcept;
 
 inline std::error_code make_error_code(Error error) noexcept { return {static_cast<int>(error), error_category()}; }
 

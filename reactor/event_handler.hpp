@@ -2,6 +2,8 @@
 // need this: they implement Protocol (reactor/protocol.hpp) and never see a descriptor.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <cstdint>
 #include <system_error>
 
@@ -27,7 +29,7 @@ constexpr bool any(Interest a, Interest b) noexcept { return (a & b) != Interest
 ///
 /// Of one turn the order is readable, writable, error. A handler may do anything in its calls: change any
 /// interest, destroy any registration and itself. What was destroyed, or is no longer wanted, is not called.
-class EventHandler {
+class REACTOR_EXPORT EventHandler {
 public:
     /// Wanted `readable`, and a read will not block: there is data, an end, a connection to accept, or a
     /// hang-up or an error, which the read then reports.

@@ -1,11 +1,13 @@
 // FileDescriptor: owns one descriptor of the kernel's and closes it once.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <utility>
 
 namespace reactor {
 
-class FileDescriptor {
+class REACTOR_EXPORT FileDescriptor {
 public:
     FileDescriptor() noexcept = default;
     /// Takes ownership. A negative number is none.

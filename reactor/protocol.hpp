@@ -14,6 +14,7 @@
 #pragma once
 
 #include <reactor/bytes.hpp>
+#include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/transport.hpp>
 
@@ -27,7 +28,7 @@ namespace reactor {
 
 /// One side of one connection's conversation. All calls come on the loop's thread. An exception out of any of
 /// them ends this connection (`disconnected` is told Error::exception) and goes on to the reactor's exception hook.
-class Protocol {
+class REACTOR_EXPORT Protocol {
 public:
     Protocol() = default;
     Protocol(const Protocol&) = delete;

@@ -16,6 +16,7 @@
 #include <reactor/clock.hpp>
 #include <reactor/demultiplexer.hpp>
 #include <reactor/event_handler.hpp>
+#include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/timer_queue.hpp>
 #include <reactor/wakeup.hpp>
@@ -42,7 +43,7 @@ using Task = MoveOnlyFunction<void()>;
 
 /// One descriptor watched for one handler. Once it is destroyed, or reset, the handler is never called
 /// again, even if its event was already waiting. Destroy it before closing the descriptor, and before the reactor.
-class [[nodiscard]] Registration {
+class [[nodiscard]] REACTOR_EXPORT Registration {
 public:
     Registration() noexcept = default;
     Registration(Registration&& other) noexcept
@@ -87,11 +88,14 @@ private:
 };
 
 /// A handler that the reactor owns (Reactor::adopt): connections are such.
-class OwnedHandler : public EventHandler {
+class REACTOR_EXPORT OwnedHandler : public EventHandler {
 public:
     virtual ~OwnedHandler() = default;
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
+    /// The address of what it shares with its like, null if there is no such thing: by this those are found among
+    /// all the handlers of a loop that belong together. Not by dynamic_cast, for programs without run-time types.
+    virtual const void* belongs_to() const noexcept { return nullptr; }
 
 private:
     friend class Reactor;
@@ -108,7 +112,7 @@ struct Counters {
     std::uint64_t tasks = 0;    ///< posted tasks run
 };
 
-class Reactor {
+class REACTOR_EXPORT Reactor {
 public:
     /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error
     /// for an unknown name and if the kernel gives no descriptors. The clock must outlive the reactor.
@@ -332,7 +336,7 @@ private:
 /// A callable that runs in every turn, just before or after the wait, for as long as this object lives: for
 /// libraries that prepare and check (D-Bus, Wayland, GLib). What it changes before the wait counts for that wait.
 /// What it throws leaves run().
-class [[nodiscard]] Hook {
+class [[nodiscard]] REACTOR_EXPORT Hook {
 public:
     enum class When { before_wait, after_wait };
     Hook(Reactor& reactor, When when, Task callable);

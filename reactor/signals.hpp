@@ -4,6 +4,7 @@
 #pragma once
 
 #include <reactor/callback.hpp>
+#include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/wakeup.hpp>
 
@@ -17,7 +18,7 @@ namespace reactor {
 /// SIGTERM}, [&](int) { reactor.stop(); }}`. Any number of the same signal may be told as one (SIGCHLD: ask for
 /// all children); different ones are all told, each in a turn of its own, and a flood of one does not hold
 /// back another. Must go before its reactor, and on its thread; its own callback may destroy it.
-class [[nodiscard]] Signals final : EventHandler {
+class [[nodiscard]] REACTOR_EXPORT Signals final : EventHandler {
 public:
     /// From now on until destruction the signals do nothing else: their dispositions are replaced
     /// (sigaction(2), SA_RESTART). A signal has one watcher in a process: throws std::system_error

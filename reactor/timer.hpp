@@ -3,6 +3,7 @@
 
 #include <reactor/callback.hpp>
 #include <reactor/clock.hpp>
+#include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/timer_queue.hpp>
 
@@ -14,7 +15,7 @@ class Reactor;
 
 /// Never early; late by the length of the turn that it falls into. Destroying it cancels it. In its own
 /// callback it may be started, cancelled and destroyed. On the loop's thread only; must go before its reactor.
-class Timer final : TimerQueue::Node {
+class REACTOR_EXPORT Timer final : TimerQueue::Node {
 public:
     Timer(Reactor& reactor, MoveOnlyFunction<void()> callback) noexcept;
     ~Timer();

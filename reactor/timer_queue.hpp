@@ -4,6 +4,7 @@
 #pragma once
 
 #include <reactor/clock.hpp>
+#include <reactor/export.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,7 @@
 
 namespace reactor {
 
-class TimerQueue {
+class REACTOR_EXPORT TimerQueue {
 public:
     /// Something with a deadline. Must be cancelled before it is destroyed.
     class Node {

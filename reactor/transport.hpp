@@ -5,6 +5,7 @@
 #include <reactor/bytes.hpp>
 #include <reactor/clock.hpp>
 #include <reactor/error.hpp>
+#include <reactor/export.hpp>
 #include <reactor/net/address.hpp>
 
 #include <cstddef>
@@ -36,7 +37,7 @@ struct Limits {
 };
 
 /// One peer. Lives as long as its protocol. All calls on the loop's thread.
-class Transport {
+class REACTOR_EXPORT Transport {
 public:
     Transport() = default;
     Transport(const Transport&) = delete;

@@ -2,11 +2,12 @@
 // eventfd(2) where there is one, a pipe elsewhere.
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
 
 namespace reactor {
 
-class Wakeup {
+class REACTOR_EXPORT Wakeup {
 public:
     /// Throws std::system_error if there is no descriptor to be had.
     Wakeup();

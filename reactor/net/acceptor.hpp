@@ -1,6 +1,7 @@
 // Acceptor: listens on every address of a name and gives each new connection a protocol.
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/lifetime.hpp>
 #include <reactor/net/connection.hpp>
@@ -36,7 +37,7 @@ struct AcceptorOptions {
 /// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
 /// connection after another, so that those who connect learn of it, and then leaves the listeners alone for a
 /// while; out of memory it only does the latter. It goes on when a connection of its own ends, or by itself.
-class Acceptor final : ConnectionGroup::Owner {
+class REACTOR_EXPORT Acceptor final : ConnectionGroup::Owner {
 public:
     /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
     /// "unix:/path" a Unix socket (see resolve_blocking, which this calls). Port 0 takes a free one, the

@@ -2,6 +2,8 @@
 // header is needed to hold one, so protocols can ask who their peer is.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +16,11 @@ struct sockaddr;
 
 namespace reactor {
 
-class Address {
+class Address;
+REACTOR_EXPORT bool operator==(const Address& a, const Address& b) noexcept;
+REACTOR_EXPORT std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept;
+
+class REACTOR_EXPORT Address {
 public:
     enum class Family { none, ipv4, ipv6, unix_domain };
 
@@ -75,6 +81,6 @@ private:
 /// /etc/hosts says; these, numeric addresses and "unix:…" cost no look-up. Everything else asks getaddrinfo(3),
 /// which BLOCKS: for setting up only; while a loop runs use Resolver. Throws std::system_error that names
 /// the host; its category is "getaddrinfo", or the system's.
-std::vector<Address> resolve_blocking(std::string_view host, std::uint16_t port);
+REACTOR_EXPORT std::vector<Address> resolve_blocking(std::string_view host, std::uint16_t port);
 
 }  // namespace reactor

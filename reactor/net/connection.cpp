@@ -635,8 +635,7 @@ Connection::Extra& Connection::extra() {
 
 void close_all(Reactor& reactor, const ConnectionGroup& group) {
     reactor.for_each_owned([&](OwnedHandler& handler) {
-        auto* connection = dynamic_cast<Connection*>(&handler);
-        if (connection != nullptr && connection->group() == &group) connection->close();
+        if (handler.belongs_to() == &group) static_cast<Connection&>(handler).close();
     });
 }
 

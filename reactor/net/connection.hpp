@@ -3,6 +3,7 @@
 // of a connection stand in connection.cpp, so that another way to move bytes would replace that alone.
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/net/byte_queue.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/protocol.hpp>
@@ -20,7 +21,7 @@
 namespace reactor {
 
 /// What the connections of one acceptor or connector have in common.
-struct ConnectionOptions {
+struct REACTOR_EXPORT ConnectionOptions {
     Limits limits;
     /// TCP_NODELAY: on, because writes are gathered here already, and Nagle's wait would come on top.
     bool no_delay = true;
@@ -38,7 +39,7 @@ struct ConnectionOptions {
 
 /// What a set of connections shares: their limits, and who wants to know when one has ended. It lives until its
 /// owner and the last of its connections have let go of it.
-class ConnectionGroup {
+class REACTOR_EXPORT ConnectionGroup {
 public:
     class Owner {
     public:
@@ -84,7 +85,7 @@ private:
     std::size_t references_ = 0;
 };
 
-class Connection final : public OwnedHandler, public Transport {
+class REACTOR_EXPORT Connection final : public OwnedHandler, public Transport {
 public:
     /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected`
     /// comes from the loop. Throws std::system_error or std::bad_alloc; the socket is then closed.
@@ -110,7 +111,7 @@ public:
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
 
-    const ConnectionGroup* group() const noexcept { return group_.get(); }
+    const void* belongs_to() const noexcept override { return group_.get(); }
 
 private:
     struct Workspace;
@@ -191,6 +192,6 @@ private:
 };
 
 /// Calls close() on every connection of the group.
-void close_all(Reactor& reactor, const ConnectionGroup& group);
+REACTOR_EXPORT void close_all(Reactor& reactor, const ConnectionGroup& group);
 
 }  // namespace reactor

@@ -1,6 +1,7 @@
 // Connector: makes a connection to the first address of a name that answers, and gives it a protocol.
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/lifetime.hpp>
 #include <reactor/net/connection.hpp>
 #include <reactor/net/resolver.hpp>
@@ -49,7 +50,7 @@ struct ConnectorOptions {
 /// been silent for a while; the first to answer wins and the others are dropped. A socket that on loopback
 /// happens to connect to itself counts as refused. Destroying the connector cancels. On the loop's thread only;
 /// must go before its reactor.
-class Connector final : ConnectionGroup::Owner {
+class REACTOR_EXPORT Connector final : ConnectionGroup::Owner {
 public:
     struct Failure {
         Address address;  ///< family none if the name could not be looked up

@@ -2,6 +2,7 @@
 // of its own, one for each look-up in flight; addresses and the names that need no look-up take none.
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/net/address.hpp>
 
@@ -17,7 +18,7 @@ class Reactor;
 
 /// One look-up. Destroying it cancels: `done` is then never called, although a thread may go on waiting for an
 /// answer that nobody wants any more. On the loop's thread only; must go before its reactor.
-class Resolver {
+class REACTOR_EXPORT Resolver {
 public:
     using Done = MoveOnlyFunction<void(std::error_code, std::vector<Address>)>;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <reactor/clock.hpp>
+#include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
 
@@ -24,7 +25,7 @@ struct KeepAlive {
     int probes = 6;
 };
 
-class Socket {
+class REACTOR_EXPORT Socket {
 public:
     Socket() noexcept = default;
 

@@ -6,6 +6,7 @@
 
 #include <reactor/bytes.hpp>
 #include <reactor/error.hpp>
+#include <reactor/export.hpp>
 #include <reactor/protocol.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
@@ -33,13 +34,13 @@ struct CutOptions {
 
 /// Thrown where a cut changes the result. `what()` says how the input was cut, from which seed, and both
 /// results where they can be printed.
-struct CutFailure : std::runtime_error {
+struct REACTOR_EXPORT CutFailure : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
 /// The ways to cut an input of `size` bytes, as the sizes of the pieces. Always among them: byte by byte,
 /// and, as far as `most` allows, in two at each place.
-class Cuts {
+class REACTOR_EXPORT Cuts {
 public:
     explicit Cuts(std::size_t size, const CutOptions& options = {});
 
@@ -88,6 +89,9 @@ template <class Run>
 std::size_t check_every_cut(std::string_view input, Run run, const CutOptions& options = {}) {
     return check_every_cut(bytes_of(input), std::move(run), options);
 }
+
+struct Conversation;
+REACTOR_EXPORT std::ostream& operator<<(std::ostream& out, const Conversation& conversation);
 
 /// What the peer of a protocol gets to see, and how it ends.
 struct Conversation {

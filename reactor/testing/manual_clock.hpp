@@ -2,12 +2,13 @@
 #pragma once
 
 #include <reactor/clock.hpp>
+#include <reactor/export.hpp>
 
 #include <stdexcept>
 
 namespace reactor::testing {
 
-class ManualClock final : public Clock {
+class REACTOR_EXPORT ManualClock final : public Clock {
 public:
     /// Not at zero, so that what was never set differs from what was set at the start.
     explicit ManualClock(TimePoint start = TimePoint(std::chrono::hours(1))) noexcept : now_(start) {}

@@ -8,6 +8,7 @@
 //     CHECK(connection.take() == "hello");
 #pragma once
 
+#include <reactor/export.hpp>
 #include <reactor/protocol.hpp>
 #include <reactor/transport.hpp>
 
@@ -25,7 +26,7 @@ namespace reactor::testing {
 /// transport, and the end comes once, last. Small inputs lie in memory of their own for the time of a call,
 /// so that a sanitizer sees a protocol that reads past them or keeps them. What a protocol throws ends the
 /// connection (Error::exception) and comes out of the peer's call that led to it.
-class MemoryTransport final : public Transport {
+class REACTOR_EXPORT MemoryTransport final : public Transport {
 public:
     /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
     explicit MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits = {});
@@ -132,6 +133,6 @@ private:
 };
 
 /// Connects two protocols: what one writes is fed to the other, ends and resets too, until both are silent.
-void converse(MemoryTransport& one, MemoryTransport& other);
+REACTOR_EXPORT void converse(MemoryTransport& one, MemoryTransport& other);
 
 }  // namespace reactor::testing

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <reactor/demultiplexer.hpp>
+#include <reactor/export.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <algorithm>
@@ -28,7 +29,7 @@ inline Event ready(int descriptor, Condition condition) noexcept {
     return {{descriptor, 0}, condition};
 }
 
-class ScriptedDemultiplexer final : public Demultiplexer {
+class REACTOR_EXPORT ScriptedDemultiplexer final : public Demultiplexer {
 public:
     struct Update {
         Token token;

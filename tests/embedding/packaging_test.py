@@ -1,0 +1,243 @@
+"""Installs the library as a user would and embeds it in an application, by each of the ways the README names. Needs
+MESON, NINJA and a scratch folder (EMBEDDING_SCRATCH); builds with g++ and clang++, whichever are there."""
+
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.dirname(os.path.dirname(HERE))
+SCRATCH = os.environ["EMBEDDING_SCRATCH"]
+STRICT = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+COMPILERS = [compiler for compiler in ("g++", "clang++") if shutil.which(compiler)]
+INTERNAL = {"protocols/program.hpp", "reactor/backends/kernel_words.hpp"}
+LIMIT = 600  # seconds for one command, so that nothing hangs
+
+
+def run(*command, environment=None, folder=None):
+    """Runs it and returns what it printed. A failure shows all of that."""
+    result = subprocess.run(command, env={**os.environ, **(environment or {})}, cwd=folder, text=True, timeout=LIMIT,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}\nexit status {result.returncode}\n{result.stdout}")
+    return result.stdout
+
+
+def fails(*command, environment=None):
+    """What a command printed that should not succeed."""
+    result = subprocess.run(command, env={**os.environ, **(environment or {})}, text=True, timeout=LIMIT,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode == 0:
+        raise AssertionError(f"succeeded: {' '.join(command)}\n{result.stdout}")
+    return result.stdout
+
+
+def files_under(folder):
+    return {os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names}
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def install(kind):
+    """A prefix with the library installed as `kind`: static or shared."""
+    prefix = os.path.join(SCRATCH, kind)
+    build = os.path.join(SCRATCH, "build-" + kind)
+    # Without debugging information the objects do not name their folder, so that ccache, where it is used, knows them.
+    run("meson", "setup", build, SOURCE, "--prefix", prefix, "--libdir", "lib", "-Ddefault_library=" + kind,
+        "-Dbuildtype=plain", "-Doptimization=0", "-Dtests=disabled", "-Dbenchmarks=disabled", "-Dwerror=true",
+        environment={"CXX": os.environ.get("CXX", COMPILERS[0])})
+    run("ninja", "-C", build)
+    run("meson", "install", "-C", build, "--no-rebuild")
+    return prefix
+
+
+class Packaging(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+        os.makedirs(SCRATCH)
+        cls.prefixes = {kind: install(kind) for kind in ("static", "shared")}
+
+    def runs(self, program, kind="static"):
+        environment = {"LD_LIBRARY_PATH": os.path.join(self.prefixes[kind], "lib")} if kind == "shared" else {}
+        self.assertEqual(run(program, environment=environment), "embedded\n")
+
+    # ── what is installed ──
+
+    def test_all_public_headers_are_installed_and_no_other(self):
+        include = os.path.join(self.prefixes["static"], "include", "reactor")
+        tree = {os.path.join(folder, name) for folder in ("reactor", "protocols")
+                for name in files_under(os.path.join(SOURCE, folder)) if name.endswith(".hpp")}
+        self.assertEqual(files_under(include), tree - INTERNAL)
+
+    def test_nothing_else_lies_about_in_the_prefix(self):
+        for path in files_under(self.prefixes["shared"]):
+            self.assertRegex(path, r"^(include/reactor/|lib/libreactor\.|lib/pkgconfig/reactor\.pc$|lib/cmake/reactor/"
+                                   r"|bin/echo_(client|server)$|share/man/man1/echo_(client|server)\.1$)")
+
+    def test_the_shared_library_names_its_interface_and_shows_nothing_internal(self):
+        library = os.path.join(self.prefixes["shared"], "lib", "libreactor.so")
+        if shutil.which("readelf"):
+            self.assertIn("[libreactor.so.0.1]", run("readelf", "-d", library))
+        if shutil.which("nm"):
+            shown = run("nm", "-DC", "--defined-only", library)
+            self.assertIn("reactor::Reactor::run()", shown)
+            for internal in ("(anonymous namespace)", "reactor::backends", "make_epoll"):
+                self.assertNotIn(internal, shown)
+
+    # ── headers ──
+
+    def test_each_header_compiles_alone_and_without_a_warning(self):
+        include = os.path.join(self.prefixes["static"], "include", "reactor")
+
+        def compile_alone(header):
+            source = os.path.join(SCRATCH, "alone", header + ".cpp")
+            write(source, f"#include <{header}>\n#include <{header}>\n")
+            run(COMPILERS[-1], *STRICT, "-I" + include, "-fsyntax-only", source)
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_alone, sorted(files_under(include))))
+
+    def test_what_the_common_headers_cost_is_told(self):
+        include = os.path.join(self.prefixes["static"], "include", "reactor")
+        source = os.path.join(SCRATCH, "cost.cpp")
+        for header in ("reactor/protocol.hpp", "reactor/reactor.hpp", "reactor/net/acceptor.hpp", "protocols/framed.hpp"):
+            write(source, f"#include <{header}>\n")
+            for compiler in COMPILERS:
+                times = []
+                for _ in range(3):
+                    start = time.monotonic()
+                    run(compiler, "-std=c++20", "-I" + include, "-fsyntax-only", source)
+                    times.append(time.monotonic() - start)
+                print(f"{compiler}: <{header}> alone compiles in {min(times):.2f} s", file=sys.stderr)
+
+    # ── pkg-config ──
+
+    def by_pkg_config(self, compiler, *more):
+        """Compiled once, since the flags are the same, and linked with either."""
+        compiled = os.path.join(SCRATCH, f"application-{compiler}{''.join(more)}.o")
+        for kind in ("static", "shared"):
+            environment = {"PKG_CONFIG_PATH": os.path.join(self.prefixes[kind], "lib", "pkgconfig")}
+            if not os.path.exists(compiled):
+                flags = run("pkg-config", "--cflags", "reactor", environment=environment).split()
+                run(compiler, *STRICT, *more, *flags, "-c", os.path.join(HERE, "application.cpp"), "-o", compiled)
+            static = ["--static"] if kind == "static" else []
+            libraries = run("pkg-config", *static, "--libs", "reactor", environment=environment).split()
+            program = os.path.join(SCRATCH, f"application-{compiler}-{kind}{''.join(more)}")
+            run(compiler, compiled, *libraries, "-o", program)
+            self.runs(program, kind)
+
+    def test_by_pkg_config_with_gcc(self):
+        self.with_compiler("g++")
+
+    def test_by_pkg_config_with_clang(self):
+        self.with_compiler("clang++")
+
+    def with_compiler(self, compiler):
+        if compiler not in COMPILERS:
+            self.skipTest(f"there is no {compiler}")
+        self.by_pkg_config(compiler)
+
+    def test_by_an_application_without_run_time_types(self):
+        self.by_pkg_config(COMPILERS[0], "-fno-rtti")
+
+    # ── CMake ──
+
+    def cmake(self, wanted, kind, build="cmake", target="reactor::reactor"):
+        if not shutil.which("cmake"):
+            self.skipTest("there is no cmake")
+        source = os.path.join(SCRATCH, "cmake-source")
+        write(os.path.join(source, "CMakeLists.txt"), f"""
+cmake_minimum_required(VERSION 3.18)
+project(application CXX)
+find_package(reactor {wanted})
+add_executable(application {HERE}/application.cpp)
+target_compile_options(application PRIVATE {" ".join(STRICT[1:])})
+target_link_libraries(application PRIVATE {target})
+""")
+        folder = os.path.join(SCRATCH, build)
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder, ("cmake", "-S", source, "-B", folder, "-G", "Ninja", "-DCMAKE_PREFIX_PATH=" + self.prefixes[kind])
+
+    def test_by_cmake(self):
+        for kind in ("static", "shared"):
+            with self.subTest(kind=kind):
+                folder, configure = self.cmake(f"0.1 CONFIG REQUIRED COMPONENTS {kind}", kind)
+                run(*configure)
+                run("cmake", "--build", folder)
+                self.runs(os.path.join(folder, "application"), kind)
+
+    def test_cmake_says_which_components_there_are(self):
+        _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS http", "static")
+        self.assertRegex(fails(*configure), r"(?s)no\s+component\s+'http'.*static\s+and\s+shared")
+        _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS shared", "static")
+        self.assertRegex(fails(*configure), r"(?s)without\s+its\s+shared\s+library")
+
+    def test_cmake_takes_no_other_interface(self):
+        for wanted in ("0.2", "0.0.9", "1", "0.1.99"):
+            with self.subTest(wanted=wanted):
+                _, configure = self.cmake(wanted + " CONFIG REQUIRED", "static")
+                self.assertRegex(fails(*configure), r"(?s)compatible\s+with\s+requested\s+version")
+
+    def test_cmake_is_content_where_an_optional_package_has_no_such_component(self):
+        _, configure = self.cmake("CONFIG OPTIONAL_COMPONENTS http", "static")
+        run(*configure)
+
+    def test_the_installed_tree_may_be_moved(self):
+        moved = os.path.join(SCRATCH, "moved")
+        shutil.rmtree(moved, ignore_errors=True)
+        shutil.copytree(self.prefixes["static"], moved)
+        _, configure = self.cmake("0.1 CONFIG REQUIRED", "static")
+        run(*configure[:-1], "-DCMAKE_PREFIX_PATH=" + moved)
+        with open(os.path.join(SCRATCH, "cmake", "build.ninja"), encoding="utf-8") as file:
+            self.assertNotIn(self.prefixes["static"], file.read())
+
+    # ── Meson ──
+
+    MESON = """
+project('application', 'cpp', default_options: ['cpp_std=c++20', 'warning_level=3', 'werror=true'])
+executable('application', 'application.cpp', dependencies: dependency('reactor', version: '>=0.1'), install: true,
+  cpp_args: ['-Wconversion', '-Wshadow'])
+"""
+
+    def meson_source(self, name):
+        source = os.path.join(SCRATCH, name)
+        write(os.path.join(source, "meson.build"), self.MESON)
+        shutil.copy(os.path.join(HERE, "application.cpp"), source)
+        return source
+
+    def test_by_meson_where_it_is_installed(self):
+        source = self.meson_source("meson-installed")
+        for kind in ("static", "shared"):
+            with self.subTest(kind=kind):
+                folder = os.path.join(SCRATCH, "meson-installed-" + kind)
+                run("meson", "setup", folder, source, "-Dpkg_config_path=" + os.path.join(self.prefixes[kind], "lib/pkgconfig"))
+                run("ninja", "-C", folder)
+                self.runs(os.path.join(folder, "application"), kind)
+
+    def test_by_meson_as_a_subproject(self):
+        source = self.meson_source("meson-parent")
+        os.makedirs(os.path.join(source, "subprojects"), exist_ok=True)
+        link = os.path.join(source, "subprojects", "reactor")
+        if not os.path.islink(link):
+            os.symlink(SOURCE, link)
+        folder = os.path.join(SCRATCH, "meson-parent-build")
+        prefix = os.path.join(SCRATCH, "meson-parent-prefix")
+        run("meson", "setup", folder, source, "--prefix", prefix, "-Dbuildtype=plain", "-Doptimization=0")
+        run("ninja", "-C", folder)
+        self.runs(os.path.join(folder, "application"))
+        run("meson", "install", "-C", folder, "--no-rebuild")
+        self.assertEqual(files_under(prefix), {"bin/application"})
+        self.assertIn("No tests defined", run("meson", "test", "-C", folder, "--no-rebuild"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
