@@ -413,7 +413,7 @@ TEST_CASE("Without a fault the conversation that is made to fail is whole, on Un
     }
 }
 
-TEST_CASE("S75: any one system call fails, with any error of its man page: the loop, its descriptors and bytes are in order") {
+TEST_CASE("S75: any one system call fails, with any error of its man page, and everything is in order") {
     run({});
     int runs = 0;
     for (std::size_t kind = 0; kind < std::size_t(Call::allocation); ++kind) {
