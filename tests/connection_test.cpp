@@ -722,25 +722,18 @@ TEST_CASE("S22: what a short read leaves in the kernel, or received() in the res
     options.limits.read_size = 3;
     Conversation talk(reactor, options);
     std::string got;
-    std::size_t asked = 0;
     talk.journal.on_received = [&](Bytes input) -> std::size_t {
-        if (++asked % 3 == 0) {  // neither takes anything nor reads on, until somebody else says so
-            talk.journal.transport->pause_reading();
-            reactor.post([&] { talk.journal.transport->resume_reading(); });
-            return 0;
-        }
         const std::size_t taken = std::min<std::size_t>(2, input.size());
         got += text_of(input.first(taken));
+        if (taken < input.size()) {  // has enough for now, until somebody else says so
+            talk.journal.transport->pause_reading();
+            reactor.post([&] { talk.journal.transport->resume_reading(); });
+        }
         return taken;
     };
     const std::string all = random_bytes(500, 22);
     REQUIRE(write_some(talk.peer, all) == all.size());
-    talk.journal.on_end = [&] {
-        got += text_of(talk.journal.transport->unconsumed());
-        talk.journal.transport->close();
-    };
-    (void)talk.peer.shutdown_write();
-    run_until(reactor, [&] { return talk.journal.over; });
+    run_until(reactor, [&] { return got.size() >= all.size(); });
     CHECK(got == all);
 }
 

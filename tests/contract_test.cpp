@@ -578,7 +578,8 @@ void check_row(const Row& row, std::string_view backend, const std::function<voi
     for (std::size_t i = 0; i < std::size(columns); ++i) {
         for (const Way way : {Way::registered_with_it, Way::asked_for_later}) {
             const Interest interest = columns[i].interest;
-            INFO(std::string(row.state), ", asked for ", std::string(columns[i].name), std::string(way == Way::asked_for_later ? ", later" : ""));
+            const std::string when = way == Way::asked_for_later ? ", later" : "";
+            INFO(std::string(row.state), ", asked for ", std::string(columns[i].name), when);
             State state = row.make();
             Listener listener;
             const bool later = way == Way::asked_for_later;
