@@ -265,6 +265,7 @@ protected:
     World& world_;
     Side& side_;
     bool paused_ = false;
+    std::optional<Duration> rest_since_;  // what was left is to come before the loop has slept any longer
 
 private:
     void check_order() {
@@ -281,6 +282,7 @@ private:
         if (paused_ && (world_.closing() || world_.dice().chance(700))) {
             paused_ = false;
             side_.transport->resume_reading();
+            if (side_.transport->reading() && !side_.transport->unconsumed().empty()) rest_since_ = world_.kernel().slept();
         }
         act();
         if (side_.transport == nullptr) return;
@@ -305,6 +307,8 @@ private:
         check_receiving();
         world_.kernel().trace("received", side_.number, static_cast<long long>(input.size()));
         world_.check(!input.empty(), "nothing is never received", &side_);
+        const auto rest_since = std::exchange(rest_since_, std::nullopt);
+        world_.check(!rest_since || *rest_since == world_.kernel().slept(), "what was left comes again at once", &side_);
         world_.check(transport().reading(), "nothing is received while reading is paused", &side_);
         if (side_.peer == nullptr) {
             if (input.size() < 4) return 0;
