@@ -1,9 +1,12 @@
-"""Runs a program beside a server that it talks to, and returns its exit status: with_server.py http|redis PROGRAM.
+"""Runs a program beside a server that it talks to, and returns its exit status: with_server.py http|postgres|redis PROGRAM.
 Servers have a port that was free, or a socket in a folder of their own, and go when the program has ended."""
 
+import glob
 import http.server
 import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -82,5 +85,42 @@ def with_redis(program):
                 server.kill()
 
 
+def with_postgres(program):
+    folders = [os.path.dirname(found) for found in (shutil.which("initdb"),) if found]
+    folders += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    if not folders:
+        print("skipped: there is no PostgreSQL")
+        return SKIPPED
+    other = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() == 0:  # it refuses to run as root
+            owner = pwd.getpwnam("nobody")
+            other = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        data = os.path.join(folder, "data")
+        made = subprocess.run([os.path.join(folders[0], "initdb"), "-D", data, "-U", "reactor", "-A", "trust", "-N",
+                               "--no-locale", "-E", "UTF8"], cwd=folder, timeout=LIMIT, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **other)
+        if made.returncode != 0:
+            print("initdb fails:", made.stdout)
+            return 1
+        command = [os.path.join(folders[0], "postgres"), "-D", data, "-k", folder, "-c", "listen_addresses=",
+                   "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+        with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **other) as server:
+            try:
+                lines = []
+                for line in server.stderr:
+                    lines.append(line)
+                    if "ready to accept connections" in line:
+                        break
+                else:
+                    print("postgres does not start:", *lines)
+                    return 1
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                return run(program, EMBEDDING_SOCKET=folder)
+            finally:
+                server.send_signal(signal.SIGINT)  # at once, but in order: its shared memory goes with it
+
+
 if __name__ == "__main__":
-    sys.exit({"http": with_http, "redis": with_redis}[sys.argv[1]](sys.argv[2]))
+    sys.exit({"http": with_http, "postgres": with_postgres, "redis": with_redis}[sys.argv[1]](sys.argv[2]))
