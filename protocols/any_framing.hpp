@@ -75,7 +75,7 @@ using AnyFraming =
 inline constexpr std::string_view framing_forms =
     "none | fixed:N | delimited:STRING | lines | length:1|2|4|8[le] | varint | netstring | until-close";
 
-/// Reads a framing as the programs spell it. In STRING, \n \r \t \0 \\ and \xHH stand for bytes. `maximum` is
+/// Reads a framing as the programs spell it. In STRING, `\n`, `\r`, `\t`, `\0`, `\\` and `\xHH` stand for bytes. `maximum` is
 /// the longest message in bytes, and a fixed length may not be larger. Throws std::invalid_argument that
 /// quotes the text and names the forms.
 REACTOR_EXPORT AnyFraming parse_framing(std::string_view text, std::size_t maximum = default_maximum_message);

@@ -6,11 +6,13 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
+#include <reactor/timer.hpp>
 
 #include <sys/resource.h>
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 using namespace reactor;
 
@@ -25,6 +27,7 @@ struct Settings {
     double idle_timeout = 0;
     std::size_t max_connections = 0;
     std::size_t chunk = 64 * 1024;
+    double stats = 0;
     bool verbose = false;
 };
 
@@ -75,6 +78,16 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// One line of everything that is counted, since the beginning.
+void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
+    const Counters& loop = reactor.counters();
+    const Acceptor::Counters& listening = acceptor.counters();
+    program::say(
+        "stats: connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} timers={} tasks={}",
+        acceptor.connections(), listening.accepted, listening.shed, listening.back_offs, loop.turns, loop.events,
+        loop.changes, loop.wakeups, loop.timers, loop.tasks);
+}
+
 int serve(const Settings& settings) {
     raise_descriptor_limit();
     Reactor reactor(settings.backend);
@@ -91,6 +104,15 @@ int serve(const Settings& settings) {
     if (settings.verbose) factory = protocol_factory<ToldEcho>(framing);
     Acceptor acceptor(reactor, settings.host, settings.port, std::move(factory), options);
 
+    Timer stats(reactor, [&] { say_counters(reactor, acceptor); });
+    if (settings.stats > 0) {
+        stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
+        reactor.on_notice([](Notice, std::string_view text) { program::say("notice: {}", text); });
+        reactor.on_slow_call(std::chrono::milliseconds(100), [](const SlowCall& call) {
+            program::say("notice: a callback took {} ms", call.duration / std::chrono::milliseconds(1));
+        });
+    }
+
     bool ending = false;
     const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) {
         if (ending) return reactor.stop();  // asked twice: at once
@@ -101,6 +123,7 @@ int serve(const Settings& settings) {
     for (const Address& address : acceptor.addresses())
         program::say("listening on {} ({})", address.to_string(), reactor.backend());
     reactor.run();
+    if (settings.stats > 0) say_counters(reactor, acceptor);
     return EXIT_SUCCESS;
 }
 
@@ -120,6 +143,9 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(std::size_t(0), std::size_t(1) << 30));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
         ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
+    arguments.add_option("--stats", settings.stats,
+                         "print what is counted every so many seconds, and what an operator should know; 0: never")
+        ->check(CLI::Range(0.0, 1e9));
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -163,7 +163,7 @@ protected:
     virtual void message(Bytes message) = 0;
 
 private:
-    friend framing_detail::FramedProtocol<F, Framed<F>>;
+    friend class framing_detail::FramedProtocol<F, Framed<F>>;
     static Decoded decode(F& framing, Bytes input) { return framing.next(input); }
     void deliver(const Decoded& decoded) { message(decoded.message); }
 };
@@ -183,7 +183,7 @@ protected:
     virtual void part(Bytes part, bool last) = 0;
 
 private:
-    friend framing_detail::FramedProtocol<F, FramedParts<F>>;
+    friend class framing_detail::FramedProtocol<F, FramedParts<F>>;
     static Decoded decode(F& framing, Bytes input) { return framing.next_part(input); }
     void deliver(const Decoded& decoded) { part(decoded.message, decoded.last); }
 };

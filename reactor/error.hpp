@@ -25,5 +25,7 @@ inline std::error_code make_error_code(Error error) noexcept { return {static_ca
 
 }  // namespace reactor
 
+/// @cond  what makes std::error_code take an Error
 template <>
 struct std::is_error_code_enum<reactor::Error> : std::true_type {};
+/// @endcond

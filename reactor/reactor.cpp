@@ -415,22 +415,28 @@ void Reactor::wait(std::optional<Duration> limit) {
     turn_time_known_ = false;
 }
 
+// The way of nearly every event: one registration, readable or writable and not both.
+[[gnu::always_inline]] inline void Reactor::dispatch(const Event& event) {
+    const Slot& slot = slots_[std::size_t(event.token.descriptor)];
+    if (slot.generation == event.token.generation && slot.kind == Slot::Kind::plain) [[likely]] {
+        if (event.condition == Condition::readable && any(slot.wanted, Interest::readable)) [[likely]]
+            return slot.handler->readable();
+        if (event.condition == Condition::writable && any(slot.wanted, Interest::writable))
+            return slot.handler->writable();
+    }
+    dispatch_rare(event.token, event.condition);
+}
+
 void Reactor::dispatch_batch() {
+    if (on_slow_call_ == nullptr) [[likely]] {
+        while (next_event_ != batch_end_) dispatch(*next_event_++);
+        return;
+    }
     while (next_event_ != batch_end_) {
         const Event& event = *next_event_++;
-        const Slot& slot = slots_[std::size_t(event.token.descriptor)];
-        // The way of nearly every event: one registration, readable or writable and not both.
-        if (slot.generation == event.token.generation && slot.kind == Slot::Kind::plain) [[likely]] {
-            if (event.condition == Condition::readable && any(slot.wanted, Interest::readable)) [[likely]] {
-                slot.handler->readable();
-                continue;
-            }
-            if (event.condition == Condition::writable && any(slot.wanted, Interest::writable)) {
-                slot.handler->writable();
-                continue;
-            }
-        }
-        dispatch_rare(event.token, event.condition);
+        const EventHandler* handler = slots_[std::size_t(event.token.descriptor)].handler;
+        const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, event.token.descriptor);
+        dispatch(event);
     }
 }
 
@@ -487,6 +493,8 @@ void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
 void Reactor::run_triggers() {
     while (trigger_next_ < triggers_now_.size()) {
         const Trigger trigger = triggers_now_[trigger_next_++];
+        const EventHandler* handler = slots_[std::size_t(trigger.token.descriptor)].handler;
+        const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, trigger.token.descriptor);
         tell(trigger.token.descriptor, trigger.token.generation, trigger.condition, trigger.error);
     }
     trigger_next_ = 0;
@@ -503,6 +511,7 @@ void Reactor::run_posted() {
     while (posted_next_ < posted_now_.size()) {
         Task task = std::move(posted_now_[posted_next_++]);
         ++counters_.tasks;
+        const Stopwatch stopwatch(*this, SlowCall::Kind::task, nullptr);
         task();
     }
     posted_next_ = 0;
@@ -511,25 +520,56 @@ void Reactor::run_posted() {
 
 void Reactor::run_retired() {
     while (retired_now_ != nullptr) {
+        const Stopwatch stopwatch(*this, SlowCall::Kind::retired, retired_now_);
         const std::unique_ptr<OwnedHandler> handler(retired_now_);
         retired_now_ = handler->next_retired_;
         handler->retired();
     }
 }
 
-// A new backend, to which everything is submitted anew.
 void Reactor::rebuild() noexcept {
     try {
-        demultiplexer_ = make_demultiplexer(demultiplexer_->name());
+        replace_demultiplexer();
+        rebuild_ = false;
     } catch (const std::exception&) {
-        return;  // no descriptor or no memory: the old one still works, and the next turn tries again
+        // No descriptor or no memory: the old one still works, and the next turn tries again.
     }
-    rebuild_ = false;
+}
+
+// A new backend, to which everything is submitted anew. The old one is told nothing.
+void Reactor::replace_demultiplexer() {
+    demultiplexer_ = make_demultiplexer(demultiplexer_->name());
     for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
         Slot& slot = slots_[descriptor];
         slot.submitted = Interest::none;
         if (slot.wanted != Interest::none) note_change(int(descriptor));
     }
+}
+
+void Reactor::after_fork() {
+    if (!made_by_name_) throw std::logic_error("Reactor::after_fork: the demultiplexer is the caller's");
+    Wakeup wakeup;
+    replace_demultiplexer();
+    batch_ = {};  // it lay in the old backend; being level-triggered, the new one tells all of it again
+    batch_next_ = 0;
+    wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
+    wakeup_ = std::move(wakeup);
+    wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
+    if (!asleep_) wakeup_.notify();  // somebody has notified the old one
+}
+
+void Reactor::report(SlowCall call, TimePoint start) noexcept {
+    call.duration = now() - start;
+    if (on_slow_call_ != nullptr && call.duration >= slow_threshold_) (*on_slow_call_)(call);
+}
+
+void Reactor::on_slow_call(Duration threshold, MoveOnlyFunction<void(const SlowCall&)> hook) {
+    on_slow_call_ = hook ? std::make_unique<Callback<const SlowCall&>>(std::move(hook)) : nullptr;
+    slow_threshold_ = threshold;
+}
+
+void Reactor::on_notice(MoveOnlyFunction<void(Notice, std::string_view)> hook) {
+    on_notice_ = hook ? std::make_unique<Callback<Notice, std::string_view>>(std::move(hook)) : nullptr;
 }
 
 void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) {

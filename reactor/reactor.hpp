@@ -112,6 +112,28 @@ struct Counters {
     std::uint64_t tasks = 0;    ///< posted tasks run
 };
 
+/// A call that took longer than Reactor::on_slow_call was told to bear.
+struct SlowCall {
+    enum class Kind : std::uint8_t {
+        event,   ///< a descriptor's readiness, told to its handler; with several watchers, to all of them
+        timer,   ///< a Timer's callback
+        task,    ///< posted work
+        retired  ///< a handler's last call and its destruction: a connection's `disconnected`
+    };
+    Kind kind = Kind::event;
+    int descriptor = -1;          ///< of an event
+    const void* who = nullptr;    ///< the EventHandler or the Timer; it may be gone: to be compared, not followed
+    Duration duration{};
+};
+
+/// What an operator wants to know, and no counter says of whom.
+enum class Notice : std::uint8_t {
+    connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
+    accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while
+    idle_timeout,       ///< Limits::idle_timeout ended a connection
+    close_timeout,      ///< Limits::close_timeout ended a connection that was closing
+};
+
 class REACTOR_EXPORT Reactor {
 public:
     /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error
@@ -211,6 +233,33 @@ public:
     /// leaves run(). An empty one restores the default.
     void on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook);
 
+    /// Calls `hook` after each callback that took at least `threshold` by the reactor's clock. Without one nothing is
+    /// measured. An empty one takes it away. The hook must not throw.
+    void on_slow_call(Duration threshold, MoveOnlyFunction<void(const SlowCall&)> hook);
+
+    /// Calls `hook` with what an operator may want in a log: one line of text, in English, without its end. The
+    /// library itself never prints. It is called in the middle of things: of the loop it may only call
+    /// post() and stop(). What it throws is dropped. An empty one takes it away.
+    void on_notice(MoveOnlyFunction<void(Notice, std::string_view text)> hook);
+
+    /// For those who have something to tell: `text()` is asked for only if there is a hook.
+    template <class Text>
+    void notice(Notice what, Text&& text) noexcept {
+        if (on_notice_ == nullptr) return;
+        try {
+            (*on_notice_)(what, text());
+        } catch (...) {  // a log that fails must not end what it reports on
+        }
+    }
+
+    /// In a child of fork(2) that goes on to use this reactor, or merely destroys it: to be called first, by the
+    /// thread that forked. The child shares the parent's epoll set and wake-up descriptor, so that until then
+    /// all that it did would be done to the parent's loop. Afterwards the child has its own, which watch what was
+    /// watched; timers and posted work are copies as well. Descriptors are still shared: of a connection that
+    /// both keep, both read. May be called in a handler; what is ready is told again. Throws std::system_error, and
+    /// then nothing has changed; std::logic_error for a demultiplexer of the caller's. See reactor/LOOP.md.
+    void after_fork();
+
     /// What the connections of this loop share; see connection.cpp, its only user.
     class Workspace {
     public:
@@ -221,7 +270,29 @@ public:
 private:
     friend class Hook;
     friend class Registration;
+    friend class Timer;
     struct Running;
+
+    // Measures one call, if somebody wants to know.
+    class Stopwatch {
+    public:
+        Stopwatch(Reactor& reactor, SlowCall::Kind kind, const void* who, int descriptor = -1) noexcept
+            : reactor_(reactor.on_slow_call_ == nullptr ? nullptr : &reactor), call_{kind, descriptor, who, {}} {
+            if (reactor_ != nullptr) [[unlikely]]
+                start_ = reactor.now();
+        }
+        Stopwatch(const Stopwatch&) = delete;
+        Stopwatch& operator=(const Stopwatch&) = delete;
+        ~Stopwatch() {
+            if (reactor_ != nullptr) [[unlikely]]
+                reactor_->report(call_, start_);
+        }
+
+    private:
+        Reactor* reactor_;
+        SlowCall call_;
+        TimePoint start_{};
+    };
 
     struct Watch {
         EventHandler* handler = nullptr;
@@ -276,12 +347,15 @@ private:
     void wait(std::optional<Duration> limit);
     void go_through_steps();
     void dispatch_batch();
+    void dispatch(const Event& event);
     void dispatch_rare(Token token, Condition condition);
     void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error);
     void run_triggers();
     void run_posted();
     void run_retired();
     void rebuild() noexcept;
+    void replace_demultiplexer();
+    void report(SlowCall call, TimePoint start) noexcept;
 
     const Clock& clock_;
     std::unique_ptr<Demultiplexer> demultiplexer_;
@@ -312,7 +386,10 @@ private:
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
-    std::unique_ptr<Callback<std::exception_ptr>> on_exception_;  // it may replace itself
+    std::unique_ptr<Callback<std::exception_ptr>> on_exception_;  // it may replace itself, as the next ones may
+    std::unique_ptr<Callback<const SlowCall&>> on_slow_call_;
+    Duration slow_threshold_ = Duration::zero();
+    std::unique_ptr<Callback<Notice, std::string_view>> on_notice_;
     std::unique_ptr<Workspace> workspace_;
 
     // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever

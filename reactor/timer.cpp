@@ -32,6 +32,7 @@ void Timer::due() {
         missed_ = std::uint64_t(late / period_);
         reactor_.timers().schedule(*this, deadline_after(deadline(), period_ * (late / period_ + 1)));
     }
+    const Reactor::Stopwatch stopwatch(reactor_, SlowCall::Kind::timer, this);
     callback_();
 }
 

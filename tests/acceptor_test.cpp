@@ -96,6 +96,11 @@ TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serv
     Reactor reactor;
     Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
     const Address address = acceptor.addresses()[0];
+    std::uint64_t told_shed = 0, told_back_offs = 0;
+    reactor.on_notice([&](Notice what, std::string_view text) {
+        if (what == Notice::connection_shed) told_shed += text.starts_with(address.to_string()) ? 1 : 0;
+        if (what == Notice::accept_backed_off) ++told_back_offs;
+    });
     std::vector<Socket> clients;
     for (int i = 0; i < 60; ++i) clients.push_back(connect_to(address));
     Socket refused = Socket::open(Address::Family::ipv4);
@@ -120,6 +125,9 @@ TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serv
     (void)refused.connect(address);
     bool ended = false;
     run_until(reactor, [&] { return read_all(refused, &ended), ended; });
+
+    CHECK(told_shed == acceptor.counters().shed);
+    CHECK(told_back_offs == acceptor.counters().back_offs);
 
     few.reset();
     clients.clear();

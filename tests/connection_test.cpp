@@ -153,7 +153,9 @@ TEST_CASE("S8: a reactor destroyed with live connections closes them, destroys t
     Socket peer;
     {
         Reactor reactor;
-        auto [client, server] = tcp_pair();
+        auto ends = tcp_pair();
+        Socket& client = ends.first;
+        Socket& server = ends.second;
         peer = std::move(client);
         Connection::open(reactor, std::move(server), std::make_unique<Recorder>(journal));
         run_until(reactor, [&] { return journal.transport != nullptr; });
@@ -262,7 +264,9 @@ TEST_CASE("S20: a byte of urgent data neither spins the loop nor reaches the pro
 TEST_CASE("8 MB of random bytes are echoed exactly to a client that writes and reads in odd pieces") {
     for (const bool tcp : {true, false}) {
         Reactor reactor;
-        auto [client, server] = tcp ? tcp_pair() : Socket::pair();
+        auto ends = tcp ? tcp_pair() : Socket::pair();
+        Socket& client = ends.first;
+        Socket& server = ends.second;
         Connection::open(reactor, std::move(server), std::make_unique<Echo>());
         const std::string sent = random_bytes(8 * 1024 * 1024, 8);
         std::mt19937 random(88);
@@ -285,7 +289,9 @@ TEST_CASE("8 MB of random bytes are echoed exactly to a client that writes and r
 
 TEST_CASE("S40: against a peer that sends for ever and never reads, an echo stays bounded and then still") {
     Reactor reactor;
-    auto [client, server] = tcp_pair();
+    auto ends = tcp_pair();
+    Socket& client = ends.first;
+    Socket& server = ends.second;
     Connection& echo = Connection::open(reactor, std::move(server), std::make_unique<Echo>());
     const std::string piece(64 * 1024, 'x');
     std::size_t quiet = 0;
@@ -689,7 +695,9 @@ TEST_CASE("500 resets, in every stage of a conversation, leave no descriptor beh
     {
         Reactor reactor;
         for (int i = 0; i < 500; ++i) {
-            auto [client, server] = tcp_pair();
+            auto ends = tcp_pair();
+            Socket& client = ends.first;
+            Socket& server = ends.second;
             Connection::open(reactor, std::move(server), std::make_unique<Echo>());
             if (i % 4 == 1) write_some(client, "some");
             if (i % 4 >= 2) settle(reactor);
@@ -905,7 +913,9 @@ TEST_CASE("S52: after a burst of 64 MB through the output queue its memory goes 
 
 TEST_CASE("An echo costs no interest change and no wait that finds nothing") {
     Reactor reactor;
-    auto [client, server] = tcp_pair();
+    auto ends = tcp_pair();
+    Socket& client = ends.first;
+    Socket& server = ends.second;
     Connection::open(reactor, std::move(server), std::make_unique<Echo>());
     settle(reactor);
     const Counters before = reactor.counters();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace reactor {
@@ -199,7 +200,12 @@ bool Acceptor::shed(Listener& listener) noexcept {
     Socket socket;
     Address peer;
     const std::error_code error = listener.socket.accept(socket, peer);
-    if (!error) ++counters_.shed;
+    if (!error) {
+        ++counters_.shed;
+        reactor_.notice(Notice::connection_shed, [&] {
+            return listener.socket.local().to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
+        });
+    }
     socket.close();
     reserve_ = open_reserve();
     return !error && reserve_;
@@ -212,6 +218,10 @@ void Acceptor::back_off() noexcept {
         return;  // then the next turn tries again
     }
     ++counters_.back_offs;
+    reactor_.notice(Notice::accept_backed_off, [&] {
+        const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(back_off_time_).count();
+        return "out of descriptors or memory: accepts nobody for " + std::to_string(milliseconds) + " ms";
+    });
     back_off_time_ = std::min(2 * back_off_time_, longest_back_off);
 }
 

@@ -57,7 +57,7 @@ public:
     /// The host alone: "127.0.0.1", "::1", "/run/socket", "@name"; empty for an unnamed one.
     std::string host() const;
     /// "127.0.0.1:80", "[::1]:80", "unix:/run/socket", "unix:@name"; "unix:" if unnamed, "none" if empty. Bytes
-    /// of an abstract name that cannot be printed, and backslashes, are written \xHH. A path that begins
+    /// of an abstract name that cannot be printed, and backslashes, are written `\xHH`. A path that begins
     /// with "@" gets "./" in front.
     std::string to_string() const;
 

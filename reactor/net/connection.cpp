@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace reactor {
@@ -585,10 +586,19 @@ void Connection::plan_deadline() {
 }
 
 void Connection::deadline() {
-    if (is(closing)) return abort(std::make_error_code(std::errc::timed_out));
+    Reactor& reactor = registration_.reactor();
+    if (is(closing)) {
+        reactor.notice(Notice::close_timeout, [&] {
+            return peer().to_string() + ": not closed in time, with " + std::to_string(output_size()) + " bytes unsent";
+        });
+        return abort(std::make_error_code(std::errc::timed_out));
+    }
     // Traffic only stores a time; here, once a period, that is turned into the next deadline.
     const TimePoint end = deadline_after(extra_->last_activity, limits().idle_timeout);
-    if (registration_.reactor().now() >= end) return finish(std::make_error_code(std::errc::timed_out));
+    if (reactor.now() >= end) {
+        reactor.notice(Notice::idle_timeout, [&] { return peer().to_string() + ": silent for too long"; });
+        return finish(std::make_error_code(std::errc::timed_out));
+    }
     try {
         extra_->timers.schedule(*extra_, end);
     } catch (const std::bad_alloc&) {

@@ -1,0 +1,126 @@
+"""Runs a program beside a server that it talks to, and returns its exit status: with_server.py http|postgres|redis PROGRAM.
+Servers have a port that was free, or a socket in a folder of their own, and go when the program has ended."""
+
+import glob
+import http.server
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+LIMIT = 100  # seconds for the program
+SKIPPED = 77  # meson's word for it
+
+
+def run(program, **environment):
+    return subprocess.run([program], env={**os.environ, **environment}, timeout=LIMIT).returncode
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # so connections are kept
+
+    def do_GET(self):
+        body = b"x" * 3_000_000 if self.path == "/large" else f"hello from {self.path}\n".encode()
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", "/hello")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:
+            pass  # the client gave up, as one of the tests does
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass
+
+
+def with_http(program):
+    with Server(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            return run(program, EMBEDDING_PORT=str(server.server_address[1]))
+        finally:
+            server.shutdown()
+
+
+def with_redis(program):
+    if not shutil.which("redis-server"):
+        print("skipped: there is no redis-server")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket")
+        command = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--appendonly", "no",
+                   "--daemonize", "no"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                # It says when it accepts connections, and ends the output if it fails.
+                lines = []
+                for line in server.stdout:
+                    lines.append(line)
+                    if "ready to accept connections" in line.lower():
+                        break
+                with socket.socket(socket.AF_UNIX) as probe:
+                    if probe.connect_ex(path) != 0:
+                        print("redis-server does not start:", *lines)
+                        return 1
+                threading.Thread(target=server.stdout.read, daemon=True).start()
+                return run(program, EMBEDDING_SOCKET=path)
+            finally:
+                server.kill()
+
+
+def with_postgres(program):
+    folders = [os.path.dirname(found) for found in (shutil.which("initdb"),) if found]
+    folders += sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    if not folders:
+        print("skipped: there is no PostgreSQL")
+        return SKIPPED
+    other = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() == 0:  # it refuses to run as root
+            owner = pwd.getpwnam("nobody")
+            other = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        data = os.path.join(folder, "data")
+        made = subprocess.run([os.path.join(folders[0], "initdb"), "-D", data, "-U", "reactor", "-A", "trust", "-N",
+                               "--no-locale", "-E", "UTF8"], cwd=folder, timeout=LIMIT, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **other)
+        if made.returncode != 0:
+            print("initdb fails:", made.stdout)
+            return 1
+        command = [os.path.join(folders[0], "postgres"), "-D", data, "-k", folder, "-c", "listen_addresses=",
+                   "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+        with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **other) as server:
+            try:
+                lines = []
+                for line in server.stderr:
+                    lines.append(line)
+                    if "ready to accept connections" in line:
+                        break
+                else:
+                    print("postgres does not start:", *lines)
+                    return 1
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                return run(program, EMBEDDING_SOCKET=folder)
+            finally:
+                server.send_signal(signal.SIGINT)  # at once, but in order: its shared memory goes with it
+
+
+if __name__ == "__main__":
+    sys.exit({"http": with_http, "postgres": with_postgres, "redis": with_redis}[sys.argv[1]](sys.argv[2]))

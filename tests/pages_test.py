@@ -1,0 +1,41 @@
+"""The programs in the pages beside the code run and say by their exit status that all is well; and there is no block of
+C++ in any page that is not compiled."""
+
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRAMS = sys.argv[1:]
+NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "test"}
+
+
+class Pages(unittest.TestCase):
+    def test_every_program_runs(self):
+        for program in PROGRAMS:
+            with self.subTest(program=os.path.basename(program)):
+                subprocess.run([program], check=True, timeout=60)
+
+    def test_every_block_is_compiled(self):
+        for page in ("README.md", "reactor/LOOP.md", "reactor/PORTING.md", "protocols/TESTING.md"):
+            with open(os.path.join(TOP, page), encoding="utf-8") as file:
+                for block in re.findall(r"```cpp\n(.*?)```", file.read(), re.DOTALL):
+                    first = block.splitlines()[0]
+                    name = re.fullmatch(r"// (\w+)\.cpp", first)
+                    self.assertTrue(name and name[1] in NAMES, f"{page}: not compiled: {first}")
+
+    def test_the_loop_is_drawn_alike_everywhere(self):
+        def picture(path):
+            with open(os.path.join(TOP, path), encoding="utf-8") as file:
+                return [line.lstrip("/ ").rstrip() for line in file if re.search(r"^(//)? +[┌│└].*\d ", line)]
+
+        drawn = picture("reactor/reactor.hpp")
+        self.assertEqual(len(drawn), 7)
+        for page in ("README.md", "reactor/LOOP.md"):
+            self.assertEqual(picture(page), drawn, page)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
