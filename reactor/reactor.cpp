@@ -550,8 +550,8 @@ void Reactor::after_fork() {
     if (!made_by_name_) throw std::logic_error("Reactor::after_fork: the demultiplexer is the caller's");
     Wakeup wakeup;
     replace_demultiplexer();
-    batch_ = {};  // it lay in the old backend; being level-triggered, the new one tells all of it again
-    batch_next_ = 0;
+    // The batch lay in the old backend; being level-triggered, the new one tells all of it again.
+    next_event_ = batch_end_ = nullptr;
     wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
     wakeup_ = std::move(wakeup);
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);

@@ -931,10 +931,14 @@ TEST_CASE("An echo costs no interest change and no wait that finds nothing") {
 TEST_CASE("Addresses can be asked for until the end has been told") {
     Reactor reactor;
     Conversation talk(reactor);
-    Address peer, later;
-    talk.journal.on_connected = [&] { peer = talk.journal.transport->peer(); };
-    const Address expected = talk.peer.local();
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    Transport& transport = *talk.journal.transport;
+    CHECK(transport.peer() == talk.peer.local());
+    CHECK(transport.local() == talk.peer.peer());
+
+    Address at_the_end;
+    talk.journal.on_disconnected = [&] { at_the_end = transport.peer(); };
+    transport.abort();
     settle(reactor);
-    CHECK(peer == expected);
-    CHECK(talk.journal.transport->local() == talk.peer.peer());
+    CHECK(at_the_end == talk.peer.local());
 }

@@ -632,7 +632,7 @@ TEST_CASE("A scripted demultiplexer that reports what poll(2) says of a state te
                 lost = lost && interest != Interest::none;  // what is lost is not watched
                 if (interest == Interest::none || ::poll(&entry, 1, 0) == 0 || lost) return;
                 lost = (entry.revents & POLLNVAL) != 0;
-                script.report({testing::ready(descriptor, backends::condition_of(unsigned(entry.revents)))});
+                script.report({testing::ready(descriptor, backends::condition_of(entry.revents))});
             },
             reactor);
         CHECK(script.finished());
