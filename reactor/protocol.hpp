@@ -52,7 +52,8 @@ public:
     virtual void disconnected(std::error_code /*reason*/) {}
 
     /// More than the high mark is waiting to be sent: whoever produces should stop until `resume_writing`.
-    /// Until then the transport, of its own accord, reads nothing more from its peer. Told after every write that
+    /// Until then the transport, of its own accord, reads nothing more if these are answers, written inside
+    /// `received`; other output leaves reading alone, or two peers with much to say would wait for each other. Told after every write that
     /// left more than the high mark queued, also if it could all be sent meanwhile: so a producer writes until
     /// `queued()` passes the mark, and goes on in `resume_writing`.
     virtual void pause_writing() {}

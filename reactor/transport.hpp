@@ -19,7 +19,9 @@ class Protocol;
 /// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
 /// of these ends a connection that still has something to send, the peer gets a reset and not the end of the stream.
 struct Limits {
-    /// Bytes waiting to be sent above which the protocol is told to pause and its peer is not read from.
+    /// Bytes waiting to be sent above which the protocol is told to pause. If it was an answer, written inside
+    /// `received`, that passed the mark or was added above it, the peer is not read from until the low mark:
+    /// who does not read its answers must wait with its questions.
     std::size_t high_mark = 128 * 1024;
     /// Bytes waiting to be sent at which it goes on.
     std::size_t low_mark = 32 * 1024;
@@ -70,8 +72,8 @@ public:
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.
     virtual void resume_reading() = 0;
 
-    /// Is anything being received? False while paused, while more than the high mark waits to be sent, and for good
-    /// after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
+    /// Is anything being received? False while paused, while more answers wait to be sent than the high mark allows, and for
+    /// good after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
     /// asks after each and, at false, leaves the rest unconsumed: what was left while this was false is given to
     /// `received` again when it has turned true, also if nothing new has come.
     virtual bool reading() const noexcept = 0;

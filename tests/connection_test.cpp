@@ -942,3 +942,15 @@ TEST_CASE("Addresses can be asked for until the end has been told") {
     settle(reactor);
     CHECK(at_the_end == talk.peer.local());
 }
+
+TEST_CASE("S40: a client that has ten megabytes to say to an echo gets them all back: nobody waits for ever") {
+    Reactor reactor;
+    auto ends = Socket::pair();
+    Journal journal;
+    const std::string much = random_bytes(10'000'000, 40);
+    journal.on_connected = [&] { CHECK(journal.transport->write(much)); };
+    Connection::open(reactor, std::move(ends.first), std::make_unique<Recorder>(journal));
+    Connection::open(reactor, std::move(ends.second), std::make_unique<Echo>());
+    run_until(reactor, [&] { return journal.input.size() == much.size(); });
+    CHECK(journal.input == much);
+}

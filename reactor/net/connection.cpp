@@ -44,6 +44,7 @@ struct Connection::Workspace final : Reactor::Workspace {
     const Connection* straight = nullptr;  // who sent large writes in this turn
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
+    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
     bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 
     // What begins in there ends in there.
@@ -53,6 +54,7 @@ struct Connection::Workspace final : Reactor::Workspace {
     void end() noexcept {
         owner = nullptr;
         gathered = {};
+        in_received = true;
         spilled = false;
     }
     std::byte* room_for_input(std::size_t size) {
@@ -331,6 +333,7 @@ template <class Call>
 void Connection::call(Call&& protocol_call) {
     Workspace& space = workspace();
     space.owner = this;
+    space.in_received = false;
     try {
         protocol_call();
     } catch (...) {
@@ -448,11 +451,15 @@ void Connection::queue(Bytes data) {
         reset_on_close();
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
+    const bool in_callback = workspace().owner == this;
     const bool passed = !is(over_high) && output_size() > limits().high_mark;
     if (passed) set(over_high);
+    // Only who answers more than its peer reads is not read from. If that held for those who just have much to say,
+    // two of them would wait for each other for ever.
+    if (is(over_high) && in_callback && workspace().in_received) set(held_back);
     update_interest();
     // Not from inside this call; after the callback, if we are in one.
-    if (passed && !is(over) && workspace().owner != this) trigger(Interest::writable);
+    if (passed && !is(over) && !in_callback) trigger(Interest::writable);
 }
 
 void Connection::writable() {
@@ -465,6 +472,7 @@ void Connection::writable() {
     if (is(over)) return;
     if (is(over_high) && output_size() <= limits().low_mark) {
         unset(over_high);
+        unset(held_back);
         if (is(pause_told)) {
             unset(pause_told);
             return call([this] { protocol_->resume_writing(); });
@@ -498,6 +506,7 @@ void Connection::broken(std::error_code reason) {
     extra_->output.clear();
     set(write_broken);
     unset(over_high);
+    unset(held_back);
     update_interest();
 }
 
@@ -552,7 +561,7 @@ void Connection::settle() {
 void Connection::update_interest() {
     if (is(over)) return;
     Interest wanted = Interest::none;
-    if (!is(peer_ended) && (is(closing) || !is(paused | over_high))) wanted |= Interest::readable;
+    if (!is(peer_ended) && (is(closing) || !is(paused | held_back))) wanted |= Interest::readable;
     if (output_size() > 0 || is(over_high)) wanted |= Interest::writable;
     const Interest before = registration_.interest();
     if (wanted == before) return;
@@ -613,7 +622,7 @@ void Connection::note_activity() noexcept {
 
 std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
 
-bool Connection::reading() const noexcept { return !is(paused | over_high | peer_ended | closing | over); }
+bool Connection::reading() const noexcept { return !is(paused | held_back | peer_ended | closing | over); }
 
 Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
 

@@ -167,6 +167,7 @@ private:
         fresh = 1 << 0,            // connected() has not been called yet
         paused = 1 << 1,           // the user's pause_reading
         over_high = 1 << 2,        // the high mark was passed and the low one not yet reached
+        held_back = 1 << 14,       // and that by answers: nothing is read until then
         pause_told = 1 << 3,       // pause_writing was called and resume_writing not yet
         peer_ended = 1 << 4,       // the peer's end of stream was read
         shutting = 1 << 5,         // shutdown_write was called

@@ -81,6 +81,7 @@ bool MemoryTransport::write(Bytes data) {
     queue_ += text_of(data);
     if (!inside_) flush();
     if (queue_.size() > limits_.high_mark) high_ = true;
+    if (high_ && receiving_) held_back_ = true;
     return true;
 }
 
@@ -110,7 +111,7 @@ void MemoryTransport::resume_reading() {
 }
 
 bool MemoryTransport::reading() const noexcept {
-    return connected_ && !paused_ && !high_ && !closing_ && !aborted_ && !told_;
+    return connected_ && !paused_ && !held_back_ && !closing_ && !aborted_ && !told_;
 }
 
 void MemoryTransport::set_limits(const Limits& limits) {
@@ -158,7 +159,7 @@ bool MemoryTransport::step() {
         return true;
     }
     if (high_ && queue_.size() <= limits_.low_mark && !resumed_) {
-        high_ = pause_told_ = false;
+        high_ = held_back_ = pause_told_ = false;
         resumed_ = true;
         const Flag inside(inside_);
         protocol_->resume_writing();
@@ -169,7 +170,7 @@ bool MemoryTransport::step() {
         return true;
     }
     // A pause holds back an end and a reset alike: nobody looks. Who cannot write notices a reset.
-    if (broken_ && (reading() || (high_ && !paused_))) return finish(*broken_), true;
+    if (broken_ && (reading() || (held_back_ && !paused_))) return finish(*broken_), true;
     if (reading() && peer_ended_ && !end_told_) {
         end_told_ = true;
         const Flag inside(inside_);
@@ -204,6 +205,11 @@ void MemoryTransport::deliver() {
 }
 
 std::size_t MemoryTransport::call_received() {
+    struct Receiving {
+        bool& flag;
+        explicit Receiving(bool& which) noexcept : flag(which) { flag = true; }
+        ~Receiving() { flag = false; }
+    } receiving(receiving_);
     const Flag inside(inside_);
     constexpr std::size_t small = 4096;
     if (rest_.size() > small) return protocol_->received(bytes_of(rest_));

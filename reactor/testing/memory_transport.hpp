@@ -74,7 +74,7 @@ public:
 
     /// What `disconnected` was told, if it was.
     std::optional<std::error_code> disconnected() const noexcept { return told_; }
-    /// Bytes fed and not yet received, because the protocol paused or the high mark is passed.
+    /// Bytes fed and not yet received, because the protocol paused or its answers passed the high mark.
     std::size_t waiting() const noexcept { return incoming_.size(); }
     void set_addresses(const Address& peer, const Address& local);
 
@@ -120,6 +120,8 @@ private:
     bool paused_ = false;      // by pause_reading
     bool again_ = false;       // the rest is to be given again, even if nothing new came
     bool high_ = false;        // the high mark was passed, and the low one not reached
+    bool held_back_ = false;   // and that by answers
+    bool receiving_ = false;   // received() is being called
     bool pause_told_ = false;  // pause_writing was called, resume_writing was not
     bool resumed_ = false;     // resume_writing was called, and nothing has been received since
     bool write_shut_ = false;
