@@ -45,6 +45,7 @@ public:
     /// False if a query is under way or the connection is not good.
     bool send(const char* query) {
         if (PQsendQuery(connection_.get(), query) != 1) return false;
+        under_way_ = true;
         flush();
         return true;
     }
@@ -79,14 +80,13 @@ private:
             listener_.notified(*notice);
             if (watch.over()) return;
         }
-        while (waiting_for_results() && PQisBusy(connection_.get()) == 0) {
+        while (under_way_ && PQisBusy(connection_.get()) == 0) {
             Result result(PQgetResult(connection_.get()), &PQclear);
+            under_way_ = result != nullptr;
             listener_.result(std::move(result));
             if (watch.over()) return;
         }
     }
-
-    bool waiting_for_results() const { return PQtransactionStatus(connection_.get()) == PQTRANS_ACTIVE; }
 
     void connect_on() {
         switch (PQconnectPoll(connection_.get())) {
@@ -106,5 +106,7 @@ private:
     reactor::Registration registration_;  // goes before the socket
     reactor::Timer refused_{reactor_, [this] { listener_.connected(false); }};
     bool connecting_ = true;
+    // Not PQtransactionStatus: PQnotifies may already have parsed the end of a query whose null result nobody has got.
+    bool under_way_ = false;
     reactor::Lifetime lifetime_;
 };
