@@ -90,10 +90,10 @@ Kernel::Kernel(Dice& dice, const Weather& weather) : dice_(dice), weather_(weath
 
 Kernel::~Kernel() {
     current_ = nullptr;
-    // Two ends hold each other.
+    // Two ends hold each other, also when both are closed.
     events_.clear();
-    for (auto& [descriptor, file] : table_)
-        if (auto stream = std::dynamic_pointer_cast<Stream>(file)) stream->peer.reset();
+    for (const auto& made : streams_)
+        if (const StreamPointer stream = made.lock()) stream->peer.reset();
 }
 
 void Kernel::at(Duration from_now, std::function<void()> event) {
@@ -177,6 +177,7 @@ int Kernel::open(std::shared_ptr<File> file, std::size_t most) {
 
 Kernel::StreamPointer Kernel::make_stream() {
     auto stream = std::make_shared<Stream>();
+    streams_.push_back(stream);
     const std::size_t spread = weather_.largest_buffer - weather_.smallest_buffer;
     stream->capacity = weather_.smallest_buffer + std::size_t(dice_.magnitude(spread));
     return stream;

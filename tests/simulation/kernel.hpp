@@ -164,6 +164,7 @@ private:
     std::map<std::pair<TimePoint, std::uint64_t>, std::function<void()>> events_;
     std::uint64_t event_count_ = 0;
     std::map<int, std::shared_ptr<File>> table_;
+    std::vector<std::weak_ptr<Stream>> streams_;  // all that were ever made
     std::map<Address, std::weak_ptr<Listener>> listeners_;
     std::uint16_t next_port_ = 20000;
     std::string failure_;
