@@ -1,3 +1,5 @@
+#include "messages.hpp"
+
 #include <reactor/net/address.hpp>
 
 #include <netinet/in.h>
@@ -33,18 +35,6 @@ std::error_code error_of(Call call) {
     }
     return {};
 }
-
-template <class Call>
-std::string message_of(Call call) {
-    try {
-        call();
-    } catch (const std::system_error& error) {
-        return error.what();
-    }
-    return {};
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

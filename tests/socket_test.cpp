@@ -1,3 +1,5 @@
+#include "messages.hpp"
+
 #include <reactor/net/socket.hpp>
 
 #include <fcntl.h>
@@ -33,18 +35,6 @@ void wait_for(const Socket& socket, short events) {
 bool non_blocking_and_closed_by_exec(int descriptor) {
     return (::fcntl(descriptor, F_GETFL) & O_NONBLOCK) != 0 && (::fcntl(descriptor, F_GETFD) & FD_CLOEXEC) != 0;
 }
-
-template <class Call>
-std::string message_of(Call call) {
-    try {
-        call();
-    } catch (const std::system_error& error) {
-        return error.what();
-    }
-    return {};
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 
