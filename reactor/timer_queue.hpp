@@ -1,6 +1,9 @@
-// Deadlines in order: a 4-ary heap with a back index, so that cancelling removes at once and leaves nothing
-// behind. Moving a deadline later, what every idle timeout does, is a store: the heap catches up when the
-// old deadline reaches its top. Users want Timer (reactor/timer.hpp); this is what it stands on.
+// Deadlines in order. Who sets the same few durations again and again, as nearly every program does, appends each time
+// to a list that is sorted already: such lists cost neither a search nor memory, and as many as there are usual
+// durations are found by themselves. What fits none of them stands in a 4-ary heap with a back index. Either way
+// cancelling removes at once and leaves nothing behind, and moving a deadline later, what every idle timeout does, is
+// a store: the queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp); this is what
+// it stands on.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -22,7 +25,7 @@ public:
         Node(const Node&) = delete;
         Node& operator=(const Node&) = delete;
 
-        bool scheduled() const noexcept { return place_ != nowhere; }
+        bool scheduled() const noexcept { return home_ != nowhere; }
         /// The last deadline set.
         TimePoint deadline() const noexcept { return deadline_; }
 
@@ -34,12 +37,22 @@ public:
         /// The deadline has come; the node is no longer scheduled and may be scheduled, or destroyed, here.
         virtual void due() = 0;
 
-        static constexpr std::uint32_t nowhere = UINT32_MAX;
+        // Where it stands: one of the lists by its number, or one of these.
+        static constexpr std::uint8_t nowhere = 255, in_heap = 254, in_due_set = 253;
+
         TimePoint deadline_{};
         std::uint64_t order_ = 0;
-        std::uint32_t place_ = nowhere;  // in heap_, or in due_ if in_due_set_
-        bool in_due_set_ = false;
+        TimePoint key_{};  // in a list: what it was sorted by; its deadline may be later meanwhile
+        Node* previous_ = nullptr;
+        Node* next_ = nullptr;
+        std::uint32_t place_ = 0;  // in the heap
+        std::uint8_t home_ = nowhere;
+        bool moved_ = false;  // in a list: its key is out of date
     };
+
+    TimerQueue() = default;
+    TimerQueue(const TimerQueue&) = delete;
+    TimerQueue& operator=(const TimerQueue&) = delete;
 
     /// Schedules the node, or moves it if it is. Equal deadlines come due in the order of these calls. If
     /// memory runs out (std::bad_alloc) the node is as before.
@@ -48,7 +61,8 @@ public:
     /// It will not come due, even if it already belongs to the due set. False if it was not scheduled.
     bool cancel(Node& node) noexcept;
 
-    /// The earliest deadline.
+    /// When to call run_due next: the earliest deadline; or, while more of those in front than a few have been moved
+    /// later, one that was given up.
     std::optional<TimePoint> next() noexcept;
 
     /// Calls every node that is due at `now`, and none that is scheduled meanwhile: the set is fixed first. If
@@ -57,9 +71,10 @@ public:
     std::size_t run_due(TimePoint now);
 
     /// Is a due set left over from a call that ended with an exception?
-    bool interrupted() const noexcept { return next_due_ < due_.size(); }
+    bool interrupted() const noexcept { return due_.first != nullptr; }
 
-    std::size_t size() const noexcept { return heap_.size(); }
+    /// How many wait, those of a due set not counted.
+    std::size_t size() const noexcept { return heap_.size() + listed_; }
 
 private:
     struct Entry {  // the keys are copies, kept beside each other for the cache
@@ -72,7 +87,23 @@ private:
         }
     };
 
+    struct List {
+        Node* first = nullptr;
+        Node* last = nullptr;
+        TimePoint latest{};  // no key in it is later
+
+        void insert_behind(Node* place, Node& node) noexcept;
+        void remove(Node& node) noexcept;
+    };
+
+    List* list_for(TimePoint deadline) noexcept;
+    void insert(List& list, Node* place, Node& node) noexcept;
+    void append(List& list, Node& node) noexcept;
+    void take_out(Node& node) noexcept;
+    void settle_first(List& list) noexcept;
     void settle_top() noexcept;
+    Node* first_due(TimePoint now) noexcept;
+    bool top_moved() const noexcept;
     void sift_up(std::size_t place, Entry entry) noexcept;
     void sift_down(std::size_t place, Entry entry) noexcept;
     void put(std::size_t place, Entry entry) noexcept {
@@ -81,9 +112,14 @@ private:
     }
     void remove_at(std::size_t place) noexcept;
 
+    // More than a program has usual durations; each is looked at when a deadline is set, and when the next is sought.
+    static constexpr std::size_t most_lists = 12;
+
+    List lists_[most_lists];
+    std::size_t lists_in_use_ = 0;  // those behind are empty
+    std::size_t listed_ = 0;
     std::vector<Entry> heap_;
-    std::vector<Node*> due_;  // null where cancelled
-    std::size_t next_due_ = 0;
+    List due_;
     std::uint64_t order_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <reactor/net/connector.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
+#include <reactor/timer_queue.hpp>
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>
@@ -446,6 +447,45 @@ TEST_CASE("S75: any allocation fails, alone or with those behind it") {
             CHECK(runs > 30);
         }
     }
+}
+
+TEST_CASE("S75: timers moved later while there is no memory come due in order, and not before their time") {
+    struct Probe final : TimerQueue::Node {
+        std::vector<int>* called = nullptr;
+        int number = 0;
+        void due() override { called->push_back(number); }
+    };
+    const auto at = [](int nanosecond) { return TimePoint(Duration(nanosecond)); };
+    std::vector<int> called;
+    called.reserve(100);
+    std::vector<std::unique_ptr<Probe>> probes;
+    for (int i = 0; i < 60; ++i) {
+        probes.push_back(std::make_unique<Probe>());
+        probes.back()->called = &called;
+        probes.back()->number = i;
+    }
+    TimerQueue queue;
+    // Falling deadlines: each needs a list of its own, until there are no more. Some in the first list are then moved
+    // to where the others are, which fits no list's end.
+    for (int i = 0; i < 20; ++i) queue.schedule(*probes[std::size_t(i)], at(i));
+    for (int i = 20; i < 31; ++i) queue.schedule(*probes[std::size_t(i)], at(1000 - i));
+    for (int i = 20; i < 31; ++i) queue.schedule(*probes[std::size_t(i + 20)], at(2000 - i));
+    for (int i = 19; i >= 0; --i) queue.schedule(*probes[std::size_t(i)], at(500 + i % 10));
+
+    testing::ManualClock clock;
+    {
+        faults::Plan plan;
+        plan.call = Call::allocation;
+        plan.times = 1'000'000;
+        const faults::Armed armed(plan, clock, false);
+        CHECK(queue.next() <= at(500));
+        CHECK(queue.run_due(at(499)) == 0);
+        CHECK(queue.run_due(at(505)) == 12);
+    }
+    CHECK(called == std::vector<int>{10, 0, 11, 1, 12, 2, 13, 3, 14, 4, 15, 5});
+    CHECK(queue.run_due(at(3000)) == 30);
+    CHECK(queue.size() == 0);
+    CHECK(called[13] == 6);
 }
 
 TEST_CASE("S75: a shortage that lasts for five calls passes, and the server serves again") {

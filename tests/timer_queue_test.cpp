@@ -148,7 +148,9 @@ TEST_CASE("S58: random schedules, moves, cancels and runs agree with a sorted ma
             switch (pick(4)) {
                 case 0:
                 case 1: {
-                    const std::int64_t deadline = now + pick(50) - 5;
+                    // Every second seed as programs do it: of a few durations, which find lists of their own.
+                    const std::int64_t usual[] = {3, 10, 30, 30, 30, 45};
+                    const std::int64_t deadline = now + (seed % 2 == 0 ? usual[pick(6)] : pick(50) - 5);
                     queue.schedule(probe, at(deadline));
                     if (keys.contains(which)) model.erase(keys[which]);
                     model[keys[which] = {deadline, ++order}] = which;
@@ -173,9 +175,13 @@ TEST_CASE("S58: random schedules, moves, cancels and runs agree with a sorted ma
                     break;
                 }
             }
-            const auto next = queue.next();
+            auto next = queue.next();
             REQUIRE(next.has_value() == !model.empty());
-            if (next) REQUIRE(next->time_since_epoch().count() == model.begin()->first.first);
+            if (!next) continue;
+            // It may be a deadline that was given up, for a while, but never one too late.
+            REQUIRE(next->time_since_epoch().count() <= model.begin()->first.first);
+            for (int again = 0; again < 64; ++again) next = queue.next();
+            REQUIRE(next->time_since_epoch().count() == model.begin()->first.first);
         }
         for (auto& probe : probes) queue.cancel(*probe);
     }
