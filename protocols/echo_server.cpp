@@ -80,12 +80,13 @@ void raise_descriptor_limit() {
 
 // One line of everything that is counted, since the beginning.
 void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
-    const Counters& loop = reactor.counters();
+    const Counters loop = reactor.counters();
     const Acceptor::Counters& listening = acceptor.counters();
     program::say(
-        "stats: connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} timers={} tasks={}",
+        "stats: connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} timers={} tasks={} "
+        "bytes_received={} bytes_sent={}",
         acceptor.connections(), listening.accepted, listening.shed, listening.back_offs, loop.turns, loop.events,
-        loop.changes, loop.wakeups, loop.timers, loop.tasks);
+        loop.changes, loop.wakeups, loop.timers, loop.tasks, loop.bytes_received, loop.bytes_sent);
 }
 
 int serve(const Settings& settings) {

@@ -120,7 +120,7 @@ Registration Reactor::add(int descriptor, Interest interest, EventHandler& handl
         note_change(descriptor);
         share(descriptor);
         shared_[descriptor].push_back({&handler, id, interest, owned, false});
-        slot.wanted |= interest;
+        slot.set_wanted(slot.wanted | interest);
         // The number may have been closed and used again. The kernel may have forgotten the earlier file, or go on
         // reporting it because of a duplicate: the new generation tells it from this one.
         slot.resubmit = true;
@@ -130,7 +130,7 @@ Registration Reactor::add(int descriptor, Interest interest, EventHandler& handl
         if (interest != Interest::none) note_change(descriptor);
         slot.handler = &handler;
         slot.generation = id;
-        slot.wanted = interest;
+        slot.set_wanted(interest);
         slot.owned = owned;
     }
     return Registration(*this, descriptor, id);
@@ -141,10 +141,10 @@ void Reactor::share(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.shared()) return;
     shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost()});
-    if (slot.lost()) slot.wanted = Interest::none;  // the number lives again, but not for the one who lost it
+    if (slot.lost()) slot.set_wanted(Interest::none);  // the number lives again, but not for the one who lost it
     slot.handler = nullptr;
     slot.owned = false;
-    slot.kind = Slot::Kind::shared;
+    slot.set_kind(Slot::Kind::shared);
 }
 
 // The registration with this id, or one without a handler.
@@ -167,7 +167,7 @@ Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept 
 void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (!slot.shared()) {
-        slot.wanted = interest;
+        slot.set_wanted(interest);
         return note_change(descriptor);
     }
     find_shared(descriptor, id)->wanted = interest;
@@ -177,9 +177,10 @@ void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) 
 // What a shared descriptor is watched for: all that anyone wants who has not lost it.
 void Reactor::update_union(int descriptor) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
-    slot.wanted = Interest::none;
+    Interest wanted = Interest::none;
     for (const Watch& watch : shared_.find(descriptor)->second)
-        if (!watch.lost) slot.wanted |= watch.wanted;
+        if (!watch.lost) wanted |= watch.wanted;
+    slot.set_wanted(wanted);
     note_change(descriptor);
 }
 
@@ -292,12 +293,12 @@ void Reactor::WakeupHandler::lost(std::error_code reason) {
 
 void Reactor::turn(std::optional<Duration> limit) {
     if (step_ == Step::wait) {
-        run_hooks(before_wait_);
+        if (!before_wait_.empty()) run_hooks(before_wait_);
         if (rebuild_) rebuild();
-        hand_over_changes();
+        if (!changes_.empty()) hand_over_changes();
         wait(limit);
         step_ = Step::dispatch;
-        run_hooks(after_wait_);
+        if (!after_wait_.empty()) run_hooks(after_wait_);
     }
     // Each step goes on behind whatever threw in it: in this turn if there is a hook, in the next if not.
     while (step_ != Step::wait) {
@@ -310,16 +311,17 @@ void Reactor::turn(std::optional<Duration> limit) {
     }
 }
 
+// Each step is left out where there is nothing to do: with one active connection a turn is a message.
 void Reactor::go_through_steps() {
     switch (step_) {
         case Step::wait: return;
         case Step::dispatch:
             dispatch_batch();
-            triggers_now_.swap(triggers_);
+            if (!triggers_.empty()) triggers_now_.swap(triggers_);
             step_ = Step::triggers;
             [[fallthrough]];
         case Step::triggers:
-            run_triggers();
+            if (!triggers_now_.empty()) run_triggers();
             step_ = Step::timers;
             [[fallthrough]];
         case Step::timers:
@@ -327,19 +329,20 @@ void Reactor::go_through_steps() {
             step_ = Step::posted;
             [[fallthrough]];
         case Step::posted:
-            run_posted();
-            retired_now_ = std::exchange(retired_, nullptr);
-            retired_end_ = &retired_;
+            if (posted_waiting_.load(std::memory_order_relaxed) || !posted_now_.empty()) run_posted();
             step_ = Step::retire;
+            if (retired_ != nullptr) {
+                retired_now_ = std::exchange(retired_, nullptr);
+                retired_end_ = &retired_;
+            }
             [[fallthrough]];
         case Step::retire:
-            run_retired();
+            if (retired_now_ != nullptr) run_retired();
             step_ = Step::wait;
     }
 }
 
 void Reactor::run_hooks(std::vector<Hook*>& hooks) {
-    if (hooks.empty()) return;
     for (std::size_t i = 0; i < hooks.size(); ++i)  // they may add and remove each other
         if (hooks[i] != nullptr) hooks[i]->callable_();
     std::erase(hooks, nullptr);
@@ -347,7 +350,6 @@ void Reactor::run_hooks(std::vector<Hook*>& hooks) {
 
 // In the order in which they were asked for, which poll's array then keeps.
 void Reactor::hand_over_changes() {
-    if (changes_.empty()) return;
     std::size_t handed_over = 0;
     try {
         for (; handed_over < changes_.size(); ++handed_over) hand_over(changes_[handed_over]);
@@ -418,10 +420,10 @@ void Reactor::wait(std::optional<Duration> limit) {
 // The way of nearly every event: one registration, readable or writable and not both.
 [[gnu::always_inline]] inline void Reactor::dispatch(const Event& event) {
     const Slot& slot = slots_[std::size_t(event.token.descriptor)];
-    if (slot.generation == event.token.generation && slot.kind == Slot::Kind::plain) [[likely]] {
-        if (event.condition == Condition::readable && any(slot.wanted, Interest::readable)) [[likely]]
+    if (slot.generation == event.token.generation) [[likely]] {
+        if (event.condition == Condition::readable && any(slot.direct, Interest::readable)) [[likely]]
             return slot.handler->readable();
-        if (event.condition == Condition::writable && any(slot.wanted, Interest::writable))
+        if (event.condition == Condition::writable && any(slot.direct, Interest::writable))
             return slot.handler->writable();
     }
     dispatch_rare(event.token, event.condition);
@@ -429,7 +431,11 @@ void Reactor::wait(std::optional<Duration> limit) {
 
 void Reactor::dispatch_batch() {
     if (on_slow_call_ == nullptr) [[likely]] {
-        while (next_event_ != batch_end_) dispatch(*next_event_++);
+        // Who is called may put an end to the batch (after_fork), and an exception leaves the rest of it for later.
+        for (const Event* event = next_event_; event < batch_end_;) {
+            next_event_ = event + 1;
+            dispatch(*event++);
+        }
         return;
     }
     while (next_event_ != batch_end_) {
@@ -482,7 +488,7 @@ void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
         slot.submitted = Interest::none;
     }
     if (!slot.shared()) {
-        slot.kind = Slot::Kind::lost;
+        slot.set_kind(Slot::Kind::lost);
         return;
     }
     // The others are told next. If one of them throws, the backend is asked again for those behind it.
@@ -503,7 +509,6 @@ void Reactor::run_triggers() {
 
 void Reactor::run_posted() {
     if (posted_now_.empty()) {
-        if (!posted_waiting_.load(std::memory_order_relaxed)) return;
         const std::lock_guard lock(posted_mutex_);
         posted_waiting_ = false;
         posted_now_.swap(posted_);
@@ -556,6 +561,15 @@ void Reactor::after_fork() {
     wakeup_ = std::move(wakeup);
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
     if (!asleep_) wakeup_.notify();  // somebody has notified the old one
+}
+
+Counters Reactor::counters() const noexcept {
+    Counters all = counters_;
+    if (workspace_ == nullptr) return all;
+    all.connections = workspace_->connections;
+    all.bytes_received = workspace_->bytes_received;
+    all.bytes_sent = workspace_->bytes_sent;
+    return all;
 }
 
 void Reactor::report(SlowCall call, TimePoint start) noexcept {

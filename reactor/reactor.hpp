@@ -110,6 +110,9 @@ struct Counters {
     std::uint64_t wakeups = 0;  ///< waits ended by post() or stop()
     std::uint64_t timers = 0;   ///< timers called
     std::uint64_t tasks = 0;    ///< posted tasks run
+    std::uint64_t connections = 0;     ///< begun; those that live are the acceptors' to say
+    std::uint64_t bytes_received = 0;  ///< by connections
+    std::uint64_t bytes_sent = 0;      ///< by connections
 };
 
 /// A call that took longer than Reactor::on_slow_call was told to bear.
@@ -219,7 +222,7 @@ public:
 
     /// "select", "poll", "epoll": what it runs on.
     std::string_view backend() const noexcept { return demultiplexer_->name(); }
-    const Counters& counters() const noexcept { return counters_; }
+    Counters counters() const noexcept;
 
     /// For life inside another loop: watch this descriptor for readable, at most for `next_timeout()`, then call
     /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone. Ask
@@ -264,6 +267,9 @@ public:
     class Workspace {
     public:
         virtual ~Workspace() = default;
+        std::uint64_t connections = 0;  // what Counters tells of them
+        std::uint64_t bytes_received = 0;
+        std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
 
@@ -309,11 +315,20 @@ private:
         std::uint32_t generation = 0;  // what the backend's events must carry; 0: unwatched
         Interest wanted = Interest::none;
         Interest submitted = Interest::none;  // what the backend knows
-        enum class Kind : std::uint8_t { plain, shared, lost } kind = Kind::plain;
+        Interest direct = Interest::none;     // what goes straight to `handler`: `wanted`, if there is one watcher
+        enum class Kind : std::uint8_t { plain, shared, lost } kind : 2 = Kind::plain;
         bool owned : 1 = false;
         bool changed : 1 = false;   // stands in changes_
         bool resubmit : 1 = false;  // the backend is told even if nothing seems to have changed
 
+        void set_wanted(Interest interest) noexcept {
+            wanted = interest;
+            direct = kind == Kind::plain ? interest : Interest::none;
+        }
+        void set_kind(Kind what) noexcept {
+            kind = what;
+            set_wanted(wanted);
+        }
         bool shared() const noexcept { return kind == Kind::shared; }
         bool lost() const noexcept { return kind == Kind::lost; }
     };

@@ -123,7 +123,7 @@ void TimerQueue::take_out(Node& node) noexcept {
 
 // A little is put in order each time, so that a program with few timers gets the very deadline, and one that moves
 // thousands of them in every turn does not pay for each.
-std::optional<TimePoint> TimerQueue::next() noexcept {
+std::optional<TimePoint> TimerQueue::find_next() noexcept {
     constexpr int little = 4;
     for (std::size_t i = 0; i < lists_in_use_; ++i) {
         List& list = lists_[i];

@@ -63,7 +63,10 @@ public:
 
     /// When to call run_due next: the earliest deadline; or, while more of those in front than a few have been moved
     /// later, one that was given up.
-    std::optional<TimePoint> next() noexcept;
+    std::optional<TimePoint> next() noexcept {
+        if (size() == 0) return std::nullopt;
+        return find_next();
+    }
 
     /// Calls every node that is due at `now`, and none that is scheduled meanwhile: the set is fixed first. If
     /// one throws, the exception passes through and the next call goes on with the rest. Returns how many
@@ -96,6 +99,7 @@ private:
         void remove(Node& node) noexcept;
     };
 
+    std::optional<TimePoint> find_next() noexcept;
     List* list_for(TimePoint deadline) noexcept;
     void insert(List& list, Node* place, Node& node) noexcept;
     void append(List& list, Node& node) noexcept;

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,8 +30,8 @@ namespace {
 
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
-    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "poll", "ppoll", "pselect", "read", "recv",
-    "send", "sendmsg", "setsockopt", "shutdown", "socket", "socketpair", "write", "allocation"};
+    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "poll", "ppoll", "pselect", "read",
+    "read of a socket", "send", "sendmsg", "setsockopt", "shutdown", "socket", "socketpair", "write", "allocation"};
 
 struct State {
     bool armed = false;
@@ -78,6 +79,11 @@ int opened(int descriptor) noexcept {
 
 std::size_t shortened(std::size_t size) noexcept {
     return state.armed && state.plan.piece > 0 ? std::min(size, state.plan.piece) : size;
+}
+
+bool is_socket(int descriptor) noexcept {
+    struct stat status {};
+    return ::fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 // A send that fails like this has found the connection broken; then it must be.
@@ -162,8 +168,8 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_poll[] = {EINTR, EINVAL, ENOMEM};
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
-    static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
-                                       ENOTCONN, ETIMEDOUT};
+    static constexpr int for_read_socket[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
+                                              ENOTCONN, ETIMEDOUT};
     static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
                                        EPIPE, ETIMEDOUT};
     static constexpr int for_setsockopt[] = {EINVAL, ENOBUFS, ENOMEM, ENOPROTOOPT};
@@ -192,7 +198,7 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::ppoll: return for_poll;
         case Call::pselect: return for_pselect;
         case Call::read: return for_read;
-        case Call::recv: return for_recv;
+        case Call::read_socket: return for_read_socket;
         case Call::send:
         case Call::sendmsg: return for_send;
         case Call::setsockopt: return for_setsockopt;
@@ -375,14 +381,11 @@ int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, 
     });
 }
 
+// A connection reads its socket with this call, an event counter and a pipe theirs: they fail in other ways.
 ssize_t read(int descriptor, void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, void*, size_t)>("read");
-    return fails(Call::read) ? -1 : real(descriptor, buffer, size);
-}
-
-ssize_t recv(int descriptor, void* buffer, size_t size, int flags) {
-    static const auto real = next<ssize_t(int, void*, size_t, int)>("recv");
-    return fails(Call::recv) ? -1 : real(descriptor, buffer, shortened(size), flags);
+    if (!is_socket(descriptor)) return fails(Call::read) ? -1 : real(descriptor, buffer, size);
+    return fails(Call::read_socket) ? -1 : real(descriptor, buffer, shortened(size));
 }
 
 ssize_t send(int descriptor, const void* buffer, size_t size, int flags) {

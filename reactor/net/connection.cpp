@@ -1,4 +1,4 @@
-// The ordinary way of a message is readable → read_more → deliver → received → write → leave_callback: one recv,
+// The ordinary way of a message is readable → read_more → deliver → received → write → leave_callback: one read,
 // one send, nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests
 // `state_` and takes the long way.
 #include <reactor/net/connection.hpp>
@@ -7,6 +7,7 @@
 
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,6 +29,8 @@ constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such fla
 constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
+constexpr std::size_t eagerness = 4;            // how much larger
+constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
 
 std::error_code system_error_code(int error) noexcept { return {error, std::system_category()}; }
 
@@ -41,6 +44,9 @@ struct Connection::Workspace final : Reactor::Workspace {
 
     const Connection* owner = nullptr;  // whose protocol is being called
     Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
+    // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
+    // short way, and what `gathered` holds is from another time.
+    const Connection* unanswered = nullptr;
     const Connection* straight = nullptr;  // who sent large writes in this turn
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
@@ -51,9 +57,17 @@ struct Connection::Workspace final : Reactor::Workspace {
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
     }
+    void begin(const Connection& connection) noexcept {
+        owner = &connection;
+        leave_short_way();
+    }
+    void leave_short_way() noexcept {
+        unanswered = nullptr;
+        gathered = {};
+    }
     void end() noexcept {
         owner = nullptr;
-        gathered = {};
+        leave_short_way();
         in_received = true;
         spilled = false;
     }
@@ -67,7 +81,7 @@ struct Connection::Workspace final : Reactor::Workspace {
 };
 
 inline Connection::Workspace& Connection::workspace() const noexcept {
-    return static_cast<Workspace&>(*registration_.reactor().workspace());
+    return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
 }
 
 // What an idle connection does not need.
@@ -108,10 +122,12 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              ConnectionGroup::Reference group) {
     if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+    group->workspace = reactor.workspace().get();
     const int descriptor = socket.get();
     std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
     Connection& connection = *made;
     connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    ++connection.workspace().connections;
     connection.trigger(Interest::readable);  // connected() comes from the loop
     return connection;
 }
@@ -175,29 +191,32 @@ void Connection::readable() {
     if (state_ != ordinary) [[unlikely]]
         return readable_unusual();
     Workspace& space = workspace();
-    const ssize_t count = ::recv(socket_.get(), space.input.get(), group_->limits.read_size, 0);
-    if (count <= 0) [[unlikely]]
-        return nothing_read(count);
+    const ssize_t count = ::read(socket_.get(), space.input.get(), group_->limits.read_size);
+    if (std::size_t(count) - 1 >= large_read - 1) [[unlikely]]  // nothing, an error or much
+        return read_unusual(space, count);
     const std::size_t size = std::size_t(count);
+    space.bytes_received += size;
+    space.unanswered = this;
     const std::size_t consumed = call_received(space, {space.input.get(), size});
     if (consumed != size || state_ != ordinary) [[unlikely]]
         return after_received(space, {space.input.get(), size}, consumed);
-    if (!space.gathered.empty()) {
+    if (space.unanswered != this) {
         const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
         if (sent != ssize_t(space.gathered.size())) [[unlikely]]
             return gathered_sent_in_part(space, sent);
-        space.gathered = space.gathered.first(0);
+        space.bytes_sent += std::size_t(sent);
+    } else {
+        space.unanswered = nullptr;
     }
     space.owner = nullptr;
 }
 
 bool Connection::write(Bytes data) {
-    if (state_ == ordinary) [[likely]] {
-        Workspace& space = workspace();
-        if (space.owner == this && space.gathered.empty() && space.in_input(data)) [[likely]] {
-            space.gathered = data;  // answered out of the input: it stays there until the callback returns
-            return true;
-        }
+    Workspace& space = workspace();
+    if (space.unanswered == this && space.in_input(data)) [[likely]] {
+        space.gathered = data;  // it stays there until the callback returns
+        space.unanswered = nullptr;
+        return true;
     }
     return write_unusual(data);
 }
@@ -212,6 +231,13 @@ inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
     }
 }
 
+// The short way is for the ordinary state alone.
+void Connection::set(State state) noexcept {
+    state_ = std::uint16_t(state_ | state);
+    Workspace& space = workspace();
+    if (space.unanswered == this) space.leave_short_way();
+}
+
 // ── reading ──
 
 void Connection::readable_unusual() {
@@ -224,7 +250,7 @@ void Connection::readable_unusual() {
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
 void Connection::read_more() {
-    const std::size_t size = limits().read_size;
+    const std::size_t size = is(eager) ? eagerness * limits().read_size : limits().read_size;
     const std::size_t rest = unconsumed().size();
     std::byte* into = nullptr;
     try {
@@ -236,12 +262,29 @@ void Connection::read_more() {
         if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
         into += rest;
     }
-    const ssize_t count = ::recv(socket_.get(), into, size, 0);
+    const ssize_t count = ::read(socket_.get(), into, size);
     if (count <= 0) return nothing_read(count);
+    workspace().bytes_received += std::size_t(count);
     note_activity();
+    judge_read(std::size_t(count));
     if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
     extra_->input.commit(std::size_t(count));
     deliver(extra_->input.view());
+}
+
+void Connection::read_unusual(Workspace& space, ssize_t count) {
+    if (count <= 0) return nothing_read(count);
+    space.bytes_received += std::size_t(count);
+    judge_read(std::size_t(count));
+    deliver({space.input.get(), std::size_t(count)});
+}
+
+// Who fills what it is read with gets more, for as long as it fills more than that. Small reads stay as they are: their
+// size is somebody's choice.
+void Connection::judge_read(std::size_t count) noexcept {
+    const std::size_t usual = limits().read_size;
+    if (count < usual || usual < large_read) return unset(eager);
+    set(eager);
 }
 
 void Connection::nothing_read(ssize_t count) {
@@ -258,10 +301,12 @@ void Connection::read_rest() {
 
 void Connection::deliver(Bytes input) {
     Workspace& space = workspace();
+    space.begin(*this);
     after_received(space, input, call_received(space, input));
 }
 
 void Connection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
+    if (space.unanswered == this) space.leave_short_way();
     if (consumed < input.size() || extra_ != nullptr) keep_rest(input, std::min(consumed, input.size()));
     leave_callback(space);
 }
@@ -306,7 +351,8 @@ void Connection::discard() {
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    const ssize_t count = ::recv(socket_.get(), into, limits().read_size, 0);
+    const ssize_t count = ::read(socket_.get(), into, limits().read_size);
+    if (count > 0) workspace().bytes_received += std::size_t(count);
     if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) return;
     if (count < 0) return finish(system_error_code(errno));
     set(peer_ended);
@@ -332,7 +378,7 @@ void Connection::resume_reading() {
 template <class Call>
 void Connection::call(Call&& protocol_call) {
     Workspace& space = workspace();
-    space.owner = this;
+    space.begin(*this);
     space.in_received = false;
     try {
         protocol_call();
@@ -371,6 +417,7 @@ bool Connection::write_unusual(Bytes data) {
     if (is(shutting | closing | write_broken | over)) return false;
     if (data.empty()) return true;
     Workspace& space = workspace();
+    if (space.unanswered == this) space.leave_short_way();
     if (output_size() > 0) {
         queue(data);
     } else if (space.owner != this) {
@@ -427,7 +474,7 @@ void Connection::send_now(Bytes first, Bytes second) {
     message.msg_iovlen = 2;
     const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
     if (count != ssize_t(first.size() + second.size())) return sent_in_part(count, first, second);
-    note_activity();
+    note_sent(std::size_t(count));
 }
 
 // Queues what the kernel did not take of two pieces.
@@ -435,7 +482,7 @@ void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
     if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
         return broken(system_error_code(errno));
     const std::size_t sent = count < 0 ? 0 : std::size_t(count);
-    if (sent > 0) note_activity();
+    if (sent > 0) note_sent(sent);
     const std::size_t of_first = std::min(sent, first.size());
     queue(first.subspan(of_first));
     if (!is(over)) queue(second.subspan(sent - of_first));
@@ -487,7 +534,7 @@ void Connection::flush() {
     const Bytes waiting = extra_->output.view();
     const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
     if (count > 0) {
-        note_activity();
+        note_sent(std::size_t(count));
         extra_->output.consume(std::size_t(count));
     } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         broken(system_error_code(errno));
@@ -615,6 +662,11 @@ void Connection::deadline() {
     }
 }
 
+void Connection::note_sent(std::size_t count) noexcept {
+    workspace().bytes_sent += count;
+    note_activity();
+}
+
 void Connection::note_activity() noexcept {
     if (is(watches_idleness)) [[unlikely]]
         extra_->last_activity = registration_.reactor().turn_time();
@@ -629,7 +681,7 @@ Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes
 std::size_t Connection::queued() const noexcept {
     if (is(over)) return 0;
     const Workspace& space = workspace();
-    return output_size() + (space.owner == this ? space.gathered.size() : 0);
+    return output_size() + (space.owner == this && space.unanswered != this ? space.gathered.size() : 0);
 }
 
 const Limits& Connection::limits() const noexcept {

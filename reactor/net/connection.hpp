@@ -37,7 +37,7 @@ struct REACTOR_EXPORT ConnectionOptions {
     void apply_to(Socket& socket) const;
 };
 
-/// What a set of connections shares: their limits, and who wants to know when one has ended. It lives until its
+/// What a set of connections of one reactor shares: their limits, and who wants to know when one has ended. It lives until its
 /// owner and the last of its connections have let go of it.
 class REACTOR_EXPORT ConnectionGroup {
 public:
@@ -77,6 +77,7 @@ public:
     }
 
     const Limits limits;
+    Reactor::Workspace* workspace = nullptr;  ///< their reactor's: a group's connections are all of one reactor
     Owner* owner;          ///< null once it is gone
     std::size_t live = 0;  ///< connections that have not ended
 
@@ -132,6 +133,8 @@ private:
     void readable_unusual();
     void read_more();
     void read_rest();
+    void read_unusual(Workspace& space, ssize_t count);
+    void judge_read(std::size_t count) noexcept;
     void nothing_read(ssize_t count);
     void discard();
     std::size_t call_received(Workspace& space, Bytes input);
@@ -155,6 +158,7 @@ private:
     void update_interest();
     void trigger(Interest ready) noexcept;
     void plan_deadline();
+    void note_sent(std::size_t count) noexcept;
     void note_activity() noexcept;
     void finish(std::error_code reason) noexcept;
     void reset_on_close() noexcept;
@@ -179,9 +183,10 @@ private:
         out_of_memory = 1 << 11,   // there was none even to note the reason
         watches_idleness = 1 << 12,
         holds_extra = 1 << 13,
+        eager = 1 << 15,  // the last read was filled: the next one is larger
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
-    void set(State state) noexcept { state_ = std::uint16_t(state_ | state); }
+    void set(State state) noexcept;
     void unset(State state) noexcept { state_ = std::uint16_t(state_ & ~state); }
 
     Registration registration_;

@@ -390,10 +390,10 @@ ssize_t Kernel::send(int descriptor, std::string_view data) {
     return answered(static_cast<long long>(size));
 }
 
-ssize_t Kernel::receive(int descriptor, void* into, std::size_t size) {
-    called("recv", descriptor);
-    const auto stream = find_as<Stream>(descriptor, "recv");
-    if (stream == nullptr) return -1;
+ssize_t Kernel::read(int descriptor, void* into, std::size_t size) {
+    const auto stream = std::dynamic_pointer_cast<Stream>(find(descriptor, "read"));
+    if (stream == nullptr) return read_event(descriptor, into, size);
+    called("read", descriptor);
     if (dice_.chance(weather_.interrupted)) return refused(EINTR);
     if (stream->input.empty()) {
         if (stream->error != 0) return refused(std::exchange(stream->error, 0));
@@ -729,11 +729,6 @@ int connect(int descriptor, const sockaddr* address, socklen_t length) {
     REAL(connect, descriptor, address, length);
 }
 
-ssize_t recv(int descriptor, void* into, size_t size, int flags) {
-    if (Kernel::simulates(descriptor)) return Kernel::current()->receive(descriptor, into, size);
-    REAL(recv, descriptor, into, size, flags);
-}
-
 ssize_t send(int descriptor, const void* data, size_t size, int flags) {
     if (Kernel::simulates(descriptor))
         return Kernel::current()->send(descriptor, {static_cast<const char*>(data), size});
@@ -791,7 +786,7 @@ int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept {
 }
 
 ssize_t read(int descriptor, void* into, size_t size) {
-    if (Kernel::simulates(descriptor)) return Kernel::current()->read_event(descriptor, into, size);
+    if (Kernel::simulates(descriptor)) return Kernel::current()->read(descriptor, into, size);
     REAL(read, descriptor, into, size);
 }
 
