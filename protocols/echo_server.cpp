@@ -28,6 +28,7 @@ struct Settings {
     std::size_t max_connections = 0;
     std::size_t chunk = 64 * 1024;
     double stats = 0;
+    unsigned busy_wait = 0;  // microseconds
     bool verbose = false;
 };
 
@@ -92,6 +93,7 @@ void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
 int serve(const Settings& settings) {
     raise_descriptor_limit();
     Reactor reactor(settings.backend);
+    reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
 
     AcceptorOptions options;
     options.connection.limits.read_size = settings.chunk;
@@ -147,6 +149,9 @@ int main(int argc, char** argv) {
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")
         ->check(CLI::Range(0.0, 1e9));
+    arguments.add_option("--busy-wait", settings.busy_wait,
+                         "microseconds to look for the next message before sleeping, while few connections are active")
+        ->check(CLI::Range(0U, 1'000'000U));
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -6,10 +6,13 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 
 namespace reactor {
 
 namespace {
+
+constexpr std::size_t few = 4;  // so many ready descriptors are worth a busy wait for the next ones
 
 constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
 
@@ -408,13 +411,32 @@ void Reactor::wait(std::optional<Duration> limit) {
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
     next_event_ = batch_end_ = nullptr;
     ++counters_.turns;
-    const std::span<const Event> batch = demultiplexer_->wait(timeout);
+    const bool busy = busy_wait_ > Duration::zero() && few_were_ready_ && timeout != Duration::zero();
+    const std::span<const Event> batch = busy ? busy_wait(timeout) : demultiplexer_->wait(timeout);
+    few_were_ready_ = !batch.empty() && batch.size() <= few;
     next_event_ = batch.data();
     batch_end_ = next_event_ + batch.size();
     asleep_ = false;
     counters_.events += batch.size();
     batch_removals_ = removals_;
     turn_time_known_ = false;
+}
+
+// By the real clock, whatever the loop's own one is: it is the processor's time that is spent.
+std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
+    const Clock& clock = Clock::monotonic();
+    const TimePoint begin = clock.now();
+    const Duration longest = timeout ? std::min(*timeout, busy_wait_) : busy_wait_;
+    Duration passed = Duration::zero();
+    do {
+        ++counters_.looks;
+        const std::span<const Event> batch = demultiplexer_->wait(Duration::zero());
+        if (!batch.empty()) return batch;
+        std::this_thread::yield();  // who is to answer may be waiting for this very processor
+        passed = clock.now() - begin;
+    } while (passed < longest);
+    if (timeout) timeout = std::max(*timeout - passed, Duration::zero());
+    return demultiplexer_->wait(timeout);
 }
 
 // The way of nearly every event: one registration, readable or writable and not both.

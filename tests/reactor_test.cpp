@@ -2,6 +2,8 @@
 // does not wait and reports nothing is one that would have waited.
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/testing/manual_clock.hpp>
+#include <reactor/testing/scripted_demultiplexer.hpp>
 #include <reactor/timer.hpp>
 
 #include <fcntl.h>
@@ -1328,6 +1330,43 @@ TEST_CASE("S64: any number of posts to a sleeping loop wake it once") {
     while (calls < 2000) reactor.run_once();
     reactor.run_once(no_wait);
     CHECK(reactor.counters().wakeups == 1);
+}
+
+TEST_CASE("A busy wait looks again after a turn with little to do, and sleeps after an idle or a crowded one") {
+    testing::ManualClock clock;
+    auto made = std::make_unique<testing::ScriptedDemultiplexer>(clock);
+    testing::ScriptedDemultiplexer& script = *made;
+    Reactor reactor(std::move(made), clock);
+    struct : EventHandler {
+    } handler;
+    std::vector<Registration> registrations;
+    std::vector<Event> crowd;
+    for (int descriptor = 1000; descriptor < 1005; ++descriptor) {
+        registrations.push_back(reactor.watch(descriptor, Interest::readable, handler));
+        crowd.push_back(testing::ready(descriptor, Condition::readable));
+    }
+    const std::vector<Event> one(crowd.begin(), crowd.begin() + 1);
+    reactor.set_busy_wait(std::chrono::microseconds(50));
+
+    for (const auto& batch : {one, one, crowd, one, one}) script.report(batch, std::chrono::milliseconds(1));
+    std::vector<std::uint64_t> looks;
+    for (int turn = 0; turn < 5; ++turn) {
+        const std::uint64_t before = reactor.counters().looks;
+        CHECK(reactor.run_once() > 0);
+        looks.push_back(reactor.counters().looks - before);
+    }
+    CHECK(looks[0] == 0);
+    CHECK(looks[1] > 0);
+    CHECK(looks[2] > 0);
+    CHECK(looks[3] == 0);
+    CHECK(looks[4] > 0);
+
+    script.report(one);
+    reactor.run_once();
+    CHECK(reactor.run_once(std::chrono::milliseconds(3)) == 0);  // nothing came: the whole limit has passed, and no more
+    const std::uint64_t before = reactor.counters().looks;
+    CHECK(reactor.run_once(std::chrono::milliseconds(3)) == 0);
+    CHECK(reactor.counters().looks == before);
 }
 
 TEST_CASE("S65: a reactor that is being destroyed refuses posts and destroys the closure once, unrun") {
