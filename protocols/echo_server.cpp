@@ -8,7 +8,6 @@
 #include <reactor/signals.hpp>
 #include <reactor/timer.hpp>
 
-#include <sys/resource.h>
 
 #include <memory>
 #include <string>
@@ -71,14 +70,6 @@ private:
     std::string peer_;
 };
 
-// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 // One line of everything that is counted, since the beginning.
 void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
     const Counters loop = reactor.counters();
@@ -91,7 +82,7 @@ void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
 }
 
 int serve(const Settings& settings) {
-    raise_descriptor_limit();
+    program::raise_descriptor_limit();
     Reactor reactor(settings.backend);
     reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
 

@@ -9,11 +9,17 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
+#include <sys/resource.h>
+
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace program {
 
@@ -51,6 +57,38 @@ inline CLI::Validator seconds(double least, double most) {
         return fmt::format("{} is not a number of seconds from {} to {}", text, least, most);
     };
     return CLI::Validator(check, fmt::format("{} to {}", least, most));
+}
+
+/// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
+inline void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// What Acceptor and Connector call an address.
+struct Endpoint {
+    std::string host;
+    std::uint16_t port = 0;
+};
+
+/// "name:80", "[::1]:80", ":80", "unix:/path". Throws std::invalid_argument that quotes the text.
+inline Endpoint parse_endpoint(const std::string& text) {
+    if (text.starts_with("unix:")) return {text, 0};
+    const std::size_t colon = text.rfind(':');
+    Endpoint endpoint;
+    const char* const end = text.data() + text.size();
+    const char* const digits = colon == std::string::npos ? end : text.data() + colon + 1;
+    const auto [last, error] = std::from_chars(digits, end, endpoint.port);
+    if (digits == end || error != std::errc() || last != end)
+        throw std::invalid_argument(fmt::format("\"{}\" is not HOST:PORT or unix:/path", text));
+    endpoint.host = text.substr(0, colon);
+    const bool bracketed = endpoint.host.starts_with('[') && endpoint.host.ends_with(']');
+    if (bracketed) endpoint.host = endpoint.host.substr(1, endpoint.host.size() - 2);
+    if (!bracketed && endpoint.host.find(':') != std::string::npos)
+        throw std::invalid_argument(fmt::format("\"{}\": an IPv6 address stands in brackets, [::1]:80", text));
+    return endpoint;
 }
 
 /// --backend, with the names that this build has.

@@ -7,6 +7,7 @@
 #include <protocols/discard.hpp>
 #include <protocols/echo.hpp>
 #include <protocols/fixed_length.hpp>
+#include <protocols/forward.hpp>
 #include <protocols/framed.hpp>
 #include <protocols/framing.hpp>
 #include <protocols/length_prefixed.hpp>

@@ -23,6 +23,7 @@ from tutorial.fixed_length_socket import FixedLengthSocket
 ECHO_SERVER = os.environ.get("ECHO_SERVER", "build/protocols/echo_server")
 ECHO_CLIENT = os.environ.get("ECHO_CLIENT", "build/protocols/echo_client")
 SANITIZED = os.environ.get("SANITIZED", "none") != "none"
+FORWARDER = os.environ.get("FORWARDER", "build/protocols/forwarder")
 TUTORIAL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tutorial")
 MESSAGE = "This is the message.  It will be repeated."
 BACKENDS = ["epoll", "poll", "select"] if sys.platform == "linux" else ["poll", "select"]
@@ -563,6 +564,37 @@ class Framings(ProgramTest):
         if not SANITIZED:
             self.assertLess(server.resident() - before, 1 << 20)
         self.assert_echoes(self.connect(server), b"\0\0\0\3two")
+
+
+class Forwarder(ProgramTest):
+    def forward(self, port):
+        return self.start_server(FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{port}")
+
+    def test_8_MB_come_back_exactly_and_then_the_end(self):
+        client = self.connect(self.forward(self.server().port))
+        message = random.Random(7).randbytes(8_000_000)
+        sender = threading.Thread(target=lambda: (client.sendall(message), client.shutdown(socket.SHUT_WR)))
+        sender.start()
+        back = self.receive_all(client)
+        sender.join(PATIENCE)
+        self.assertEqual(back, message)
+
+    def test_200_clients_at_once_leave_no_descriptor_behind(self):
+        forwarder = self.forward(self.server().port)
+        before = forwarder.descriptors()
+        clients = [self.connect(forwarder) for _ in range(200)]
+        for client in clients:
+            self.assert_echoes(client)
+        for client in clients:
+            client.close()
+        self.until(lambda: forwarder.descriptors() == before, "its descriptors to be closed")
+        self.assert_rests(forwarder)
+
+    def test_an_address_that_is_none_gets_one_line(self):
+        for listen, to in (("127.0.0.1", "localhost:1"), ("localhost:0", "::1:80"), ("localhost:0", "localhost:http")):
+            status, output, errors = self.start(FORWARDER, "--listen", listen, "--to", to).end()
+            self.assertEqual((status, output), (1, ""))
+            self.assertRegex(errors, r"^forwarder: [^\n]*\n$")
 
 
 class EchoClient(ProgramTest):

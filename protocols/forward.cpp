@@ -1,0 +1,70 @@
+#include <protocols/forward.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace reactor {
+
+ForwardEnd::~ForwardEnd() {
+    if (other_ != nullptr) other_->other_ = nullptr;
+}
+
+void ForwardEnd::join(ForwardEnd& other) noexcept {
+    other_ = &other;
+    other.other_ = this;
+}
+
+std::size_t ForwardEnd::received(Bytes input) {
+    if (other_ != nullptr) other_->transport().write(input);
+    return input.size();
+}
+
+void ForwardEnd::end_of_stream() {
+    if (other_ != nullptr) other_->transport().shutdown_write();
+}
+
+void ForwardEnd::pause_writing() {
+    if (other_ != nullptr) other_->transport().pause_reading();
+}
+
+void ForwardEnd::resume_writing() {
+    if (other_ != nullptr) other_->transport().resume_reading();
+}
+
+// An end that is over without an error has passed on both ends of stream: the other one sends what it still has and
+// then is over, too.
+void ForwardEnd::disconnected(std::error_code reason) {
+    if (other_ != nullptr && reason) other_->transport().abort(reason);
+}
+
+// Joined from its beginning, so that either may go first, also while this one's `connected` is still to come.
+class Forward::Far final : public ForwardEnd {
+public:
+    explicit Far(Forward& near) noexcept : near_(near) { join(near); }
+
+private:
+    void connected() override {
+        if (!joined()) return transport().abort();
+        near_.connector_.reset();
+        near_.transport().resume_reading();
+    }
+
+    Forward& near_;  // only while joined
+};
+
+Forward::Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options)
+    : reactor_(reactor), host_(std::move(host)), port_(port), options_(std::move(options)) {}
+
+Forward::~Forward() = default;
+
+void Forward::connected() {
+    transport().pause_reading();
+    connector_.emplace(reactor_, host_, port_, [this] { return std::make_unique<Far>(*this); }, options_);
+}
+
+void Forward::disconnected(std::error_code reason) {
+    connector_.reset();
+    ForwardEnd::disconnected(reason);
+}
+
+}  // namespace reactor

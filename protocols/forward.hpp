@@ -1,0 +1,67 @@
+// Forward: what one connection receives leaves on another one, both ways, until both have ended: the heart of every
+// proxy, port forwarder and tunnel. An end of stream is passed on as one and the other direction goes on, a reset as a
+// reset; who reads slowly slows down who sends to it, and no more is kept than the marks of both connections allow.
+//
+//     client ──▶ Forward (accepted) ──▶ its far end (connected) ──▶ target
+//            ◀──                    ◀──                         ◀──
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/net/connector.hpp>
+#include <reactor/protocol.hpp>
+#include <reactor/reactor.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <system_error>
+
+namespace reactor {
+
+/// One of two connections that continue each other.
+class REACTOR_EXPORT ForwardEnd : public Protocol {
+public:
+    ~ForwardEnd() override;
+
+protected:
+    /// From now on each end sends on what the other receives. Until then an end that receives must be paused.
+    void join(ForwardEnd& other) noexcept;
+    /// Does the other end still live?
+    bool joined() const noexcept { return other_ != nullptr; }
+
+    void disconnected(std::error_code reason) override;
+
+private:
+    std::size_t received(Bytes input) override;
+    void end_of_stream() override;
+    void pause_writing() override;
+    void resume_writing() override;
+
+    ForwardEnd* other_ = nullptr;
+};
+
+/// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target has
+/// answered; if it does not, the client is reset, as nobody has served it.
+///
+///     Acceptor acceptor{reactor, "", 8080, protocol_factory<Forward>(std::ref(reactor), "localhost", 80)};
+class REACTOR_EXPORT Forward final : public ForwardEnd {
+public:
+    /// The reactor is the one that the connection runs on. Host and port as for Connector.
+    Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options = {});
+    ~Forward() override;
+
+private:
+    class Far;
+
+    void connected() override;
+    void disconnected(std::error_code reason) override;
+
+    Reactor& reactor_;
+    std::string host_;
+    std::uint16_t port_;
+    ConnectorOptions options_;
+    std::optional<Connector> connector_;
+};
+
+}  // namespace reactor
