@@ -39,6 +39,7 @@ public:
     Decoded next_part(Bytes input) noexcept {
         std::size_t consumed = 0;
         if (!inside_) {
+            if (input.empty()) return {};  // a message whose length needs no prefix has not begun either
             const Prefix prefix = self().prefix(input);
             if (prefix.status != Decoded::Status::message) return refusal(prefix);
             inside_ = true;

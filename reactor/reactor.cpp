@@ -1,5 +1,7 @@
 #include <reactor/reactor.hpp>
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <new>
@@ -13,6 +15,10 @@ namespace reactor {
 namespace {
 
 constexpr std::size_t few = 4;  // so many ready descriptors are worth a busy wait for the next ones
+
+// Up to here the table grows for any number, which is a megabyte; beyond, only for a descriptor that is open, since
+// the table is as large as the highest one, and one that is not a descriptor may be any number.
+constexpr std::size_t believed_descriptors = 64 * 1024;
 
 constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
 
@@ -108,11 +114,12 @@ std::uint32_t Reactor::next_id() noexcept {
 }
 
 Registration Reactor::add(int descriptor, Interest interest, EventHandler& handler, bool owned) {
-    if (descriptor < 0)
+    const auto index = std::size_t(descriptor);
+    const bool grows = index >= slots_.size();
+    if (descriptor < 0 || (grows && index >= believed_descriptors && ::fcntl(descriptor, F_GETFD) < 0))
         throw std::system_error(EBADF, std::system_category(),
                                 "Reactor::watch: descriptor " + std::to_string(descriptor));
-    const auto index = std::size_t(descriptor);
-    if (index >= slots_.size()) {
+    if (grows) {
         const std::size_t size = std::max(index + 1, slots_.size() * 2);
         changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
         slots_.resize(size);

@@ -181,7 +181,8 @@ public:
 
     /// Watches a descriptor, which should be non-blocking and stays the caller's. The handler must outlive the
     /// registration. The same descriptor may be watched several times. Throws std::system_error
-    /// (bad_file_descriptor) for a negative number; what the kernel has against it comes as `lost`.
+    /// (bad_file_descriptor) for a negative number, and for one past 65,535 that is not open rather than make the table
+    /// of descriptors as large; what the kernel has against it comes as `lost`.
     /// Regular files are always ready, on every backend.
     Registration watch(int descriptor, Interest interest, EventHandler& handler);
 

@@ -355,5 +355,11 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
         CHECK(echoes(reactor, client));
     }
     CHECK(::stat(path.c_str(), &status) != 0);
+
+    Reactor reactor;
+    const Acceptor taken(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
+    CHECK_THROWS_AS(Acceptor(reactor, addresses, make_protocol<Echo>), std::system_error);
+    CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
     ::rmdir(folder);
 }

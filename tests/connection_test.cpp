@@ -243,6 +243,21 @@ TEST_CASE("S14: what came before a reset is received even if a write finds the r
     CHECK(talk.journal.reason);
 }
 
+TEST_CASE("S14: what came before a reset is received even if shutting down finds the reset first") {
+    Reactor reactor;
+    Conversation talk(reactor);
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    write_some(talk.peer, "last words");
+    reset_by_peer(talk.peer);
+
+    talk.journal.transport->shutdown_write();
+    CHECK_FALSE(talk.journal.over);
+    run_until(reactor, [&] { return talk.journal.over; });
+    CHECK(talk.journal.input == "last words");
+    CHECK(talk.journal.reason == std::errc::connection_reset);
+    CHECK(talk.journal.calls == std::vector<std::string>{"connected", "received", "disconnected"});
+}
+
 TEST_CASE("S15: a peer that is gone does not make the loop spin while the protocol holds on to the connection") {
     Reactor reactor;
     Conversation talk(reactor);

@@ -1,14 +1,16 @@
 """Counts the test cases in meson's log of test programs. meson counts programs, and is content when there are none;
 what matters is how many cases ran. Prints "PASSED FAILED" on standard output and what failed, with its output, on
 standard error. Knows doctest's summary and that of Python's unittest; a program that failed, or that says nothing of
-any case, is at least one failure."""
+any case, is at least one failure. A case that was skipped is neither, and its reason is printed."""
 
+import collections
 import json
 import re
 import sys
 
 DOCTEST = re.compile(r"\[doctest\] test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed")
 UNITTEST = re.compile(r"^Ran (\d+) tests? in .*\n\s*^(OK|FAILED|NO TESTS RAN)(?: \((.*)\))?", re.MULTILINE)
+SKIPPED = re.compile(r"\.\.\. skipped (['\"])(.*)\1$|MESSAGE: skipped: (.*)$", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MOST_LINES = 300
 
@@ -35,6 +37,11 @@ def count(output):
     return ran, passed, failed
 
 
+def skipped(output):
+    """The reasons for which cases were skipped, and how many each."""
+    return collections.Counter(reason[1] or reason[2] for reason in SKIPPED.findall(output))
+
+
 def main():
     passed = failed = 0
     try:
@@ -45,6 +52,8 @@ def main():
     for test in tests:
         output = COLOUR.sub("", test.get("stdout", "") + "\n" + test.get("stderr", ""))
         ran, good, bad = count(output)
+        for why, cases in skipped(output).items():
+            print(f"-- {test['name']}: skipped{f' ({cases} times)' if cases > 1 else ''}: {why}", file=sys.stderr)
         reason = None
         if test["result"] == "SKIP":
             print(f"-- {test['name']}: skipped", file=sys.stderr)

@@ -559,3 +559,31 @@ TEST_CASE("S9: each descriptor is closed once, whatever close says") {
         check_whole(setting, outcome);
     }
 }
+
+TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no socket file behind") {
+    const std::string path = "/tmp/reactor-faults-" + std::to_string(::getpid());
+    for (const Call call :
+         {Call::socket, Call::setsockopt, Call::getsockname, Call::bind, Call::listen, Call::allocation}) {
+        faults::Plan plan;
+        plan.call = call;
+        plan.error = faults::errors_of(call)[0];
+        int failed = 0;
+        for (bool struck = true; struck; ++plan.from) {
+            INFO(faults::name_of(call), " ", plan.from);
+            testing::ManualClock clock;
+            Reactor reactor("auto", clock);
+            {
+                const faults::Armed armed(plan, clock, false);
+                try {
+                    const Acceptor acceptor(reactor, {Address::unix_path(path)}, make_protocol<Echo>);
+                } catch (const std::exception&) {
+                    ++failed;
+                }
+                struck = faults::struck();
+            }
+            CHECK(::access(path.c_str(), F_OK) != 0);
+            ::unlink(path.c_str());
+        }
+        if (call == Call::listen || call == Call::bind) CHECK(failed == 1);
+    }
+}

@@ -214,6 +214,19 @@ TEST_CASE("S88: taken in parts, a message is the same, however it is split") {
     }
 }
 
+TEST_CASE("S89: in a framing that is asked for a part where there is nothing yet, no message has begun") {
+    for (const Sample& sample : samples) {
+        CAPTURE(sample.framing);
+        AnyFraming framing = parse_framing(sample.framing, 8), asked = framing;
+        const Decoded part = asked.next_part({});
+        CHECK(part.status == Decoded::Status::need_more);
+        CHECK(part.consumed == 0);
+        const Decoded end = framing.end({}), end_of_asked = asked.end({});
+        CHECK(end_of_asked.status == end.status);
+        CHECK(end_of_asked.error == end.error);
+    }
+}
+
 TEST_CASE("Messages are what the framing says they are") {
     const auto messages = [](std::string_view framing, std::string_view input) {
         const Outcome outcome = decode(parse_framing(framing), input);

@@ -319,6 +319,23 @@ TEST_CASE("S3: watching what is not open is told as a loss; a negative number is
     CHECK_THROWS_AS(static_cast<void>(reactor.watch(-1, readable, probe)), std::system_error);
 }
 
+TEST_CASE("S3: a number that can be no descriptor of this process is an error at once, and takes no memory") {
+    Reactor reactor;
+    Probe probe;
+    for (const int number : {INT_MAX, INT_MAX - 1, 1'000'000'000, 10'000'000}) {
+        CAPTURE(number);
+        try {
+            static_cast<void>(reactor.watch(number, readable, probe));
+            FAIL("watched");
+        } catch (const std::system_error& failure) {
+            CHECK(failure.code() == std::errc::bad_file_descriptor);
+            CHECK(std::string(failure.what()).find(std::to_string(number)) != std::string::npos);
+        }
+    }
+    reactor.run_once(no_wait);
+    CHECK(probe.calls() == 0);
+}
+
 TEST_CASE("S4: a handler that destroys itself in a callback is not called again") {
     struct Suicidal final : EventHandler {
         Suicidal(Reactor& reactor, int descriptor, Interest interest, std::unique_ptr<Suicidal>& self, int& count)
@@ -607,10 +624,10 @@ TEST_CASE("S20: urgent data is told to who asks for errors, until it is taken, a
 }
 
 TEST_CASE("S21: descriptors past FD_SETSIZE work like any other") {
-    constexpr int numbers[] = {1023, 1024, 1025, 2000, 60'000};
+    constexpr int numbers[] = {1023, 1024, 1025, 2000, 60'000, 70'000};
     rlimit before{};
     ::getrlimit(RLIMIT_NOFILE, &before);
-    rlimit wanted{61'000, std::max<rlim_t>(before.rlim_max, 61'000)};
+    rlimit wanted{71'000, std::max<rlim_t>(before.rlim_max, 71'000)};
     if (::setrlimit(RLIMIT_NOFILE, &wanted) != 0) {  // only a privileged process may raise the hard limit
         wanted = {before.rlim_max, before.rlim_max};
         REQUIRE(::setrlimit(RLIMIT_NOFILE, &wanted) == 0);
@@ -622,7 +639,7 @@ TEST_CASE("S21: descriptors past FD_SETSIZE work like any other") {
         Registration registrations[std::size(numbers)];
         for (std::size_t i = 0; i < std::size(numbers); ++i) {
             if (rlim_t(numbers[i]) >= wanted.rlim_cur) {
-                MESSAGE("the hard limit of open files forbids descriptor " << numbers[i]);
+                MESSAGE("skipped: the hard limit of open files forbids descriptor " << numbers[i]);
                 continue;
             }
             pipes[i].reading.reset(::fcntl(pipes[i].reading.get(), F_DUPFD, numbers[i]));

@@ -25,7 +25,34 @@ bool not_on_this_machine(const std::system_error& error) noexcept {
     return error.code() == std::errc::address_not_available || error.code() == std::errc::address_family_not_supported;
 }
 
-Socket listen_on(const Address& address, const AcceptorOptions& options) {
+// A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
+class ListeningSocket {
+public:
+    ListeningSocket(Socket socket, const Address& address) : socket_(std::move(socket)), bound_to_(address) {
+        socket_.bind(address);
+    }
+    ListeningSocket(ListeningSocket&&) noexcept = default;
+    ~ListeningSocket() { close(); }
+
+    explicit operator bool() const noexcept { return bool(socket_); }
+    Socket* operator->() noexcept { return &socket_; }
+    const Socket* operator->() const noexcept { return &socket_; }
+
+    void close() noexcept {
+        if (!socket_) return;
+        socket_.close();
+        // The file is ours, since bind made it. An Address has room for the terminator.
+        if (bound_to_.family() != Address::Family::unix_domain) return;
+        const char* path = reinterpret_cast<const sockaddr_un*>(bound_to_.data())->sun_path;
+        if (*path == '/') ::unlink(path);
+    }
+
+private:
+    Socket socket_;
+    Address bound_to_;
+};
+
+ListeningSocket listen_on(const Address& address, const AcceptorOptions& options) {
     Socket socket = Socket::open(address.family());
     if (address.family() != Address::Family::unix_domain) {
         if (options.reuse_address) socket.set_reuse_address(true);
@@ -34,15 +61,15 @@ Socket listen_on(const Address& address, const AcceptorOptions& options) {
     // Or :: would take 0.0.0.0's port too, on machines where the administrator has not said otherwise.
     if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
     options.connection.apply_to(socket);
-    socket.bind(address);
-    socket.listen(options.backlog);
-    return socket;
+    ListeningSocket listening(std::move(socket), address);
+    listening->listen(options.backlog);
+    return listening;
 }
 
 // With port 0 the kernel picks one for the first address, which may be taken on the others: then another try.
-std::vector<Socket> listen_on_all(const std::vector<Address>& addresses, const AcceptorOptions& options) {
+std::vector<ListeningSocket> listen_on_all(const std::vector<Address>& addresses, const AcceptorOptions& options) {
     for (int attempt = 1;; ++attempt) {
-        std::vector<Socket> sockets;
+        std::vector<ListeningSocket> sockets;
         std::uint16_t port = 0;
         bool again = false;
         std::exception_ptr missing;
@@ -50,7 +77,7 @@ std::vector<Socket> listen_on_all(const std::vector<Address>& addresses, const A
             const bool any_port = address.port() == 0;
             try {
                 sockets.push_back(listen_on(any_port ? address.with_port(port) : address, options));
-                if (any_port) port = sockets.back().local().port();
+                if (any_port) port = sockets.back()->local().port();
             } catch (const std::system_error& error) {
                 const bool picked = any_port && port != 0;
                 again = picked && error.code() == std::errc::address_in_use && attempt < port_attempts;
@@ -68,10 +95,10 @@ std::vector<Socket> listen_on_all(const std::vector<Address>& addresses, const A
 }  // namespace
 
 struct Acceptor::Listener final : EventHandler {
-    Listener(Acceptor& owner, Socket listening)
+    Listener(Acceptor& owner, ListeningSocket listening)
         : acceptor(owner),
           socket(std::move(listening)),
-          registration(owner.reactor_.watch(socket.get(), Interest::readable, *this)) {}
+          registration(owner.reactor_.watch(socket->get(), Interest::readable, *this)) {}
     ~Listener() { close(); }
 
     void readable() override { acceptor.accept_from(*this); }
@@ -80,24 +107,18 @@ struct Acceptor::Listener final : EventHandler {
     void lost(std::error_code reason) override {
         registration.reset();
         if (reason == std::errc::bad_file_descriptor) return;
-        registration = acceptor.reactor_.watch(socket.get(), Interest::none, *this);
+        registration = acceptor.reactor_.watch(socket->get(), Interest::none, *this);
         acceptor.back_off();
         acceptor.update_interest();
     }
 
     void close() noexcept {
         registration.reset();
-        if (!socket) return;
-        const Address address = socket.local();
         socket.close();
-        // The file is ours: bind made it, or the listener would not be here. An Address has room for the terminator.
-        if (address.family() != Address::Family::unix_domain) return;
-        const char* path = reinterpret_cast<const sockaddr_un*>(address.data())->sun_path;
-        if (*path == '/') ::unlink(path);
     }
 
     Acceptor& acceptor;
-    Socket socket;
+    ListeningSocket socket;
     Registration registration;
 };
 
@@ -118,7 +139,7 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
           MoveOnlyFunction<void()> done = std::move(drained_);
           done();  // may destroy this acceptor
       }) {
-    for (Socket& socket : listen_on_all(addresses, options_))
+    for (ListeningSocket& socket : listen_on_all(addresses, options_))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
 }
 
@@ -127,7 +148,7 @@ Acceptor::~Acceptor() { group_->owner = nullptr; }
 std::vector<Address> Acceptor::addresses() const {
     std::vector<Address> result;
     for (const auto& listener : listeners_)
-        if (listener->socket) result.push_back(listener->socket.local());
+        if (listener->socket) result.push_back(listener->socket->local());
     return result;
 }
 
@@ -161,7 +182,7 @@ void Acceptor::accept_from(Listener& listener) {
         for (std::size_t count = 0; count < options_.accepts_per_turn && wants_more(listener); ++count) {
             Socket socket;
             Address peer;
-            const std::error_code error = listener.socket.accept(socket, peer);
+            const std::error_code error = listener.socket->accept(socket, peer);
             if (!error) {
                 ++counters_.accepted;
                 back_off_time_ = shortest_back_off;
@@ -199,11 +220,11 @@ bool Acceptor::shed(Listener& listener) noexcept {
     reserve_.reset();
     Socket socket;
     Address peer;
-    const std::error_code error = listener.socket.accept(socket, peer);
+    const std::error_code error = listener.socket->accept(socket, peer);
     if (!error) {
         ++counters_.shed;
         reactor_.notice(Notice::connection_shed, [&] {
-            return listener.socket.local().to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
+            return listener.socket->local().to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
         });
     }
     socket.close();

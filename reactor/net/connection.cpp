@@ -596,7 +596,12 @@ void Connection::settle() {
         return finish(is(write_broken) ? extra_->reason : std::error_code());
     if (all_sent && is(shutting | closing) && !is(write_ended | write_broken)) {
         set(write_ended);
-        if (const auto error = socket_.shutdown_write()) return finish(error);
+        if (const auto error = socket_.shutdown_write()) {
+            // ENOTCONN says that the connection is over already, and SO_ERROR how: of a reset, say, nobody has heard
+            // who was not reading.
+            const auto reason = error == std::errc::not_connected ? socket_.pending_error() : error;
+            return broken(reason ? reason : error);
+        }
     }
     if (is(peer_ended) && is(write_ended)) return finish({});
     update_interest();

@@ -4,7 +4,6 @@
 //     simulation --seed 4711            that world alone, on the backend that it had
 //     simulation --seed 4711 --trace    with every call that the library made
 //     simulation --seeds 100000 --from 1000
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "world.hpp"
 
 #include <doctest/doctest.h>

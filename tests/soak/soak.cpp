@@ -3,7 +3,6 @@
 // are where they were. Time decides only how long it goes on and when an answer has been waited for too long.
 //
 //     soak --seconds 600            ten minutes on each backend
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "../loop.hpp"
 
 #include <protocols/delimited.hpp>

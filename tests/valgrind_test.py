@@ -1,0 +1,52 @@
+"""What valgrind sees of a test program: no descriptor is left open, no memory is lost or used before it is written.
+valgrind_test.py PROGRAM."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = sys.argv[1]
+LIMIT = 240  # seconds for the program
+FINDING = 99  # the exit status that says so
+# valgrind plays the limit of descriptors itself: what is accepted past it is closed again and not left waiting.
+NOT_AS_IN_THE_KERNEL = "S27: out of descriptors*"
+
+# "FILE DESCRIPTORS: 5 open (3 std) at exit.", and for each of them where it was opened, or that it was there before.
+DESCRIPTORS = re.compile(r"FILE DESCRIPTORS: (\d+) open \((\d+) (?:std|inherited)\) at exit")
+INHERITED = re.compile(r"<inherited from parent>")
+
+
+@unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
+class Valgrind(unittest.TestCase):
+    def watch(self, *command):
+        """Runs it to its end under valgrind. What it printed, and what valgrind did."""
+        with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+            done = subprocess.run(
+                ["valgrind", "--track-fds=yes", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect",
+                 f"--error-exitcode={FINDING}", "--child-silent-after-fork=yes", "--log-file=" + log.name, *command],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                timeout=LIMIT)
+            told = log.read()
+        self.assertEqual(done.returncode, 0, done.stdout + told)
+        found = DESCRIPTORS.search(told)
+        self.assertIsNotNone(found, "valgrind does not say which descriptors are open:\n" + told)
+        left = int(found[1]) - int(found[2]) - len(INHERITED.findall(told))
+        self.assertLessEqual(left, 0, told)
+        self.assertIn("ERROR SUMMARY: 0 errors", told)
+        return done.stdout
+
+    def test_finds_a_descriptor_that_is_left_open(self):
+        """Or the other tests would prove nothing."""
+        with self.assertRaisesRegex(AssertionError, rf"^(1 not less than or equal to 0|{FINDING} != 0) : "):
+            self.watch("sh", "-c", "exec 5</dev/null")
+
+    def test_the_program_leaves_nothing_open_and_loses_nothing(self):
+        told = self.watch(PROGRAM, "--test-case-exclude=" + NOT_AS_IN_THE_KERNEL)
+        self.assertRegex(told, r"test cases: *\d+ \| *\d+ passed \| 0 failed")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
