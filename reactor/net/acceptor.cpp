@@ -221,6 +221,12 @@ void Acceptor::count_shared() noexcept {
     if (member_ != nullptr) options_.sharing->count(*member_, group_->live);
 }
 
+void Acceptor::adopt(Connection& connection) {
+    connection.join(group_);
+    count_shared();
+    update_interest();
+}
+
 bool Acceptor::has_room() const noexcept {
     if (member_ != nullptr) return options_.sharing->has_room(*member_);
     return group_->live < options_.max_connections;

@@ -71,6 +71,10 @@ public:
     /// from inside this call.
     void drain(MoveOnlyFunction<void()> done);
 
+    /// Counts a connection of this loop among its own from now on, with its own limits unless it has some of its own: one
+    /// that Connection::move_to has brought here, as a rule.
+    void adopt(Connection& connection);
+
     /// Its connections that have not ended.
     std::size_t connections() const noexcept { return group_->live; }
 
