@@ -1,8 +1,8 @@
 // How many loops are how much faster than one: messages go there and back between the two ends of connections, of which
 // each loop has its own, both ends. So nobody outside has to keep up with the server, and what keeps two loops from
 // being twice as fast is what they share: the machine, the kernel and, if it shares anything, the library. Beside the
-// rate stands the rate by processor time, which tells the same on a machine that others use too. The second asks what it
-// costs to hand a living connection from loop to loop, there and back.
+// rate stands the rate by processor time, which tells the same on a machine that others use too. The second measurement
+// hands a living connection from loop to loop, there and back.
 #include <reactor/net/connection.hpp>
 #include <reactor/reactor_group.hpp>
 

@@ -89,8 +89,11 @@ class Loop {
 public:
     Loop(const Settings& settings, ReactorGroup& group, std::size_t index, const std::vector<Address>& addresses,
          const AcceptorOptions& options)
-        : settings_(settings), group_(group), index_(index), reactor_(group[index]),
-          acceptor_(reactor_, addresses, factory(settings), options), stats_(reactor_, [this] { say_counters(); }) {
+        : group_(group),
+          index_(index),
+          reactor_(group[index]),
+          acceptor_(reactor_, addresses, factory(settings), options),
+          stats_(reactor_, [this] { say_counters(); }) {
         if (settings.stats <= 0) return;
         stats_.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
         reactor_.on_notice([](Notice, std::string_view text) { program::say("notice: {}", text); });
@@ -111,8 +114,8 @@ public:
         const Counters loop = reactor_.counters();
         const Acceptor::Counters& listening = acceptor_.counters();
         program::say(
-            "stats: {}connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} timers={} "
-            "tasks={} bytes_received={} bytes_sent={}",
+            "stats: {}connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} "
+            "timers={} tasks={} bytes_received={} bytes_sent={}",
             group_.size() > 1 ? fmt::format("loop={} ", index_) : "", acceptor_.connections(), listening.accepted,
             listening.shed, listening.back_offs, loop.turns, loop.events, loop.changes, loop.wakeups, loop.timers,
             loop.tasks, loop.bytes_received, loop.bytes_sent);
@@ -126,7 +129,6 @@ private:
         return make_protocol<Echo>;
     }
 
-    const Settings& settings_;
     ReactorGroup& group_;
     const std::size_t index_;
     Reactor& reactor_;
@@ -142,7 +144,7 @@ int serve(const Settings& settings) {
     ReactorGroup group({.threads = settings.threads, .backend = settings.backend, .name = "echo"});
     const bool alone = group.size() == 1;
     if (!alone && reuse_port && settings.host.starts_with("unix:"))
-        throw std::invalid_argument("threads cannot share a Unix socket by --sharing reuse-port, but in the other ways");
+        throw std::invalid_argument("threads share a Unix socket in every --sharing but reuse-port");
 
     AcceptorOptions options;
     options.connection.limits.read_size = settings.chunk;

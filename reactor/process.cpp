@@ -136,9 +136,9 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     const bool error = options.error == Stream::pipe;
     if (command.empty()) throw std::invalid_argument("Process: an empty command");
     if ((input || output) != bool(options.protocol) || error != bool(options.error_protocol))
-        throw std::invalid_argument("Process: " + command[0] + ": to each pipe a protocol, and to each protocol a pipe");
+        throw std::invalid_argument("Process: " + command[0] + ": to each pipe a protocol and the other way round");
     if (options.input == Stream::output || options.output == Stream::output)
-        throw std::invalid_argument("Process: " + command[0] + ": only standard error can go where standard output goes");
+        throw std::invalid_argument("Process: " + command[0] + ": only standard error can join standard output");
 
     FileActions actions;
     Pipe pipes[3];

@@ -51,7 +51,7 @@ struct ProcessOptions {
 };
 
 /// One child. On the loop's thread only; must go before its reactor. Its transports belong to the reactor, and end when
-/// the child, and whoever has inherited its streams from it, has closed them: before the child's exit is told or after it.
+/// the child, and whoever has inherited its streams from it, has closed them: before its exit is told or after that.
 class REACTOR_EXPORT Process final : EventHandler {
 public:
     /// Starts `command[0]`, looked for in PATH unless it has a slash, with `command` as its arguments (posix_spawn(3):

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdarg>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -238,7 +239,7 @@ using namespace faults;
 // ── the C library's calls ──
 
 // What a reactor writes to wake itself goes whole.
-constexpr std::size_t wakeup = 512;
+constexpr std::size_t wakeup = sizeof(std::uint64_t);
 
 extern "C" {
 

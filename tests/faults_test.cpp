@@ -367,8 +367,9 @@ void check_order(const Setting& setting, const Outcome& outcome) {
         CHECK(outcome.posted_ran);
     }
     bool any_error = !outcome.server_reasons.empty() || !quiet || outcome.shed > 0 || outcome.back_offs > 0;
-    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted, &outcome.piped}) any_error |= bool(end->reason);
-    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted, &outcome.piped}) {
+    const End* const ends[] = {&outcome.raw, &outcome.framed, &outcome.adopted, &outcome.piped};
+    for (const End* end : ends) any_error |= bool(end->reason);
+    for (const End* end : ends) {
         CHECK(end->wrong == 0);
         CHECK(end->after_the_end == 0);
         CHECK(end->connected <= 1);

@@ -213,7 +213,8 @@ TEST_CASE("With one pipe only there is one direction only") {
     Journal journal;
     Ends ends = make_pipe();
     SUBCASE("to read from") {
-        PipeTransport& pipe = PipeTransport::open(reactor, std::move(ends.reading), {}, std::make_unique<Recorder>(journal));
+        PipeTransport& pipe =
+            PipeTransport::open(reactor, std::move(ends.reading), {}, std::make_unique<Recorder>(journal));
         CHECK_FALSE(pipe.write("nobody there"));
         REQUIRE(::write(ends.writing.get(), "text", 4) == 4);
         ends.writing.reset();
@@ -223,7 +224,8 @@ TEST_CASE("With one pipe only there is one direction only") {
     }
     SUBCASE("to write to, until the last byte is out") {
         const std::string all = random_bytes(1'000'000, 3);
-        PipeTransport& pipe = PipeTransport::open(reactor, {}, std::move(ends.writing), std::make_unique<Recorder>(journal));
+        PipeTransport& pipe =
+            PipeTransport::open(reactor, {}, std::move(ends.writing), std::make_unique<Recorder>(journal));
         journal.on_connected = [&] {
             pipe.write(all);
             pipe.shutdown_write();
@@ -240,7 +242,7 @@ TEST_CASE("With one pipe only there is one direction only") {
         CHECK_FALSE(journal.reason);
     }
     SUBCASE("and none is a mistake") {
-        CHECK_THROWS_AS(PipeTransport::open(reactor, {}, {}, std::make_unique<Recorder>(journal)), std::invalid_argument);
+        CHECK_THROWS_AS(PipeTransport::open(reactor, {}, {}, make_protocol<Echo>()), std::invalid_argument);
     }
 }
 
@@ -376,8 +378,9 @@ TEST_CASE("S18: regular files are read to their end and written") {
     const std::string all = random_bytes(1'000'000, 4);
     REQUIRE(std::fwrite(all.data(), 1, all.size(), source) == all.size());
     std::rewind(source);
-    PipeTransport& pipe = PipeTransport::open(reactor, FileDescriptor(::dup(::fileno(source))),
-                                              FileDescriptor(::dup(::fileno(target))), std::make_unique<Recorder>(journal));
+    FileDescriptor input(::dup(::fileno(source))), output(::dup(::fileno(target)));
+    PipeTransport& pipe =
+        PipeTransport::open(reactor, std::move(input), std::move(output), std::make_unique<Recorder>(journal));
     journal.on_received = [&](Bytes input) {
         pipe.write(input);
         return input.size();
@@ -506,7 +509,8 @@ TEST_CASE("A reactor destroyed with pipes open leaves no descriptor") {
         Journal journal;
         Ends ends = make_pipe(), more = make_pipe();
         Reactor reactor;
-        PipeTransport::open(reactor, std::move(ends.reading), std::move(more.writing), std::make_unique<Recorder>(journal));
+        PipeTransport::open(reactor, std::move(ends.reading), std::move(more.writing),
+                            std::make_unique<Recorder>(journal));
         reactor.run_once(Duration::zero());
     }
     CHECK(open_descriptors() == before);

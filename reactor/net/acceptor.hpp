@@ -71,8 +71,8 @@ public:
     /// from inside this call.
     void drain(MoveOnlyFunction<void()> done);
 
-    /// Counts a connection of this loop among its own from now on, with its own limits unless it has some of its own: one
-    /// that Connection::move_to has brought here, as a rule.
+    /// Counts a connection of this loop among its own from now on: one that Connection::move_to has brought here, as a
+    /// rule. Its limits are then this acceptor's, unless set_limits has given it others.
     void adopt(Connection& connection);
 
     /// Its connections that have not ended.

@@ -113,9 +113,9 @@ public:
     Address local() const override { return socket_.local(); }
 
     /// Hands the living connection over to another reactor, which may run on another thread: with its protocol, what
-    /// `received` left, what is not sent yet, and its limits; the same objects, so that references to them stay good. It
-    /// leaves this loop when the protocol's call, if one is under way, has returned, at the latest in the next turn;
-    /// from this call on nothing is received, and only the protocol itself may use the transport, until it is there. Its
+    /// `received` left, what is not sent yet, and its limits; the same objects, so references to them stay good. It
+    /// leaves this loop when the protocol's call, if one is under way, has returned, at the latest in the next turn.
+    /// From this call on nothing is received, and until it is there only the protocol itself may use the transport. Its
     /// deadlines begin anew there, what was left unconsumed is given to `received` again, and `connected`, if that was
     /// still to come, comes there. `arrived` is called on the other loop like a call of the protocol's, after
     /// `connected` and before anything else.
