@@ -378,9 +378,9 @@ TEST_CASE("S18: regular files are read to their end and written") {
     const std::string all = random_bytes(1'000'000, 4);
     REQUIRE(std::fwrite(all.data(), 1, all.size(), source) == all.size());
     std::rewind(source);
-    FileDescriptor input(::dup(::fileno(source))), output(::dup(::fileno(target)));
+    FileDescriptor from(::dup(::fileno(source))), to(::dup(::fileno(target)));
     PipeTransport& pipe =
-        PipeTransport::open(reactor, std::move(input), std::move(output), std::make_unique<Recorder>(journal));
+        PipeTransport::open(reactor, std::move(from), std::move(to), std::make_unique<Recorder>(journal));
     journal.on_received = [&](Bytes input) {
         pipe.write(input);
         return input.size();
