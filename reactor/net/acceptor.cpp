@@ -211,14 +211,14 @@ void Acceptor::take(Socket socket) {
     try {
         if (!serve(std::move(socket))) return;
     } catch (...) {
-        if (!watch.over()) count_shared();
+        if (!watch.over()) count_shared(1);
         throw;
     }
-    count_shared();
+    count_shared(1);
 }
 
-void Acceptor::count_shared() noexcept {
-    if (member_ != nullptr) options_.sharing->count(*member_, group_->live);
+void Acceptor::count_shared(std::size_t arrived) noexcept {
+    if (member_ != nullptr) options_.sharing->count(*member_, group_->live, arrived);
 }
 
 void Acceptor::adopt(Connection& connection) {

@@ -93,7 +93,7 @@ private:
 
     bool serve(Socket socket);
     void take(Socket socket);
-    void count_shared() noexcept;
+    void count_shared(std::size_t arrived = 0) noexcept;
     void accept_from(Listener& listener);
     bool wants_more(const Listener& listener) const noexcept;
     bool has_room() const noexcept;

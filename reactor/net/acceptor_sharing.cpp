@@ -29,14 +29,11 @@ void AcceptorSharing::leave(const MemberPointer& member) noexcept {
     member->acceptor = nullptr;
 }
 
-void AcceptorSharing::arrived(Member& member) noexcept {
-    const std::lock_guard lock(mutex_);
-    --member.on_the_way;
-}
-
-void AcceptorSharing::count(Member& member, std::size_t live) noexcept {
+// Both at once: who has arrived is one of the living from then on, and its place is never free in between.
+void AcceptorSharing::count(Member& member, std::size_t live, std::size_t arrived) noexcept {
     const std::lock_guard lock(mutex_);
     member.live = live;
+    member.on_the_way -= arrived;
     if (member.connections() < member.most) tell_those_who_wait();
 }
 
@@ -55,7 +52,6 @@ void AcceptorSharing::hand_over(Socket socket) {
     const MemberPointer& member = members_[place];
     member->reactor.post([this, member, socket = std::move(socket)]() mutable {
         if (member->acceptor == nullptr) return hand_over(std::move(socket));
-        arrived(*member);
         member->acceptor->take(std::move(socket));
     });
     ++member->on_the_way;

@@ -66,8 +66,7 @@ private:
     // From the member's own thread.
     MemberPointer join(Acceptor& acceptor, Reactor& reactor, std::size_t most);
     void leave(const MemberPointer& member) noexcept;
-    void arrived(Member& member) noexcept;
-    void count(Member& member, std::size_t live) noexcept;
+    void count(Member& member, std::size_t live, std::size_t arrived) noexcept;
     // Is there room? If not, then `member` is told when there is.
     bool has_room(Member& member) noexcept;
 
