@@ -4,14 +4,17 @@
 #include <protocols/framed.hpp>
 #include <protocols/program.hpp>
 #include <reactor/net/acceptor.hpp>
-#include <reactor/reactor.hpp>
+#include <reactor/net/acceptor_sharing.hpp>
+#include <reactor/reactor_group.hpp>
 #include <reactor/signals.hpp>
 #include <reactor/timer.hpp>
 
-
+#include <list>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 using namespace reactor;
 
@@ -26,6 +29,8 @@ struct Settings {
     double idle_timeout = 0;
     std::size_t max_connections = 0;
     std::size_t chunk = 64 * 1024;
+    std::size_t threads = 1;
+    std::string sharing = "reuse-port";
     double stats = 0;
     unsigned busy_wait = 0;  // microseconds
     bool verbose = false;
@@ -70,54 +75,102 @@ private:
     std::string peer_;
 };
 
-// One line of everything that is counted, since the beginning.
-void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
-    const Counters loop = reactor.counters();
-    const Acceptor::Counters& listening = acceptor.counters();
-    program::say(
-        "stats: connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} timers={} tasks={} "
-        "bytes_received={} bytes_sent={}",
-        acceptor.connections(), listening.accepted, listening.shed, listening.back_offs, loop.turns, loop.events,
-        loop.changes, loop.wakeups, loop.timers, loop.tasks, loop.bytes_received, loop.bytes_sent);
-}
+// One loop of the server: everything but its reactor. Made before the loop's thread starts, on it from then on.
+class Loop {
+public:
+    Loop(const Settings& settings, ReactorGroup& group, std::size_t index, const std::vector<Address>& addresses,
+         const AcceptorOptions& options)
+        : group_(group),
+          index_(index),
+          reactor_(group[index]),
+          acceptor_(reactor_, addresses, factory(settings), options),
+          stats_(reactor_, [this] { say_counters(); }) {
+        reactor_.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
+        if (settings.stats <= 0) return;
+        stats_.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
+        reactor_.on_notice([](Notice, std::string_view text) { program::say("notice: {}", text); });
+        reactor_.on_slow_call(std::chrono::milliseconds(100), [](const SlowCall& call) {
+            program::say("notice: a callback took {} ms", call.duration / std::chrono::milliseconds(1));
+        });
+    }
+
+    std::vector<Address> addresses() const { return acceptor_.addresses(); }
+
+    /// From any thread.
+    void drain() {
+        reactor_.post([this] { acceptor_.drain([this] { reactor_.stop(); }); });
+    }
+
+    // One line of everything that is counted, since the beginning.
+    void say_counters() const {
+        const Counters loop = reactor_.counters();
+        const Acceptor::Counters& listening = acceptor_.counters();
+        program::say(
+            "stats: {}connections={} accepted={} shed={} back_offs={} turns={} events={} changes={} wakeups={} "
+            "timers={} tasks={} bytes_received={} bytes_sent={}",
+            group_.size() > 1 ? fmt::format("loop={} ", index_) : "", acceptor_.connections(), listening.accepted,
+            listening.shed, listening.back_offs, loop.turns, loop.events, loop.changes, loop.wakeups, loop.timers,
+            loop.tasks, loop.bytes_received, loop.bytes_sent);
+    }
+
+private:
+    static ProtocolFactory factory(const Settings& settings) {
+        const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
+        if (settings.verbose) return protocol_factory<ToldEcho>(framing);
+        if (framing.get<Unframed>() == nullptr) return protocol_factory<FramedEcho>(framing);
+        return make_protocol<Echo>;
+    }
+
+    ReactorGroup& group_;
+    const std::size_t index_;
+    Reactor& reactor_;
+    Acceptor acceptor_;
+    Timer stats_;
+};
 
 int serve(const Settings& settings) {
     program::raise_descriptor_limit();
-    Reactor reactor(settings.backend);
-    reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
+    const bool reuse_port = settings.sharing == "reuse-port";
+    AcceptorSharing sharing(settings.sharing == "round-robin" ? AcceptorSharing::Choice::round_robin
+                                                              : AcceptorSharing::Choice::least_connections);
+    ReactorGroup group({.threads = settings.threads, .backend = settings.backend, .name = "echo"});
+    const bool alone = group.size() == 1;
+    if (!alone && reuse_port && settings.host.starts_with("unix:"))
+        throw std::invalid_argument("threads share a Unix socket in every --sharing but reuse-port");
 
     AcceptorOptions options;
     options.connection.limits.read_size = settings.chunk;
     options.connection.limits.idle_timeout =
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.idle_timeout));
-    if (settings.max_connections > 0) options.max_connections = settings.max_connections;
+    if (settings.max_connections > 0)
+        options.max_connections = (settings.max_connections + group.size() - 1) / group.size();
+    options.reuse_port = reuse_port && !alone;
+    if (!reuse_port && !alone) options.sharing = &sharing;
 
-    const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
-    ProtocolFactory factory = make_protocol<Echo>;
-    if (framing.get<Unframed>() == nullptr) factory = protocol_factory<FramedEcho>(framing);
-    if (settings.verbose) factory = protocol_factory<ToldEcho>(framing);
-    Acceptor acceptor(reactor, settings.host, settings.port, std::move(factory), options);
-
-    Timer stats(reactor, [&] { say_counters(reactor, acceptor); });
-    if (settings.stats > 0) {
-        stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
-        reactor.on_notice([](Notice, std::string_view text) { program::say("notice: {}", text); });
-        reactor.on_slow_call(std::chrono::milliseconds(100), [](const SlowCall& call) {
-            program::say("notice: a callback took {} ms", call.duration / std::chrono::milliseconds(1));
-        });
-    }
+    // The first loop takes the port, if any will do; the others get the same, or what the first one accepts.
+    std::list<Loop> loops;
+    loops.emplace_back(settings, group, 0, resolve_blocking(settings.host, settings.port), options);
+    const std::vector<Address> addresses = loops.front().addresses();
+    while (loops.size() < group.size())
+        loops.emplace_back(settings, group, loops.size(), reuse_port ? addresses : std::vector<Address>(), options);
 
     bool ending = false;
-    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) {
-        if (ending) return reactor.stop();  // asked twice: at once
+    const Signals signals(group[0], {SIGINT, SIGTERM}, [&](int) {
+        if (ending) return group.stop();  // asked twice: at once
         ending = true;
-        acceptor.drain([&] { reactor.stop(); });
+        for (Loop& loop : loops) loop.drain();
     });
 
-    for (const Address& address : acceptor.addresses())
-        program::say("listening on {} ({})", address.to_string(), reactor.backend());
-    reactor.run();
-    if (settings.stats > 0) say_counters(reactor, acceptor);
+    for (const Address& address : addresses)
+        program::say("listening on {} ({})", address.to_string(), group[0].backend());
+    if (alone) {
+        group[0].run();  // this thread will do
+    } else {
+        group.start();
+        group.join();
+    }
+    if (settings.stats > 0)
+        for (const Loop& loop : loops) loop.say_counters();
     return EXIT_SUCCESS;
 }
 
@@ -137,6 +190,11 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(std::size_t(0), std::size_t(1) << 30));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
         ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
+    arguments.add_option("--threads", settings.threads, "loops, each on a thread of its own; 0: as many as run at once")
+        ->check(CLI::Range(std::size_t(0), std::size_t(1024)));
+    arguments.add_option("--sharing", settings.sharing, "how several threads share the connections: reuse-port | "
+                         "round-robin | least-connections")
+        ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")
         ->check(CLI::Range(0.0, 1e9));

@@ -108,6 +108,11 @@ void Reactor::retire(Registration& registration) noexcept {
     retired_end_ = &handler->next_retired_;
 }
 
+std::unique_ptr<OwnedHandler> Reactor::release(Registration& registration) noexcept {
+    if (std::exchange(registration.reactor_, nullptr) == nullptr) return nullptr;
+    return std::unique_ptr<OwnedHandler>(remove(registration.descriptor_, registration.id_));
+}
+
 std::uint32_t Reactor::next_id() noexcept {
     if (++last_id_ == 0) ++last_id_;  // 0 stands for nobody
     return last_id_;

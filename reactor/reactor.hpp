@@ -193,6 +193,10 @@ public:
     /// that it may finish its stack frame, and then destroyed.
     void retire(Registration& registration) noexcept;
 
+    /// Gives an adopted handler away: its registration ends at once, and it is told nothing. For handing it to another
+    /// reactor. Null if the reactor does not own it.
+    std::unique_ptr<OwnedHandler> release(Registration& registration) noexcept;
+
     /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
     template <class Visit>
     void for_each_owned(Visit&& visit) {

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdarg>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -143,9 +144,8 @@ void give_back(void* memory) noexcept {
 
 const char* name_of(Call call) noexcept { return call == Call::none ? "nothing" : names[std::size_t(call)]; }
 
-// Left out: EPERM of epoll_ctl, which says that a file is always ready and is believed; EAGAIN of a write to an
-// eventfd, which says that it is readable already; EFAULT, ENOTSOCK and the like; and EBADF, except of waits: of
-// anything else it says that somebody has closed our descriptor, and then it is gone.
+// Left out: EPERM of epoll_ctl, which says that a file is always ready and is believed; EFAULT, ENOTSOCK and the like;
+// and EBADF, except of waits: of anything else it says that somebody has closed our descriptor, and then it is gone.
 std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_accept[] = {EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN,
                                          ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM,
@@ -176,7 +176,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_shutdown[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_socket[] = {EACCES, EAFNOSUPPORT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT};
     static constexpr int for_socketpair[] = {EMFILE, ENFILE, ENOMEM};
-    static constexpr int for_write[] = {EINTR};
+    static constexpr int for_write[] = {EAGAIN, EINTR, EIO, EPIPE};
     static constexpr int for_allocation[] = {ENOMEM};
     switch (call) {
         case Call::accept4: return for_accept;
@@ -237,6 +237,9 @@ long live_allocations() noexcept { return __atomic_load_n(&allocations, __ATOMIC
 using namespace faults;
 
 // ── the C library's calls ──
+
+// What a reactor writes to wake itself goes whole.
+constexpr std::size_t wakeup = sizeof(std::uint64_t);
 
 extern "C" {
 
@@ -443,7 +446,9 @@ int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
 
 ssize_t write(int descriptor, const void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, const void*, size_t)>("write");
-    return fails(Call::write) ? -1 : real(descriptor, buffer, size);
+    if (!fails(Call::write)) return real(descriptor, buffer, size > wakeup ? shortened(size) : size);
+    break_if_broken(descriptor);
+    return -1;
 }
 
 }  // extern "C"

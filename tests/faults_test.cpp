@@ -7,6 +7,7 @@
 #include <protocols/length_prefixed.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/connector.hpp>
+#include <reactor/net/pipe.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 #include <reactor/timer_queue.hpp>
@@ -20,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace reactor;
@@ -58,7 +60,8 @@ struct End {
 
 class RawClient final : public Protocol {
 public:
-    explicit RawClient(End& end) noexcept : end_(end) {}
+    // With a reactor it goes there as soon as it has received something.
+    explicit RawClient(End& end, Reactor* moves_to = nullptr) noexcept : end_(end), moves_to_(moves_to) {}
 
 private:
     void connected() override {
@@ -75,11 +78,13 @@ private:
         got_ += input.size();
         end_.complete = got_ == raw_size;
         if (end_.complete) transport().close();
+        if (moves_to_ != nullptr) static_cast<Connection&>(transport()).move_to(*std::exchange(moves_to_, nullptr));
         return input.size();
     }
     void disconnected(std::error_code reason) override { end_.ended(reason); }
 
     End& end_;
+    Reactor* moves_to_;
     std::size_t got_ = 0;
 };
 
@@ -162,7 +167,7 @@ struct Outcome {
     bool struck = false;
     int exceptions = 0;
     std::string strange;      // an exception that is none of the fault's
-    End raw, framed, adopted, late;
+    End raw, framed, adopted, piped, late;
     bool late_tried = false;
     bool timer_came = false, posted_ran = false, drained = false;
     std::uint64_t shed = 0, back_offs = 0;
@@ -226,12 +231,19 @@ private:
             }
         });
         Connection::open(reactor, std::move(yours), std::make_unique<RawEcho>(outcome_.server_reasons));
-        Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(outcome_.adopted));
+        Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(outcome_.adopted, &reactor));
+        // Sockets here, because the plan knows when they are opened; what they are read and written with is the pipes'.
+        auto [question_out, question_in] = Socket::pair();
+        auto [answer_out, answer_in] = Socket::pair();
+        PipeTransport::open(reactor, question_out.release(), answer_in.release(),
+                            std::make_unique<RawEcho>(outcome_.server_reasons));
+        PipeTransport::open(reactor, answer_out.release(), question_in.release(),
+                            std::make_unique<RawClient>(outcome_.piped));
         outcome_.set_up = true;
 
         run_until(reactor, [&] {
             return outcome_.raw.disconnected > 0 && outcome_.framed.disconnected > 0 && outcome_.timer_came &&
-                   outcome_.posted_ran && outcome_.adopted.disconnected > 0;
+                   outcome_.posted_ran && outcome_.adopted.disconnected > 0 && outcome_.piped.disconnected > 0;
         });
         // The first to come may still meet the shortage.
         for (int client = 0; client < 4 && setting_.late_client && !outcome_.late.complete; ++client) {
@@ -355,8 +367,9 @@ void check_order(const Setting& setting, const Outcome& outcome) {
         CHECK(outcome.posted_ran);
     }
     bool any_error = !outcome.server_reasons.empty() || !quiet || outcome.shed > 0 || outcome.back_offs > 0;
-    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted}) any_error |= bool(end->reason);
-    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted}) {
+    const End* const ends[] = {&outcome.raw, &outcome.framed, &outcome.adopted, &outcome.piped};
+    for (const End* end : ends) any_error |= bool(end->reason);
+    for (const End* end : ends) {
         CHECK(end->wrong == 0);
         CHECK(end->after_the_end == 0);
         CHECK(end->connected <= 1);
@@ -376,7 +389,7 @@ void check_whole(const Setting& setting, const Outcome& outcome) {
     INFO(describe(setting));
     CHECK(outcome.exceptions == 0);
     CHECK(outcome.server_reasons.empty());
-    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted}) {
+    for (const End* end : {&outcome.raw, &outcome.framed, &outcome.adopted, &outcome.piped}) {
         CHECK(without_error(*end));
         CHECK(end->complete);
     }

@@ -16,7 +16,7 @@ class Pages(unittest.TestCase):
     def test_every_program_runs(self):
         for program in PROGRAMS:
             with self.subTest(program=os.path.basename(program)):
-                subprocess.run([program], check=True, timeout=60)
+                subprocess.run([program], check=True, timeout=60, stdin=subprocess.DEVNULL)
 
     def test_every_block_is_compiled(self):
         for page in ("README.md", "reactor/LOOP.md", "reactor/PORTING.md", "protocols/TESTING.md"):

@@ -94,8 +94,8 @@ class ProgramTest(ProcessTest):
         """echo_client's exit status, standard output and standard error, once it has ended."""
         return self.start(ECHO_CLIENT, "--host", host, "--port", getattr(server, "port", server), *arguments).end()
 
-    def assert_client_succeeds(self, server, *arguments):
-        status, output, errors = self.client(server, *arguments)
+    def assert_client_succeeds(self, server, *arguments, **options):
+        status, output, errors = self.client(server, *arguments, **options)
         self.assertEqual((status, errors), (0, ""), f"{arguments}: {output}")
         return output
 
@@ -455,6 +455,82 @@ class ManyClients(ProgramTest):
         self.assert_echoes(self.connect(server))
 
 
+class ManyThreads(ProgramTest):
+    SHARINGS = ("reuse-port", "round-robin", "least-connections")
+
+    def loops(self, server, count):
+        """Ends the server and returns what its loops counted last, by their numbers."""
+        server.signal(signal.SIGTERM)
+        status, output, errors = server.end()
+        self.assertEqual((status, errors), (0, ""))
+        lines = re.findall(r"^stats: loop=(\d+) (.*)$", output, re.MULTILINE)
+        loops = {int(loop): dict((key, int(value)) for key, value in re.findall(r"(\w+)=(\d+)", rest))
+                 for loop, rest in lines}
+        self.assertEqual(sorted(loops), list(range(count)), output)
+        return loops
+
+    def test_every_way_to_share_serves_everybody_and_ends_well(self):
+        for sharing in self.SHARINGS:
+            with self.subTest(sharing=sharing):
+                server = self.server("--threads", 3, "--sharing", sharing, "--stats", 1000)
+                clients = [self.connect(server) for _ in range(30)]
+                for client in clients:
+                    self.assert_echoes(client)
+                for client in clients:
+                    client.close()
+                loops = self.loops(server, 3)
+                accepted = [loop["accepted"] for loop in loops.values()]
+                self.assertEqual(sum(accepted), 30)
+                if sharing != "reuse-port":
+                    self.assertEqual(accepted, [30, 0, 0])  # one listens,
+                    self.assertGreater(min(loop["events"] for loop in loops.values()), 10)  # and all serve
+
+    @needs_proc
+    def test_each_thread_has_a_name_and_hears_no_signals(self):
+        server = self.server("--threads", 2)
+        terminate = 1 << (signal.SIGTERM - 1)
+        blocked = {}
+
+        def named():
+            blocked.clear()
+            for thread in os.listdir(f"/proc/{server.pid}/task"):
+                with open(f"/proc/{server.pid}/task/{thread}/status", encoding="ascii") as file:
+                    fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+                blocked[fields["Name"]] = int(fields["SigBlk"], 16) & terminate
+            return {"echo-0", "echo-1", "echo_server"} <= blocked.keys()
+
+        self.until(named, "two threads to have their names")
+        self.assertEqual([blocked[name] for name in ("echo-0", "echo-1", "echo_server")], [terminate, terminate, 0])
+        self.assert_ends_well(server)
+
+    def test_max_connections_holds_for_all_loops_together(self):
+        for sharing in self.SHARINGS[1:]:
+            with self.subTest(sharing=sharing):
+                server = self.server("--threads", 2, "--sharing", sharing, "--max-connections", 2)
+                first, second = self.connect(server), self.connect(server)
+                self.assert_echoes(first)
+                self.assert_echoes(second)
+                third = self.connect(server)
+                third.sendall(MESSAGE.encode())
+                third.settimeout(0.05)
+                self.assertRaises(TimeoutError, third.recv, 1)
+                third.settimeout(PATIENCE)
+                first.close()
+                self.assertEqual(third.recv(len(MESSAGE), socket.MSG_WAITALL), MESSAGE.encode())
+                self.assert_ends_well(server)
+
+    def test_a_Unix_socket_is_handed_over_and_not_shared_by_the_kernel(self):
+        path = f"unix:/tmp/echo-{os.getpid()}-{BACKEND}"
+        status, output, errors = self.start(ECHO_SERVER, "--host", path, "--threads", 2).end()
+        self.assertNotEqual(status, 0)
+        self.assert_one_line(errors, "echo_server: ", "reuse-port")
+        server = self.start(ECHO_SERVER, "--host", path, "--threads", 2, "--sharing", "round-robin")
+        server.line()
+        for _ in range(4):
+            self.assertIn("closing socket\n", self.assert_client_succeeds(0, host=path))
+        self.assert_ends_well(server)
+
+
 class Framings(ProgramTest):
     # How each framing puts "one", nothing, and "seventeen letters" on the wire.
     WIRE = {
@@ -686,6 +762,9 @@ class Arguments(ProgramTest):
     SERVERS = (
         (["--chunk", "0"], "--chunk"),
         (["--chunk", "-1"], "--chunk"),
+        (["--threads", "-1"], "--threads"),
+        (["--threads", "2000"], "--threads"),
+        (["--sharing", "fairly"], "fairly"),
         (["--idle-timeout", "-1"], "--idle-timeout"),
         (["--idle-timeout", "soon"], "soon"),
         (["--idle-timeout", "nan"], "--idle-timeout"),

@@ -141,9 +141,13 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
       }) {
     for (ListeningSocket& socket : listen_on_all(addresses, options_))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+    if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
 }
 
-Acceptor::~Acceptor() { group_->owner = nullptr; }
+Acceptor::~Acceptor() {
+    if (member_ != nullptr) options_.sharing->leave(member_);
+    group_->owner = nullptr;
+}
 
 std::vector<Address> Acceptor::addresses() const {
     std::vector<Address> result;
@@ -165,6 +169,7 @@ void Acceptor::resume() {
 void Acceptor::close() noexcept {
     for (auto& listener : listeners_) listener->close();
     back_off_timer_.cancel();
+    if (member_ != nullptr) options_.sharing->leave(std::exchange(member_, nullptr));
 }
 
 void Acceptor::drain(MoveOnlyFunction<void()> done) {
@@ -186,10 +191,11 @@ void Acceptor::accept_from(Listener& listener) {
             if (!error) {
                 ++counters_.accepted;
                 back_off_time_ = shortest_back_off;
-                // A factory that throws costs this connection; the others come at the next turn.
-                std::unique_ptr<Protocol> protocol = factory_();
-                if (watch.over()) return;
-                if (protocol) Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+                if (member_ != nullptr) {
+                    options_.sharing->hand_over(std::move(socket));
+                } else if (!serve(std::move(socket))) {
+                    return;
+                }
             } else if (error == std::errc::operation_would_block) {
                 break;
             } else if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
@@ -210,8 +216,45 @@ void Acceptor::accept_from(Listener& listener) {
     update_interest();
 }
 
+// False if the factory has destroyed this acceptor. A factory that throws costs this connection; the others come at the
+// next turn.
+bool Acceptor::serve(Socket socket) {
+    const Lifetime::Watch watch(lifetime_);
+    std::unique_ptr<Protocol> protocol = factory_();
+    if (watch.over()) return false;
+    if (protocol) Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+    return true;
+}
+
+// From a listener that shares, on this loop or another.
+void Acceptor::take(Socket socket) {
+    const Lifetime::Watch watch(lifetime_);
+    try {
+        if (!serve(std::move(socket))) return;
+    } catch (...) {
+        if (!watch.over()) count_shared(1);
+        throw;
+    }
+    count_shared(1);
+}
+
+void Acceptor::count_shared(std::size_t arrived) noexcept {
+    if (member_ != nullptr) options_.sharing->count(*member_, group_->live, arrived);
+}
+
+void Acceptor::adopt(Connection& connection) {
+    connection.join(group_);
+    count_shared();
+    update_interest();
+}
+
+bool Acceptor::has_room() const noexcept {
+    if (member_ != nullptr) return options_.sharing->has_room(*member_);
+    return group_->live < options_.max_connections;
+}
+
 bool Acceptor::wants_more(const Listener& listener) const noexcept {
-    return !paused_ && listener.socket && group_->live < options_.max_connections;
+    return !paused_ && listener.socket && has_room();
 }
 
 // The one who waits longest is accepted with the descriptor held in reserve, and closed: an honest answer,
@@ -257,6 +300,7 @@ void Acceptor::update_interest() noexcept {
 // From a connection that is about to close its descriptor.
 void Acceptor::connection_ended() noexcept {
     back_off_timer_.cancel();
+    count_shared();
     update_interest();
     if (group_->live == 0 && drained_) drained_timer_.start(Duration::zero());
 }

@@ -4,6 +4,7 @@
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/lifetime.hpp>
+#include <reactor/net/acceptor_sharing.hpp>
 #include <reactor/net/connection.hpp>
 #include <reactor/timer.hpp>
 
@@ -29,6 +30,8 @@ struct AcceptorOptions {
     std::size_t accepts_per_turn = 64;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
     std::size_t max_connections = SIZE_MAX;
+    /// Hands over what is accepted to the loops of several acceptors. Null: what it accepts stays on its own loop.
+    AcceptorSharing* sharing = nullptr;
 };
 
 /// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on
@@ -41,7 +44,8 @@ class REACTOR_EXPORT Acceptor final : ConnectionGroup::Owner {
 public:
     /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
     /// "unix:/path" a Unix socket (see resolve_blocking, which this calls). Port 0 takes a free one, the
-    /// same on all addresses. Of several addresses those that this machine does not have are left out.
+    /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
+    /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
     /// Throws std::system_error that names the address.
     Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
@@ -59,7 +63,7 @@ public:
     void pause();
     void resume();
 
-    /// Stops listening. Connections go on. Also from its own factory.
+    /// Stops listening, and leaves what it shares. Connections go on. Also from its own factory.
     void close() noexcept;
 
     /// Stops listening and calls close() on every connection: each sends what it owes, within its
@@ -67,10 +71,15 @@ public:
     /// from inside this call.
     void drain(MoveOnlyFunction<void()> done);
 
+    /// Counts a connection of this loop among its own from now on: one that Connection::move_to has brought here, as a
+    /// rule. Its limits are then this acceptor's, unless set_limits has given it others.
+    void adopt(Connection& connection);
+
     /// Its connections that have not ended.
     std::size_t connections() const noexcept { return group_->live; }
 
-    /// What an operator may want to know: how many connections were shed, how often it backed off.
+    /// What an operator may want to know: how many connections its listeners accepted, how many were shed, how often it
+    /// backed off.
     struct Counters {
         std::uint64_t accepted = 0;
         std::uint64_t shed = 0;
@@ -79,10 +88,15 @@ public:
     const Counters& counters() const noexcept { return counters_; }
 
 private:
+    friend class AcceptorSharing;
     struct Listener;
 
+    bool serve(Socket socket);
+    void take(Socket socket);
+    void count_shared(std::size_t arrived = 0) noexcept;
     void accept_from(Listener& listener);
     bool wants_more(const Listener& listener) const noexcept;
+    bool has_room() const noexcept;
     bool shed(Listener& listener) noexcept;
     void back_off() noexcept;
     void update_interest() noexcept;
@@ -92,6 +106,7 @@ private:
     ProtocolFactory factory_;
     AcceptorOptions options_;
     ConnectionGroup::Reference group_;
+    AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes
     std::vector<std::unique_ptr<Listener>> listeners_;
     FileDescriptor reserve_;
     Timer back_off_timer_;

@@ -84,14 +84,23 @@ inline Connection::Workspace& Connection::workspace() const noexcept {
     return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
 }
 
+// Where to go.
+struct Connection::Move {
+    Reactor& target;
+    MoveOnlyFunction<void()> arrived;
+};
+
 // What an idle connection does not need.
 struct Connection::Extra final : TimerQueue::Node {
-    explicit Extra(Connection& owner) noexcept : connection(owner), timers(owner.registration_.reactor().timers()) {}
-    ~Extra() { timers.cancel(*this); }
+    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
+    ~Extra() {
+        if (scheduled()) timers->cancel(*this);
+    }
     void due() override { connection.deadline(); }
 
     Connection& connection;
-    TimerQueue& timers;
+    TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
+    std::unique_ptr<Move> move;
     ByteQueue input;   // what received() left
     ByteQueue output;  // what the kernel did not take
     std::unique_ptr<Limits> limits;
@@ -99,7 +108,7 @@ struct Connection::Extra final : TimerQueue::Node {
     std::error_code reason;
 
     bool in_use() const noexcept {
-        return !input.empty() || !output.empty() || limits != nullptr || scheduled() || reason;
+        return !input.empty() || !output.empty() || limits != nullptr || move != nullptr || scheduled() || reason;
     }
 };
 
@@ -140,8 +149,19 @@ Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, Connec
 
 Connection::~Connection() {
     protocol_.reset();
+    leave_group();
+}
+
+void Connection::leave_group() noexcept {
     --group_->live;
     if (group_->owner != nullptr) group_->owner->connection_ended();
+}
+
+void Connection::join(ConnectionGroup::Reference group) {
+    group->workspace = group_->workspace;
+    leave_group();
+    group_ = std::move(group);
+    ++group_->live;
 }
 
 void Connection::start() {
@@ -171,7 +191,7 @@ void Connection::finish(std::error_code reason) noexcept {
         }
     }
     if (extra_ != nullptr) {
-        extra_->timers.cancel(*extra_);
+        extra_->timers->cancel(*extra_);
         extra_->output.clear();  // not the input: received() may be looking at it
     }
     registration_.reactor().retire(registration_);
@@ -241,6 +261,7 @@ void Connection::set(State state) noexcept {
 // ── reading ──
 
 void Connection::readable_unusual() {
+    if (leaving()) return;  // it goes when it is told to be writable
     if (is(closing)) return discard();
     if (is(fresh)) return start();
     if (is(rest_due)) return read_rest();
@@ -370,6 +391,75 @@ void Connection::resume_reading() {
     unset(paused);
     set(rest_due);
     update_interest();
+}
+
+// ── to another loop ──
+
+void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
+    if (is(over)) return;
+    auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
+    // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
+    if (!leaving()) registration_.trigger(Interest::writable);
+    extra().move = std::move(move);
+    update_interest();
+}
+
+bool Connection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
+
+// From the loop. Once it is posted nothing of this object may be touched here.
+void Connection::depart() {
+    struct Traveller {
+        std::unique_ptr<OwnedHandler> connection;
+        MoveOnlyFunction<void()> arrived;
+    };
+    Reactor& here = registration_.reactor();
+    Reactor& target = extra_->move->target;
+    auto failure = std::errc::not_enough_memory;
+    try {
+        const auto traveller = std::make_shared<Traveller>();
+        Task task([traveller, &target] {
+            auto& connection = static_cast<Connection&>(*traveller->connection);
+            connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
+        });
+        join(ConnectionGroup::make(limits(), nullptr));  // what it travels with is its own
+        extra_->timers->cancel(*extra_);
+        traveller->arrived = std::move(extra_->move->arrived);
+        const int descriptor = registration_.descriptor();
+        traveller->connection = here.release(registration_);
+        try {
+            if (target.post(std::move(task))) return;
+            failure = std::errc::operation_canceled;
+        } catch (const std::bad_alloc&) {
+        }
+        // Its place in the table is still there, so this cannot fail.
+        registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
+    } catch (const std::bad_alloc&) {
+    }
+    finish(std::make_error_code(failure));
+}
+
+// From the other loop, as a task.
+void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
+    extra_->move.reset();
+    extra_->timers = &reactor.timers();
+    try {
+        if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+        group_->workspace = reactor.workspace().get();
+        workspace().room_for_input(limits().read_size);
+        (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
+    } catch (const std::bad_alloc&) {
+        state_ = std::uint16_t(state_ | over);
+        return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
+    }
+    registration_ = reactor.adopt(socket_.get(), Interest::none, std::move(self));
+    if (!extra_->input.empty() && !is(closing)) set(rest_due);
+    if (is(fresh)) {
+        start();
+    } else {
+        plan_deadline();
+    }
+    if (arrived && !is(over)) call(arrived);
+    settle();
 }
 
 // ── calling the protocol ──
@@ -511,6 +601,7 @@ void Connection::queue(Bytes data) {
 
 void Connection::writable() {
     if (is(over)) return;
+    if (leaving()) return depart();
     if (is(over_high) && !is(pause_told) && output_size() > limits().low_mark) {
         set(pause_told);
         return call([this] { protocol_->pause_writing(); });
@@ -612,6 +703,7 @@ void Connection::settle() {
 
 void Connection::update_interest() {
     if (is(over)) return;
+    if (leaving()) return registration_.set_interest(Interest::writable);
     Interest wanted = Interest::none;
     if (!is(peer_ended) && (is(closing) || !is(paused | held_back))) wanted |= Interest::readable;
     if (output_size() > 0 || is(over_high)) wanted |= Interest::writable;
@@ -636,9 +728,9 @@ void Connection::plan_deadline() {
         if (is(closing) || allowed > Duration::zero()) {
             Extra& node = extra();
             node.last_activity = registration_.reactor().now();
-            node.timers.schedule(node, deadline_after(node.last_activity, allowed));
+            node.timers->schedule(node, deadline_after(node.last_activity, allowed));
         } else if (extra_ != nullptr) {
-            extra_->timers.cancel(*extra_);
+            extra_->timers->cancel(*extra_);
         }
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
@@ -661,7 +753,7 @@ void Connection::deadline() {
         return finish(std::make_error_code(std::errc::timed_out));
     }
     try {
-        extra_->timers.schedule(*extra_, end);
+        extra_->timers->schedule(*extra_, end);
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -679,7 +771,7 @@ void Connection::note_activity() noexcept {
 
 std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
 
-bool Connection::reading() const noexcept { return !is(paused | held_back | peer_ended | closing | over); }
+bool Connection::reading() const noexcept { return !is(paused | held_back | peer_ended | closing | over) && !leaving(); }
 
 Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
 

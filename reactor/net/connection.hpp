@@ -37,8 +37,8 @@ struct REACTOR_EXPORT ConnectionOptions {
     void apply_to(Socket& socket) const;
 };
 
-/// What a set of connections of one reactor shares: their limits, and who wants to know when one has ended. It lives until its
-/// owner and the last of its connections have let go of it.
+/// What a set of connections of one reactor shares: their limits, and who wants to know when one has ended. It lives until
+/// its owner and the last of its connections have let go of it.
 class REACTOR_EXPORT ConnectionGroup {
 public:
     class Owner {
@@ -112,11 +112,29 @@ public:
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
 
+    /// Hands the living connection over to another reactor, which may run on another thread: with its protocol, what
+    /// `received` left, what is not sent yet, and its limits; the same objects, so references to them stay good. It
+    /// leaves this loop when the protocol's call, if one is under way, has returned, at the latest in the next turn.
+    /// From this call on nothing is received, and until it is there only the protocol itself may use the transport. Its
+    /// deadlines begin anew there, what was left unconsumed is given to `received` again, and `connected`, if that was
+    /// still to come, comes there. `arrived` is called on the other loop like a call of the protocol's, after
+    /// `connected` and before anything else.
+    ///
+    /// What the protocol holds of this loop, a timer or a place in a room, it gives up before; what it shares with the
+    /// other must bear two threads. Here the connection has ended for its acceptor or connector; there it belongs to
+    /// none unless Acceptor::adopt is called. If it ends before it could leave, `disconnected` comes here and `arrived`
+    /// never; so also if the other reactor is being destroyed. Destroyed with it on the way there, the other reactor
+    /// destroys it with its own. A second call before it has left counts instead of the first. Throws std::bad_alloc,
+    /// and then nothing has changed. On this loop's thread; `target` must live until it has arrived.
+    void move_to(Reactor& target, MoveOnlyFunction<void()> arrived = nullptr);
+
     const void* belongs_to() const noexcept override { return group_.get(); }
 
 private:
+    friend class Acceptor;
     struct Workspace;
     struct Extra;
+    struct Move;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -130,6 +148,11 @@ private:
     Workspace& workspace() const noexcept;
     Extra& extra();
     void start();
+    bool leaving() const noexcept;
+    void depart();
+    void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
+    void join(ConnectionGroup::Reference group);
+    void leave_group() noexcept;
     void readable_unusual();
     void read_more();
     void read_rest();

@@ -1,0 +1,83 @@
+// ReactorGroup: a reactor for each of several threads, for programs that one core cannot serve. The loops share
+// nothing, and what connections each of them gets is said elsewhere: by acceptors that share a port or hand over what
+// they accept (AcceptorOptions), or by Connection::move_to.
+//
+//     ReactorGroup group;                                 // as many loops as the machine runs threads at once
+//     group.start([](Reactor& reactor, std::size_t) {     // on each thread
+//         Acceptor acceptor{reactor, "localhost", 10000, make_protocol<Echo>, {.reuse_port = true}};
+//         reactor.run();
+//     });
+//     group.join();                                       // throws what one of them threw
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/reactor.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace reactor {
+
+struct ReactorGroupOptions {
+    /// How many reactors, and so threads. Zero: as many as run at once (std::thread::hardware_concurrency).
+    std::size_t threads = 0;
+    /// What each waits with, as for Reactor.
+    std::string backend = "auto";
+    /// The threads are called this and their number ("echo-0"), where the system has names for threads. Linux shows
+    /// 15 characters (pthread_setname_np(3)); the name is cut so that the number is seen. Empty: they get no name.
+    std::string name = {};
+};
+
+/// Reactors and the threads that run them, started, stopped and joined as one. Before `start` and after `join` the
+/// reactors belong to the owner of the group: acceptors, timers and signals may be made and destroyed there. In
+/// between each belongs to its own thread, and others may only `post()` and `stop()`.
+class REACTOR_EXPORT ReactorGroup {
+public:
+    /// What each thread runs; called on all of them at once.
+    using Body = std::function<void(Reactor& reactor, std::size_t index)>;
+
+    /// Makes the reactors, and no thread yet. Throws what making a reactor throws.
+    explicit ReactorGroup(const ReactorGroupOptions& options = {});
+
+    /// Stops and joins. What a body threw is dropped: who wants it calls `join`. Then the reactors are destroyed, with
+    /// their connections: what these use is declared before the group.
+    ~ReactorGroup();
+    ReactorGroup(const ReactorGroup&) = delete;
+    ReactorGroup& operator=(const ReactorGroup&) = delete;
+
+    std::size_t size() const noexcept { return reactors_.size(); }
+    Reactor& operator[](std::size_t index) const noexcept { return *reactors_[index]; }
+
+    /// Starts the threads. Each calls `body` with its reactor, which runs it, as often as it likes: once more to drain
+    /// what is open, say. All signals but those of the processor's own faults are blocked in the threads, so they
+    /// come to the threads that the program has made itself. What `body` throws stops the whole group. Throws
+    /// std::system_error if there is no thread to be had, and then those that ran have been stopped and joined;
+    /// std::logic_error if the group runs already.
+    void start(Body body = [](Reactor& reactor, std::size_t) { reactor.run(); });
+
+    /// Calls stop() on every reactor. From any thread and from signal handlers, as long as the group lives.
+    void stop() noexcept;
+
+    /// Waits until every body has returned, and throws what the first threw that threw. Afterwards the group may be
+    /// started again. Not from its own threads.
+    void join();
+
+private:
+    void run(std::size_t index) noexcept;
+    void join_all() noexcept;
+
+    const std::string name_;
+    std::vector<std::unique_ptr<Reactor>> reactors_;
+    Body body_;
+    std::mutex failure_mutex_;
+    std::exception_ptr failure_;
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace reactor
