@@ -111,6 +111,7 @@ public:
     void set_limits(const Limits& limits) override;
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
+    std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
 
     const void* belongs_to() const noexcept override { return group_.get(); }
 
