@@ -179,8 +179,8 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
         owner = nullptr;
         gathered_count = output_used = 0;
     }
-    void make_room(std::size_t largest) {
-        if (const std::size_t size = most_batch * stride_of(largest); size > input_size) {
+    void make_room(std::size_t batch, std::size_t largest) {
+        if (const std::size_t size = batch * stride_of(largest); size > input_size) {
             input.reset(new std::byte[size]);
             input_size = size;
             prepared_for = 0;
@@ -220,7 +220,7 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
     const int descriptor = socket.get();
     std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));
     DatagramEndpoint& endpoint = *made;
-    static_cast<Workspace&>(*reactor.datagram_workspace()).make_room(endpoint.options_.largest);
+    static_cast<Workspace&>(*reactor.datagram_workspace()).make_room(endpoint.options_.batch, endpoint.options_.largest);
     endpoint.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
     endpoint.trigger(Interest::readable);  // opened() comes from the loop
     return endpoint;
