@@ -173,7 +173,8 @@ int converse_by_datagrams(const Settings& settings) {
         throw std::runtime_error(fmt::format("cannot reach {}: {}", words_for(settings), error.message()));
     DatagramOptions options;
     if (server.family() == Address::Family::unix_domain) options.largest = program::longest_unix_datagram;
-    DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<DatagramClient>(settings, reactor, failure), options);
+    DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<DatagramClient>(settings, reactor, failure),
+                           options);
     reactor.run();
     if (!failure.empty()) throw std::runtime_error(failure);
     return EXIT_SUCCESS;

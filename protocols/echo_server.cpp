@@ -89,7 +89,8 @@ void say_counters(const Reactor& reactor, const Acceptor& acceptor) {
 // The echo of datagrams, which knows when it was the last of its kind.
 class ServedDatagrams final : public DatagramProtocol {
 public:
-    ServedDatagrams(std::size_t& open, Reactor& reactor, bool verbose) : open_(open), reactor_(reactor), verbose_(verbose) {}
+    ServedDatagrams(std::size_t& open, Reactor& reactor, bool verbose)
+        : open_(open), reactor_(reactor), verbose_(verbose) {}
 
 private:
     void received(const Datagram& datagram) override {
@@ -129,7 +130,7 @@ int serve_datagrams(const Settings& settings) {
     Reactor reactor(settings.backend);
     reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
     DatagramOptions options;
-    options.receive_buffer = 4 * 1024 * 1024;  // as much of it as the system allows: a burst is dropped where it does not fit
+    options.receive_buffer = 4 * 1024 * 1024;  // of which the system allows what it likes; a burst that does not fit is lost
     if (settings.host.starts_with("unix:")) options.largest = program::longest_unix_datagram;
     std::vector<DatagramEndpoint*> endpoints;
     std::vector<SocketFile> files;
@@ -203,7 +204,8 @@ int main(int argc, char** argv) {
     Settings settings;
     CLI::App arguments("Sends back whatever it receives (RFC 862), to any number of clients at once.", "echo_server");
     arguments.option_defaults()->always_capture_default();
-    arguments.add_option("--host", settings.host, "where to listen: a name, an address, unix:/path, unix:@name, '' for all addresses");
+    arguments.add_option("--host", settings.host,
+                         "where to listen: a name, an address, unix:/path, unix:@name, '' for all addresses");
     arguments.add_option("--port", settings.port, "0 takes a free one");
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
@@ -220,7 +222,7 @@ int main(int argc, char** argv) {
                          "microseconds to look for the next message before sleeping, while few connections are active")
         ->check(CLI::Range(0U, 1'000'000U));
     arguments
-        .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams; each is sent back whole")
+        .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--chunk");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;

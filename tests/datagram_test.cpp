@@ -211,10 +211,11 @@ TEST_CASE("S79: of a datagram that is too long the first bytes come, flagged, an
             options.batch = batch;
             Reactor reactor;
             Letters letters;
-            DatagramEndpoint& server = read_from(reactor, bound(over_unix ? abstract_name() : *Address::ip("127.0.0.1", 0)),
-                                                 letters, options);
+            const Address where = over_unix ? abstract_name() : *Address::ip("127.0.0.1", 0);
+            DatagramEndpoint& server = read_from(reactor, bound(where), letters, options);
             Socket client = Socket::open(server.local().family(), SocketKind::datagram);
-            for (const char* text : {"0123456789", "0123456789A", "short"}) CHECK(send_raw(client, server.local(), text));
+            for (const char* text : {"0123456789", "0123456789A", "short"})
+                CHECK(send_raw(client, server.local(), text));
             run_until(reactor, [&] { return letters.data.size() == 3; });
             CHECK(letters.data == std::vector<std::string>{"0123456789", "0123456789", "short"});
             CHECK_FALSE(letters.heads[0].truncated);
@@ -232,6 +233,44 @@ TEST_CASE("A datagram as long as UDP has them goes there and back whole") {
     const std::string most = random_bytes(65'507, 1);
     CHECK(send_raw(client, server.local(), most));
     CHECK(receive_raw(reactor, client) == most);
+}
+
+TEST_CASE("Whatever sizes follow each other in a batch, each datagram arrives as it was sent, and apart") {
+    for (const std::size_t batch : batches) {
+        DatagramOptions options;
+        options.batch = batch;
+        for (const char* host : {"127.0.0.1", "::1"}) {
+            CAPTURE(host);
+            Reactor reactor;
+            Letters sending, letters;
+            Socket raw = udp(host);
+            DatagramEndpoint& receiver = read_from(reactor, udp(host), letters, options);
+            DatagramEndpoint& sender = read_from(reactor, udp(host), sending, options);
+            std::vector<std::string> sent;
+            unsigned byte = 0;
+            for (const std::size_t size : {5, 5, 5, 3, 3, 0, 3, 3, 9, 1452, 1452, 1452, 1, 1453, 1453, 9000, 9000, 7, 7})
+                sent.push_back(random_bytes(size, ++byte));
+            for (int i = 0; i < 60; ++i) sent.push_back(random_bytes(1'200, ++byte));
+            sending.on_opened = [&] {
+                for (const std::string& one : sent) {
+                    CHECK(sender.send(receiver.local(), one));
+                    if (one.size() == 3) CHECK(sender.send(raw.local(), one));
+                }
+            };
+            letters.on_received = [&](const Datagram& datagram) {
+                CHECK(datagram.sender == sender.local());
+                if (letters.data.size() % 10 == 0) receiver.pause_receiving();
+            };
+            run_until(reactor, [&] {
+                receiver.resume_receiving();
+                return letters.data.size() == sent.size();
+            });
+            CHECK(letters.data == sent);
+            CHECK(receiver.counters().received == sent.size());
+            for (const std::string& one : sent)
+                if (one.size() == 3) CHECK(receive_raw(reactor, raw) == one);
+        }
+    }
 }
 
 TEST_CASE("S16, S17: refused datagrams are told once each, with where they went, and everything else arrives") {
@@ -415,8 +454,9 @@ TEST_CASE("With its queue full it drops what is sent, says so, and tells when th
     options.send_buffer = 10'000;
     Reactor reactor;
     Letters letters;
-    auto [mine, theirs] = Socket::pair(SocketKind::datagram);
-    DatagramEndpoint& sender = read_from(reactor, std::move(mine), letters, options);
+    std::pair<Socket, Socket> ends = Socket::pair(SocketKind::datagram);
+    const Socket& theirs = ends.second;
+    DatagramEndpoint& sender = read_from(reactor, std::move(ends.first), letters, options);
     std::size_t taken = 0, refused = 0;
     for (int i = 0; i < 2'000; ++i) (sender.send("something") ? taken : refused) += 1;
     CHECK(taken < 200);

@@ -681,7 +681,8 @@ DatagramOutcome exchange_datagrams(const faults::Plan& plan, std::size_t batch) 
             const int given[] = {mine.get(), theirs.get(), mine.get()};
             options.descriptors = 2;
             DatagramEndpoint::open(reactor, std::move(theirs), std::make_unique<Keeper>(outcome.told), options);
-            DatagramEndpoint& giver = DatagramEndpoint::open(reactor, std::move(mine), std::make_unique<Answerer>(outcome.failed));
+            DatagramEndpoint& giver =
+                DatagramEndpoint::open(reactor, std::move(mine), std::make_unique<Answerer>(outcome.failed));
             for (const std::size_t count : {1U, 2U, 3U})
                 giver.send_descriptors({}, bytes_of("x"), std::span(given).first(count));
             outcome.set_up = true;
@@ -758,6 +759,51 @@ TEST_CASE("S72: every other call of an exchange of datagrams is interrupted, and
         CHECK(outcome.answered == rounds);
         CHECK(outcome.told == 3);
         CHECK(outcome.exceptions == 0);
+    }
+}
+
+TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, or as the kernel will have it") {
+    struct Sender final : DatagramProtocol {
+        explicit Sender(const Address& the_receiver) : receiver(the_receiver) {}
+        void opened() override {
+            const faults::Suspended suspended;  // but for what leaves when this returns
+            for (int i = 0; i < 24; ++i) CHECK(transport().send(receiver, std::string(i < 20 ? 1'000 : 17, char('a' + i))));
+        }
+        void received(const Datagram&) override {}
+        const Address receiver;
+    };
+    struct Receiver final : DatagramProtocol {
+        void received(const Datagram& datagram) override {
+            const faults::Suspended suspended;
+            CHECK(text_of(datagram.data) == std::string(count < 20 ? 1'000 : 17, char('a' + count)));
+            ++count;
+        }
+        int count = 0;
+    };
+    for (const int error : {0, EINVAL, EIO, EMSGSIZE}) {
+        CAPTURE(error);
+        testing::ManualClock clock;
+        faults::Plan plan;
+        plan.call = error == 0 ? Call::none : Call::sendmmsg;
+        plan.error = error;
+        const faults::Armed armed(plan, clock, true);
+        Reactor reactor("auto", clock);
+        std::vector<Socket> sockets;
+        for (int i = 0; i < 2; ++i) {
+            sockets.push_back(Socket::open(Address::Family::ipv4, SocketKind::datagram));
+            sockets.back().bind(*Address::ip("127.0.0.1", 0));
+        }
+        auto owned = std::make_unique<Receiver>();
+        Receiver& receiver = *owned;
+        DatagramEndpoint& sender = DatagramEndpoint::open(reactor, std::move(sockets[0]),
+                                                          std::make_unique<Sender>(sockets[1].local()));
+        DatagramEndpoint::open(reactor, std::move(sockets[1]), std::move(owned));
+        for (int turns = 0; receiver.count < 24 && turns < 100; ++turns) reactor.run_once();
+        CHECK(receiver.count == 24);
+        CHECK(sender.counters().sent == 24);
+        CHECK(sender.counters().refused == 0);
+        const unsigned calls = faults::calls(Call::sendmmsg) + faults::calls(Call::sendmsg);
+        if (error == 0) CHECK(calls <= 2);
     }
 }
 

@@ -86,10 +86,11 @@ TEST_CASE("S82: the file of a server that lives is left alone, also if it does n
         alive.bind(Address::unix_path(path));
         Reactor reactor;
         const auto intrude = [&] {
-            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>), doctest::Contains(path.c_str()),
-                                 std::system_error);
+            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>),
+                                 doctest::Contains(path.c_str()), std::system_error);
             CHECK_THROWS_AS(bind_datagrams("unix:" + path, 0), std::system_error);
-            CHECK_THROWS_AS(PacketAcceptor(reactor, Address::unix_path(path), [] { return nullptr; }), std::system_error);
+            CHECK_THROWS_AS(PacketAcceptor(reactor, Address::unix_path(path), [] { return nullptr; }),
+                            std::system_error);
         };
         intrude();
         if (kind != SocketKind::datagram) {

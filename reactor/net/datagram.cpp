@@ -1,6 +1,6 @@
-// The ordinary way of a datagram is readable → receive_batch → deliver_batch → received → send → flush_gathered: one
-// recvmmsg and one sendmmsg for all that had come, nothing allocated, nothing copied if the answer is a piece of the
-// input.
+// The ordinary way of a datagram is readable → receive_batch → deliver_batch → received → send → flush_gathered:
+// one recvmmsg and one sendmmsg for all that had come, nothing allocated, nothing copied if the answer is a piece of
+// the input.
 #include <reactor/net/datagram.hpp>
 
 #include <reactor/error.hpp>
@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -54,6 +55,13 @@ constexpr std::size_t output_room = 256 * 1024;   // answers that leave together
 constexpr std::size_t most_failures = 64;         // that wait to be told
 constexpr int most_refusals = 64;                 // that are told in one turn
 
+// What leaves in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's heads, all
+// of them no more than IP can say the length of.
+constexpr std::size_t largest_piece = 1452;
+constexpr std::size_t most_in_pieces = 65'000;
+// What may come in pieces (UDP_GRO).
+constexpr std::size_t most_coalesced = 65'535;
+
 // Slots side by side whose addresses differ by a power of two would meet in the same lines of the cache.
 constexpr std::size_t stride_of(std::size_t largest) noexcept { return (largest + 63) / 64 * 64 + 5 * 64; }
 
@@ -69,6 +77,20 @@ bool out_of_room(const std::error_code& error) noexcept {
 
 bool peer_is_gone(const std::error_code& error) noexcept {
     return error == std::errc::broken_pipe || error == std::errc::connection_reset || error == std::errc::not_connected;
+}
+
+// Not a word on any datagram, but on the kernel or the link that was to cut it up.
+[[maybe_unused]] bool cannot_segment(const std::error_code& error) noexcept {
+    return error == std::errc::invalid_argument || error == std::errc::io_error || error == std::errc::message_size ||
+           error == std::errc::not_supported || error == std::errc::operation_not_supported;
+}
+
+bool same(const Address& a, const Address& b) noexcept {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+[[maybe_unused]] bool same(const Route& a, const Route& b) noexcept {
+    return same(a.to, b.to) && a.interface == b.interface && same(a.from, b.from);
 }
 
 template <class Kind>
@@ -148,7 +170,7 @@ struct DatagramEndpoint::Failure {
 struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     // Of one message of a system call.
     struct Slot {
-        iovec piece;
+        iovec piece;  // these two of incoming ones only
         sockaddr_storage name;
         alignas(cmsghdr) std::array<char, 128> control;
     };
@@ -163,6 +185,8 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
 
     std::array<Message, most_batch> leaving{};
     std::array<Slot, most_batch> leaving_slots;
+    std::array<iovec, most_batch> pieces;
+    std::array<std::size_t, most_batch> ends;  // which is the last piece of each message, and one more
     std::array<Outgoing, most_batch> waiting;  // the front of a queue
 
     const DatagramEndpoint* owner = nullptr;  // whose protocol is being called
@@ -173,7 +197,8 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
 
     // What begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
-        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
+        const auto begin = reinterpret_cast<std::uintptr_t>(input.get());
+        return reinterpret_cast<std::uintptr_t>(data.data()) - begin < input_size;
     }
     void end() noexcept {
         owner = nullptr;
@@ -220,7 +245,8 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
     const int descriptor = socket.get();
     std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));
     DatagramEndpoint& endpoint = *made;
-    static_cast<Workspace&>(*reactor.datagram_workspace()).make_room(endpoint.options_.batch, endpoint.options_.largest);
+    auto& space = static_cast<Workspace&>(*reactor.datagram_workspace());
+    space.make_room(endpoint.options_.batch, endpoint.options_.largest);
     endpoint.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
     endpoint.trigger(Interest::readable);  // opened() comes from the loop
     return endpoint;
@@ -239,7 +265,8 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     port_ = local.port();
     connected_ = socket_.peer().family() != Address::Family::none;
     options_.largest = std::max<std::size_t>(options_.largest, 1);
-    options_.descriptors = family_ == Address::Family::unix_domain ? std::min(options_.descriptors, most_descriptors) : 0;
+    options_.descriptors = std::min(options_.descriptors, most_descriptors);
+    if (family_ != Address::Family::unix_domain) options_.descriptors = 0;
     options_.batch = std::clamp<std::size_t>(options_.batch, 1, most_batch);
     options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);
 #ifndef __linux__
@@ -272,6 +299,14 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
         error_queue_ = enabled(IPPROTO_IPV6, IPV6_RECVERR);
 #endif
     }
+#ifdef UDP_SEGMENT
+    if (family_ != Address::Family::unix_domain && options_.batch > 1) {
+        int size = 0;
+        socklen_t length = sizeof size;
+        segments_ = ::getsockopt(socket_.get(), IPPROTO_UDP, UDP_SEGMENT, &size, &length) == 0;
+        if (segments_ && options_.largest >= most_coalesced) enabled(IPPROTO_UDP, UDP_GRO);
+    }
+#endif
     attach(*protocol_, this);
 }
 
@@ -324,8 +359,7 @@ void DatagramEndpoint::readable() {
             if (left == options_.receives_per_turn) drain_error_queue();
             return;
         }
-        left -= count;
-        deliver_batch(space, count);
+        left -= std::min(left, deliver_batch(space, count));
         if (over_ || paused_ || count < wanted) return;
     }
 }
@@ -365,7 +399,9 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
     return std::size_t(std::max<ssize_t>(count, 0));
 }
 
-void DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
+// How many datagrams they were.
+std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
+    const std::uint64_t before = counters_.received;
     space.owner = this;
     try {
         for (std::size_t index = 0; index < count && !over_ && !closing_; ++index) {
@@ -374,20 +410,21 @@ void DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
             datagram.data = {static_cast<const std::byte*>(message.msg_hdr.msg_iov->iov_base), message.msg_len};
             datagram.sender = sender_of(message.msg_hdr);
             datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
-            if (message.msg_hdr.msg_controllen > 0) take_control(space.incoming[index].msg_hdr, datagram);
+            std::size_t piece = 0;
+            if (message.msg_hdr.msg_controllen > 0) piece = take_control(space.incoming[index].msg_hdr, datagram);
             datagram.descriptors_truncated =
                 options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
             if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
                 finish(broken_);
                 break;
             }
-            ++counters_.received;
-            if (datagram.truncated) ++counters_.truncated;
-            if (paused_) {
-                keep(datagram);
-            } else {
-                protocol_->received(datagram);
+            for (Bytes rest = datagram.data; piece > 0 && rest.size() > piece && !over_ && !closing_;) {
+                datagram.data = rest.first(piece);
+                deliver(datagram);
+                datagram.data = rest = rest.subspan(piece);
             }
+            if (over_ || closing_) break;
+            deliver(datagram);
             close_descriptors();
         }
     } catch (...) {
@@ -395,10 +432,20 @@ void DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
         throw;
     }
     leave_callback(space);
+    return std::size_t(counters_.received - before);
 }
 
-// The kernel's words behind a datagram. Descriptors have an owner from here on.
-void DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept {
+void DatagramEndpoint::deliver(const Datagram& datagram) {
+    ++counters_.received;
+    if (datagram.truncated) ++counters_.truncated;
+    if (paused_) return keep(datagram);
+    protocol_->received(datagram);
+}
+
+// The kernel's words behind a datagram. Descriptors have an owner from here on. If these are several datagrams in one
+// piece: how long each of them is, but for the last; otherwise 0.
+std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept {
+    std::size_t piece = 0;
     for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
 #ifdef IP_PKTINFO
         if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
@@ -416,6 +463,10 @@ void DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept
             if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) datagram.local = datagram.destination;
         }
 #endif
+#ifdef UDP_GRO
+        if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO)
+            piece = std::size_t(std::max(value_in<int>(control), 0));
+#endif
         if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
             const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
             for (std::size_t index = 0; index < count; ++index) {
@@ -430,6 +481,7 @@ void DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept
             datagram.descriptors = {descriptors_.get(), descriptor_count_};
         }
     }
+    return piece;
 }
 
 void DatagramEndpoint::close_descriptors() noexcept {
@@ -653,27 +705,42 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
 std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_code& error) noexcept {
     Workspace& space = workspace();
     const std::size_t count = std::min(batch.size(), options_.batch);
-    for (std::size_t index = 0; index < count; ++index) {
-        const Outgoing& one = batch[index];
-        Workspace::Slot& slot = space.leaving_slots[index];
-        msghdr& header = space.leaving[index].msg_hdr;
-        slot.piece = {const_cast<std::byte*>(one.data.data()), one.data.size()};
+    std::size_t messages = 0;
+    for (std::size_t index = 0; index < count; ++messages) {
+        const std::size_t first = index;
+        const Outgoing& one = batch[first];
+        std::size_t together = 0;
+        do {
+            const Bytes data = batch[index].data;
+            space.pieces[index] = {const_cast<std::byte*>(data.data()), data.size()};
+            together += data.size();
+            ++index;
+        } while (index < count && segments_ && belongs_to_one(one, batch[index - 1], batch[index], together));
+        space.ends[messages] = index;
+        Workspace::Slot& slot = space.leaving_slots[messages];
+        msghdr& header = space.leaving[messages].msg_hdr;
         header = {};
-        header.msg_iov = &slot.piece;
-        header.msg_iovlen = 1;
+        header.msg_iov = &space.pieces[first];
+        header.msg_iovlen = decltype(header.msg_iovlen)(index - first);
         if (one.route.to.family() != Address::Family::none) {
             header.msg_name = const_cast<sockaddr*>(one.route.to.data());
             header.msg_namelen = socklen_t(one.route.to.size());
         }
-        put_source(header, slot.control.data(), one.route);
+        header.msg_control = slot.control.data();
+        put_source(header, one.route);
+#ifdef UDP_SEGMENT
+        if (index - first > 1) put_control(header, IPPROTO_UDP, UDP_SEGMENT, std::uint16_t(one.data.size()));
+#endif
+        if (header.msg_controllen == 0) header.msg_control = nullptr;
     }
     ssize_t sent = 0;
     do {
 #ifdef __linux__
-        if (count > 1) {
-            sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(count), send_flags);
+        if (messages > 1) {
+            sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
             if (sent < 0 && errno == ENOSYS) {
                 options_.batch = 1;
+                segments_ = false;
                 return send_some(batch, error);
             }
             continue;
@@ -681,14 +748,24 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
 #endif
         sent = ::sendmsg(socket_.get(), &space.leaving[0].msg_hdr, send_flags) < 0 ? -1 : 1;
     } while (sent < 0 && errno == EINTR);
-    if (sent < 0) error = last_error();
-    return std::size_t(std::max<ssize_t>(sent, 0));
+    if (sent > 0) return space.ends[std::size_t(sent) - 1];
+    error = last_error();
+    if (space.ends[0] == 1 || !cannot_segment(error)) return 0;
+    segments_ = false;
+    return send_some(batch, error);
+}
+
+// Can the kernel cut the two apart again? All pieces but the last have one size.
+bool DatagramEndpoint::belongs_to_one(const Outgoing& first, const Outgoing& before, const Outgoing& next,
+                                      std::size_t together) noexcept {
+    const std::size_t size = first.data.size();
+    return before.data.size() == size && next.data.size() <= size && !next.data.empty() && size <= largest_piece &&
+           together + next.data.size() <= most_in_pieces && same(first.route, next.route);
 }
 
 // Where it is to leave from, if that was said.
-void DatagramEndpoint::put_source(msghdr& header, [[maybe_unused]] char* room, const Route& route) const noexcept {
+void DatagramEndpoint::put_source([[maybe_unused]] msghdr& header, const Route& route) const noexcept {
     if (route.from.family() != family_ && route.interface == 0) return;
-    header.msg_controllen = 0;
 #ifdef IP_PKTINFO
     if (family_ == Address::Family::ipv4) {
         in_pktinfo info{};
@@ -698,7 +775,6 @@ void DatagramEndpoint::put_source(msghdr& header, [[maybe_unused]] char* room, c
             std::memcpy(&from, route.from.data(), sizeof from);
             info.ipi_spec_dst = from.sin_addr;
         }
-        header.msg_control = room;
         put_control(header, IPPROTO_IP, IP_PKTINFO, info);
     }
 #endif
@@ -712,7 +788,6 @@ void DatagramEndpoint::put_source(msghdr& header, [[maybe_unused]] char* room, c
             info.ipi6_ifindex = from.sin6_scope_id;
         }
         if (route.interface != 0) info.ipi6_ifindex = route.interface;
-        header.msg_control = room;
         put_control(header, IPPROTO_IPV6, IPV6_PKTINFO, info);
     }
 #endif

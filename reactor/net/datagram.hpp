@@ -28,10 +28,11 @@ struct REACTOR_EXPORT DatagramOptions {
     std::size_t largest = 65'535;
     /// Bytes that may wait for the kernel; what is sent beyond is dropped.
     std::size_t queue_limit = 256 * 1024;
-    /// The most that are received in a turn, so that a flood leaves time for the others.
+    /// At so many in a turn it leaves time for the others. One batch may pass it.
     std::size_t receives_per_turn = 128;
-    /// How many a system call moves at most, 1 to 64 (recvmmsg(2), sendmmsg(2)). Where there are no such calls, and with
-    /// 1, each datagram costs a system call.
+    /// How many a system call moves at most, 1 to 64 (recvmmsg(2), sendmmsg(2)); and where the kernel can, what goes to one
+    /// receiver in pieces of one size goes through it as one (udp(7): UDP_SEGMENT, UDP_GRO). Where there are no such
+    /// calls, and with 1, each datagram costs a system call.
     std::size_t batch = 32;
     /// Ask the kernel where each datagram arrived (IP_PKTINFO): Datagram::destination, local and interface.
     bool arrival = true;
@@ -98,10 +99,11 @@ private:
 
     Workspace& workspace() const noexcept;
     std::size_t receive_batch(Workspace& space, std::size_t wanted, std::error_code& error);
-    void deliver_batch(Workspace& space, std::size_t count);
+    std::size_t deliver_batch(Workspace& space, std::size_t count);
+    void deliver(const Datagram& datagram);
     void deliver_kept(Workspace& space);
     void receiving_failed(std::error_code error);
-    void take_control(msghdr& header, Datagram& datagram) noexcept;
+    std::size_t take_control(msghdr& header, Datagram& datagram) noexcept;
     void close_descriptors() noexcept;
     void keep(const Datagram& datagram) noexcept;
     template <class Call>
@@ -112,7 +114,9 @@ private:
     bool drain_error_queue();
     void tell_refused(const Address& to, std::error_code error);
     std::size_t send_some(std::span<Outgoing> batch, std::error_code& error) noexcept;
-    void put_source(msghdr& header, char* room, const Route& route) const noexcept;
+    void put_source(msghdr& header, const Route& route) const noexcept;
+    static bool belongs_to_one(const Outgoing& first, const Outgoing& before, const Outgoing& next,
+                               std::size_t together) noexcept;
     std::size_t send_until_blocked(std::span<Outgoing> batch) noexcept;
     void send_all(std::span<Outgoing> batch) noexcept;
     void flush_gathered(Workspace& space) noexcept;
@@ -132,6 +136,7 @@ private:
     std::uint16_t port_ = 0;     // where it is bound
     bool packets_ = false;       // SOCK_SEQPACKET: connected, with an end
     bool connected_ = false;
+    bool segments_ = false;      // the kernel cuts what goes to one receiver into datagrams: UDP_SEGMENT
     bool error_queue_ = false;   // the kernel says which datagram was refused: IP_RECVERR
     bool fresh_ = true;          // opened() has not been called yet
     bool paused_ = false;
@@ -152,7 +157,8 @@ private:
 /// Sockets bound to every address of `host`, for a DatagramEndpoint each: "localhost" is 127.0.0.1 and ::1, "" every
 /// address of the machine, "unix:/path" a Unix socket of datagrams, whose dead file is replaced (bind_replacing), and
 /// whose own is removed by whoever keeps a SocketFile of it (see resolve_blocking, which this calls). Port 0 takes a
-/// free one, the same on all addresses; of several addresses those that this machine does not have are left out. Throws std::system_error that names the address.
+/// free one, the same on all addresses; of several addresses those that this machine does not have are left out.
+/// Throws std::system_error that names the address.
 REACTOR_EXPORT std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port,
                                                   const DatagramOptions& options = {});
 

@@ -12,8 +12,8 @@
 
 namespace reactor {
 
-/// Accepts from its construction until it is destroyed; the connections live on. Everything is on the loop's thread; must
-/// go before its reactor. Out of descriptors or memory it leaves the listener alone for a while.
+/// Accepts from its construction until it is destroyed; the connections live on. Everything is on the loop's thread;
+/// must go before its reactor. Out of descriptors or memory it leaves the listener alone for a while.
 class REACTOR_EXPORT PacketAcceptor final : EventHandler {
 public:
     /// Listens on a Unix address; a dead socket's file is replaced, and its own removed at the end (socket_file.hpp).

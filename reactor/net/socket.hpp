@@ -49,8 +49,8 @@ public:
     void close() noexcept { descriptor_.reset(); }
 
     void bind(const Address& address);
-    /// Gives a Unix socket a name of the system's choosing, so that it can be answered: unix(7), "Autobind feature", which
-    /// Linux alone has. Elsewhere it throws std::system_error (operation_not_supported).
+    /// Gives a Unix socket a name of the system's choosing, so that it can be answered: unix(7), "Autobind feature",
+    /// which Linux alone has. Elsewhere it throws std::system_error (operation_not_supported).
     void bind_to_any_name();
     /// The kernel shortens a backlog past net.core.somaxconn.
     void listen(int backlog);
@@ -94,8 +94,8 @@ public:
     void set_reuse_port(bool on);                         ///< SO_REUSEPORT
     void set_v6_only(bool on);                            ///< IPV6_V6ONLY
     void set_broadcast(bool on);                          ///< SO_BROADCAST: may send to broadcast addresses
-    void set_multicast_interface(unsigned number);        ///< IP_MULTICAST_IF, IPV6_MULTICAST_IF; 0: the system's choice
-    void set_multicast_loop(bool on);                     ///< IP_MULTICAST_LOOP, IPV6_...: this machine gets its own; it does
+    void set_multicast_interface(unsigned number);        ///< IP_MULTICAST_IF; 0: the system's choice
+    void set_multicast_loop(bool on);                     ///< IP_MULTICAST_LOOP: its own come back; they do
     void set_multicast_hops(int most);                    ///< IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS: 1 unless set
     void set_receive_buffer(std::size_t bytes);           ///< SO_RCVBUF; the kernel doubles it
     void set_send_buffer(std::size_t bytes);              ///< SO_SNDBUF; the kernel doubles it

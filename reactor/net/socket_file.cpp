@@ -57,7 +57,8 @@ void bind_replacing(Socket& socket, const Address& address) {
     }
     const FileDescriptor lock = lock_folder_of(path);
     struct stat status {};
-    if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) && nobody_there(address)) ::unlink(path.c_str());
+    const bool is_socket = ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+    if (is_socket && nobody_there(address)) ::unlink(path.c_str());
     socket.bind(address);
 }
 

@@ -12,8 +12,8 @@
 
 namespace reactor {
 
-/// Binds as Socket::bind does; and where a Unix socket's file is in the way to which no socket is bound any more, removes
-/// that and binds again. A socket that is alive, listening or not, and a file that is no socket are left alone: then
+/// Binds as Socket::bind does; and where a Unix socket's file is in the way to which no socket is bound any more,
+/// removes that and binds again. A socket that is alive, listening or not, and a file that is no socket are left alone: then
 /// it throws std::system_error (address_in_use). Nobody who is alive notices that he was asked. Of several that find a
 /// dead file at the same time one takes it, by a lock on its folder (flock(2)), which leaves nothing behind.
 REACTOR_EXPORT void bind_replacing(Socket& socket, const Address& address);
