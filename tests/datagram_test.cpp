@@ -20,7 +20,8 @@ struct Letters {
     std::vector<std::string> data;
     std::vector<Datagram> heads;  // without data and descriptors
     std::vector<std::pair<Address, std::error_code>> refusals;
-    int opened = 0, resumed = 0, closed = 0, after_the_end = 0, destroyed = 0;
+    int opened = 0, resumed = 0, closed = 0, after_the_end = 0;
+    std::shared_ptr<int> destroyed = std::make_shared<int>(0);  // a reactor may outlive what the test wrote down
     bool inside = false;  // a call of the test's to the transport: nothing may be told meanwhile
     int told_inside = 0;
     std::error_code reason;
@@ -31,8 +32,8 @@ struct Letters {
 
 class Reader final : public DatagramProtocol {
 public:
-    explicit Reader(Letters& letters) : letters_(letters) {}
-    ~Reader() override { ++letters_.destroyed; }
+    explicit Reader(Letters& letters) : letters_(letters), destroyed_(letters.destroyed) {}
+    ~Reader() override { ++*destroyed_; }
 
     void opened() override {
         told();
@@ -70,6 +71,7 @@ private:
         letters_.told_inside += int(letters_.inside);
     }
     Letters& letters_;
+    std::shared_ptr<int> destroyed_;
 };
 
 DatagramEndpoint& read_from(Reactor& reactor, Socket socket, Letters& letters, const DatagramOptions& options = {}) {
@@ -248,8 +250,9 @@ TEST_CASE("Whatever sizes follow each other in a batch, each datagram arrives as
             DatagramEndpoint& sender = read_from(reactor, udp(host), sending, options);
             std::vector<std::string> sent;
             unsigned byte = 0;
-            for (const std::size_t size : {5, 5, 5, 3, 3, 0, 3, 3, 9, 1452, 1452, 1452, 1, 1453, 1453, 9000, 9000, 7, 7})
-                sent.push_back(random_bytes(size, ++byte));
+            constexpr std::size_t sizes[] = {5,    5,    5, 3,    3,    0,    3,    3, 9, 1452,
+                                             1452, 1452, 1, 1453, 1453, 9000, 9000, 7, 7};
+            for (const std::size_t size : sizes) sent.push_back(random_bytes(size, ++byte));
             for (int i = 0; i < 60; ++i) sent.push_back(random_bytes(1'200, ++byte));
             sending.on_opened = [&] {
                 for (const std::string& one : sent) {
@@ -512,7 +515,7 @@ TEST_CASE("S4, S7: closed in a callback it sends what was gathered, hears nothin
                 letters.inside = false;
             };
             for (int i = 0; i < 6; ++i) CHECK(send_raw(client, server.local(), std::to_string(i)));
-            run_until(reactor, [&] { return letters.destroyed == 1; });
+            run_until(reactor, [&] { return *letters.destroyed == 1; });
             CHECK(letters.data.size() == 3);
             CHECK(letters.closed == 1);
             CHECK_FALSE(letters.reason);
@@ -532,7 +535,7 @@ TEST_CASE("S8: a reactor destroyed with its sockets open calls nobody and closes
         read_from(reactor, udp(), letters);
         read_from(reactor, Socket::pair(SocketKind::datagram).first, letters).send("x");
     }
-    CHECK(letters.destroyed == 2);
+    CHECK(*letters.destroyed == 2);
     CHECK(letters.opened + letters.closed == 0);
     CHECK(open_descriptors() == before);
 }
@@ -653,7 +656,7 @@ TEST_CASE("A stream socket is no endpoint of datagrams, and is closed") {
         Reactor reactor;
         Letters letters;
         CHECK_THROWS_AS(read_from(reactor, Socket::pair().first, letters), std::system_error);
-        CHECK(letters.destroyed == 1);
+        CHECK(*letters.destroyed == 1);
     }
     CHECK(open_descriptors() == before);
 }
@@ -750,7 +753,7 @@ TEST_CASE("S83: descriptors come with packets and datagrams; who takes one has i
             } catch (const std::runtime_error&) {
                 run_until(reactor, [&] { return letters.closed == 1; });
             }
-            run_until(reactor, [&] { return letters.destroyed == 1; });
+            run_until(reactor, [&] { return *letters.destroyed == 1; });
             CHECK(letters.data.size() == 3);
         }
         CHECK(open_descriptors() == before);
