@@ -451,6 +451,36 @@ TEST_CASE("S80: of what was sent in one callback the kernel takes some, and the 
     }
 }
 
+TEST_CASE("S80: what is sent in a callback does not overtake what waits, even if there is room by then") {
+    Reactor reactor;
+    Letters letters;
+    auto [mine, theirs] = Socket::pair(SocketKind::datagram);
+    DatagramEndpoint& sender = read_from(reactor, std::move(mine), letters);
+    run_until(reactor, [&] { return letters.opened == 1; });
+    std::vector<std::string> sent;
+    while (sender.queued() < 500) {
+        sent.push_back("number " + std::to_string(sent.size()));
+        CHECK(sender.send(sent.back()));
+    }
+    std::vector<std::string> got;
+    for (int i = 0; i < 5; ++i) got.push_back(receive_raw(reactor, theirs));
+    letters.on_received = [&](const Datagram&) {
+        for (int i = 0; i < 5; ++i) {
+            sent.push_back("late " + std::to_string(i));
+            CHECK(sender.send(sent.back()));
+        }
+    };
+    CHECK(write_some(theirs, "go on") == 5);
+    char buffer[100];
+    for (int i = 0; i < 3; ++i) {  // room, in the turn in which it is told of the datagram
+        const ssize_t count = ::recv(theirs.get(), buffer, sizeof buffer, 0);
+        if (count >= 0) got.emplace_back(buffer, std::size_t(count));
+    }
+    run_until(reactor, [&] { return letters.data.size() == 1; });
+    while (got.size() < sent.size()) got.push_back(receive_raw(reactor, theirs));
+    CHECK(got == sent);
+}
+
 TEST_CASE("With its queue full it drops what is sent, says so, and tells when there is room again") {
     DatagramOptions options;
     options.queue_limit = 10'000;
