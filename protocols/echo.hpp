@@ -1,7 +1,8 @@
 // Echo: what comes goes back (RFC 862). It is bounded without a line for it: while the peer does not read, the
-// transport stops reading from it.
+// transport stops reading from it; and of datagrams for which there is no room it loses some, as the network does.
 #pragma once
 
+#include <reactor/datagram_protocol.hpp>
 #include <reactor/protocol.hpp>
 
 namespace reactor {
@@ -11,6 +12,10 @@ class Echo final : public Protocol {
         transport().write(input);
         return input.size();
     }
+};
+
+class DatagramEcho final : public DatagramProtocol {
+    void received(const Datagram& datagram) override { transport().answer(datagram, datagram.data); }
 };
 
 }  // namespace reactor

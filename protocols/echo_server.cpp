@@ -5,6 +5,9 @@
 #include <protocols/program.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/acceptor_sharing.hpp>
+#include <reactor/net/datagram.hpp>
+#include <reactor/net/socket_file.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals.hpp>
 #include <reactor/timer.hpp>
@@ -14,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 using namespace reactor;
@@ -33,6 +37,7 @@ struct Settings {
     std::string sharing = "reuse-port";
     double stats = 0;
     unsigned busy_wait = 0;  // microseconds
+    bool udp = false;
     bool verbose = false;
 };
 
@@ -128,7 +133,79 @@ private:
     Timer stats_;
 };
 
+// The echo of datagrams, which knows when it was the last of its kind.
+class ServedDatagrams final : public DatagramProtocol {
+public:
+    ServedDatagrams(std::size_t& open, Reactor& reactor, bool verbose)
+        : open_(open), reactor_(reactor), verbose_(verbose) {}
+
+private:
+    void received(const Datagram& datagram) override {
+        if (verbose_)
+            program::say("received {} from {}{}", program::quoted(datagram.data), datagram.sender.to_string(),
+                         datagram.truncated ? ", truncated" : "");
+        transport().answer(datagram, datagram.data);
+    }
+    void refused(const Address& to, std::error_code error) override {
+        if (verbose_) program::say("not delivered to {}: {}", to.to_string(), error.message());
+    }
+    void closed(std::error_code error) override {
+        if (error) program::say("a socket ended: {}", error.message());
+        if (--open_ == 0) reactor_.stop();
+    }
+
+    std::size_t& open_;
+    Reactor& reactor_;
+    const bool verbose_;
+};
+
+// One line of everything that is counted, since the beginning; of the sockets that are open.
+void say_counters(const Reactor& reactor, const std::vector<DatagramEndpoint*>& endpoints) {
+    DatagramEndpoint::Counters all;
+    for (const DatagramEndpoint* endpoint : endpoints) {
+        all.received += endpoint->counters().received;
+        all.sent += endpoint->counters().sent;
+        all.dropped += endpoint->counters().dropped;
+        all.refused += endpoint->counters().refused;
+        all.truncated += endpoint->counters().truncated;
+    }
+    program::say("stats: received={} sent={} dropped={} refused={} truncated={} turns={} events={}", all.received,
+                 all.sent, all.dropped, all.refused, all.truncated, reactor.counters().turns, reactor.counters().events);
+}
+
+int serve_datagrams(const Settings& settings) {
+    Reactor reactor(settings.backend);
+    reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
+    DatagramOptions options;
+    options.receive_buffer = 4 * 1024 * 1024;  // of which the system allows what it likes; a burst that does not fit is lost
+    if (settings.host.starts_with("unix:")) options.largest = program::longest_unix_datagram;
+    std::vector<DatagramEndpoint*> endpoints;
+    std::vector<SocketFile> files;
+    std::size_t open = 0;
+    for (Socket& socket : bind_datagrams(settings.host, settings.port, options)) {
+        files.emplace_back(socket.local());
+        endpoints.push_back(&DatagramEndpoint::open(
+            reactor, std::move(socket), std::make_unique<ServedDatagrams>(open, reactor, settings.verbose), options));
+        ++open;
+    }
+
+    Timer stats(reactor, [&] { say_counters(reactor, endpoints); });
+    if (settings.stats > 0)
+        stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
+
+    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) {
+        if (settings.stats > 0 && !endpoints.empty()) say_counters(reactor, endpoints);
+        for (DatagramEndpoint* endpoint : std::exchange(endpoints, {})) endpoint->close();
+    });
+
+    for (const DatagramEndpoint* endpoint : endpoints)
+        program::say("listening on {} ({})", endpoint->local().to_string(), reactor.backend());
+    reactor.run();
+    return EXIT_SUCCESS;
+}
+
 int serve(const Settings& settings) {
+    if (settings.udp) return serve_datagrams(settings);
     program::raise_descriptor_limit();
     const bool reuse_port = settings.sharing == "reuse-port";
     AcceptorSharing sharing(settings.sharing == "round-robin" ? AcceptorSharing::Choice::round_robin
@@ -180,7 +257,8 @@ int main(int argc, char** argv) {
     Settings settings;
     CLI::App arguments("Sends back whatever it receives (RFC 862), to any number of clients at once.", "echo_server");
     arguments.option_defaults()->always_capture_default();
-    arguments.add_option("--host", settings.host, "where to listen: a name, an address, '' for all addresses");
+    arguments.add_option("--host", settings.host,
+                         "where to listen: a name, an address, unix:/path, unix:@name, '' for all addresses");
     arguments.add_option("--port", settings.port, "0 takes a free one");
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
@@ -201,6 +279,9 @@ int main(int argc, char** argv) {
     arguments.add_option("--busy-wait", settings.busy_wait,
                          "microseconds to look for the next message before sleeping, while few connections are active")
         ->check(CLI::Range(0U, 1'000'000U));
+    arguments
+        .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
+        ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--chunk", "--threads", "--sharing");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -23,6 +23,9 @@
 
 namespace program {
 
+/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless somebody changed it.
+constexpr std::size_t longest_unix_datagram = 256 * 1024;
+
 /// Runs `body` and turns what it throws into one line on standard error. Returns the program's exit status.
 template <class Body>
 int run(std::string_view name, Body&& body) {

@@ -286,6 +286,8 @@ public:
         std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
+    /// The same for sockets of datagrams: datagram.cpp.
+    std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
 
 private:
     friend class Hook;
@@ -423,6 +425,7 @@ private:
     Duration slow_threshold_ = Duration::zero();
     std::unique_ptr<Callback<Notice, std::string_view>> on_notice_;
     std::unique_ptr<Workspace> workspace_;
+    std::unique_ptr<Workspace> datagram_workspace_;
 
     // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever
     // posts then must end the wait, and the first to do so does it for all.

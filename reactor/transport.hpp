@@ -7,8 +7,10 @@
 #include <reactor/error.hpp>
 #include <reactor/export.hpp>
 #include <reactor/net/address.hpp>
+#include <reactor/net/peer_credentials.hpp>
 
 #include <cstddef>
+#include <optional>
 #include <string_view>
 #include <system_error>
 
@@ -93,6 +95,9 @@ public:
     /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none (any more).
     virtual Address peer() const = 0;
     virtual Address local() const = 0;
+
+    /// Who the peer is, where the system vouches for it: over a Unix socket. nullopt otherwise.
+    virtual std::optional<PeerCredentials> peer_credentials() const { return std::nullopt; }
 
 protected:
     ~Transport() = default;

@@ -32,7 +32,8 @@ namespace {
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
     "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "poll", "ppoll", "pselect", "read",
-    "read of a socket", "send", "sendmsg", "setsockopt", "shutdown", "socket", "socketpair", "write", "allocation"};
+    "read of a socket", "recvmmsg", "recvmsg", "send", "sendmmsg", "sendmsg", "setsockopt", "shutdown", "socket",
+    "socketpair", "write", "allocation"};
 
 struct State {
     bool armed = false;
@@ -170,6 +171,10 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
     static constexpr int for_read_socket[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
                                               ENOTCONN, ETIMEDOUT};
+    static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
+    static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
+    static constexpr int for_sendmmsg[] = {EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM,
+                                           ENOSYS, EPERM};
     static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
                                        EPIPE, ETIMEDOUT};
     static constexpr int for_setsockopt[] = {EINVAL, ENOBUFS, ENOMEM, ENOPROTOOPT};
@@ -199,6 +204,9 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::pselect: return for_pselect;
         case Call::read: return for_read;
         case Call::read_socket: return for_read_socket;
+        case Call::recvmmsg: return for_recvmmsg;
+        case Call::recvmsg: return for_recvmsg;
+        case Call::sendmmsg: return for_sendmmsg;
         case Call::send:
         case Call::sendmsg: return for_send;
         case Call::setsockopt: return for_setsockopt;
@@ -389,6 +397,33 @@ ssize_t read(int descriptor, void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, void*, size_t)>("read");
     if (!is_socket(descriptor)) return fails(Call::read) ? -1 : real(descriptor, buffer, size);
     return fails(Call::read_socket) ? -1 : real(descriptor, buffer, shortened(size));
+}
+
+int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
+    static const auto real = next<int(int, mmsghdr*, unsigned, int, timespec*)>("recvmmsg");
+    return fails(Call::recvmmsg) ? -1 : real(descriptor, messages, count, flags, timeout);
+}
+
+// Descriptors that come along are opened by it.
+ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
+    static const auto real = next<ssize_t(int, msghdr*, int)>("recvmsg");
+    if (fails(Call::recvmsg)) return -1;
+    const ssize_t result = real(descriptor, message, flags);
+    if (result < 0 || message->msg_controllen == 0) return result;
+    for (cmsghdr* entry = CMSG_FIRSTHDR(message); entry != nullptr; entry = CMSG_NXTHDR(message, entry)) {
+        if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
+        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= entry->cmsg_len; at += sizeof(int)) {
+            int came = -1;
+            std::memcpy(&came, reinterpret_cast<const char*>(entry) + at, sizeof came);
+            opened(came);
+        }
+    }
+    return result;
+}
+
+int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
+    static const auto real = next<int(int, mmsghdr*, unsigned, int)>("sendmmsg");
+    return fails(Call::sendmmsg) ? -1 : real(descriptor, messages, count, flags);
 }
 
 ssize_t send(int descriptor, const void* buffer, size_t size, int flags) {

@@ -7,6 +7,7 @@
 #include <protocols/length_prefixed.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/connector.hpp>
+#include <reactor/net/datagram.hpp>
 #include <reactor/net/pipe.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -599,4 +600,239 @@ TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no 
         }
         if (call == Call::listen || call == Call::bind) CHECK(failed == 1);
     }
+}
+
+// ── datagrams ──
+
+namespace {
+
+constexpr int rounds = 12;
+
+// Asks again until the answer comes, as one does with datagrams.
+class Asker final : public DatagramProtocol {
+public:
+    Asker(Reactor& reactor, int& answered, int& closed, int& failed)
+        : answered_(answered), closed_(closed), failed_(failed), again_(reactor, [this] { ask(); }) {}
+
+private:
+    void opened() override { ask(); }
+    void received(const Datagram& datagram) override {
+        if (datagram.data.size() != 1 || int(datagram.data[0]) != answered_) return;  // an earlier one, twice
+        ++answered_;
+        if (answered_ == rounds) return transport().close();
+        ask();
+    }
+    void closed(std::error_code error) override {
+        ++closed_;
+        failed_ += int(bool(error));
+    }
+    void ask() {
+        again_.start(std::chrono::milliseconds(100));
+        const auto number = std::byte(answered_);
+        for (int copies = 0; copies < 3; ++copies) transport().send(Bytes(&number, 1));  // enough for a batch
+    }
+    int& answered_;
+    int& closed_;
+    int& failed_;
+    Timer again_;
+};
+
+// Takes every other descriptor that comes, and keeps it for as long as it lives.
+class Keeper final : public DatagramProtocol {
+public:
+    explicit Keeper(int& told) : told_(told) {}
+
+private:
+    void received(const Datagram& datagram) override {
+        ++told_;
+        if (datagram.descriptors.size() > 1) kept_ = std::move(datagram.descriptors[0]);
+    }
+    void closed(std::error_code) override { told_ = 1'000; }
+    int& told_;
+    FileDescriptor kept_;
+};
+
+class Answerer final : public DatagramProtocol {
+public:
+    explicit Answerer(int& failed) : failed_(failed) {}
+
+private:
+    void received(const Datagram& datagram) override { transport().answer(datagram, datagram.data); }
+    void closed(std::error_code error) override { failed_ += int(bool(error)); }
+    int& failed_;
+};
+
+struct DatagramOutcome {
+    bool struck = false, set_up = false;
+    int exceptions = 0, answered = 0, closed = 0, failed = 0, told = 0, turns = 0;
+    std::size_t left_open = 0;
+    unsigned bad_closes = 0;
+    long leaked = 0;
+};
+
+DatagramOutcome exchange_datagrams(const faults::Plan& plan, std::size_t batch) {
+    DatagramOutcome outcome;
+    const long before = faults::live_allocations();
+    {
+        testing::ManualClock clock;
+        const faults::Armed armed(plan, clock, true);
+        try {
+            Reactor reactor("auto", clock);
+            DatagramOptions options;
+            options.batch = batch;
+            Socket server = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+            server.bind(*Address::ip("127.0.0.1", 0));
+            Socket client = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+            const Address to = server.local();
+            if (const auto error = client.connect(to); error && error != std::errc::operation_in_progress)
+                throw std::system_error(error, "connect");
+            DatagramEndpoint::open(reactor, std::move(server), std::make_unique<Answerer>(outcome.failed), options);
+            DatagramEndpoint::open(reactor, std::move(client),
+                                   std::make_unique<Asker>(reactor, outcome.answered, outcome.closed, outcome.failed),
+                                   options);
+            auto [mine, theirs] = Socket::pair(SocketKind::sequenced_packets);
+            const int given[] = {mine.get(), theirs.get(), mine.get()};
+            options.descriptors = 2;
+            DatagramEndpoint::open(reactor, std::move(theirs), std::make_unique<Keeper>(outcome.told), options);
+            DatagramEndpoint& giver =
+                DatagramEndpoint::open(reactor, std::move(mine), std::make_unique<Answerer>(outcome.failed));
+            for (const std::size_t count : {1U, 2U, 3U})
+                giver.send_descriptors({}, bytes_of("x"), std::span(given).first(count));
+            outcome.set_up = true;
+            while ((outcome.closed == 0 || outcome.told < 3) && outcome.turns < 1'000) {
+                ++outcome.turns;
+                try {
+                    reactor.run_once();
+                } catch (const std::exception&) {
+                    ++outcome.exceptions;
+                }
+                if (faults::waited_for_ever()) break;
+            }
+        } catch (const std::exception&) {
+            ++outcome.exceptions;
+        }
+        outcome.struck = faults::struck();
+        outcome.left_open = faults::open_descriptors();
+        outcome.bad_closes = faults::bad_closes();
+    }
+    outcome.leaked = faults::live_allocations() - before;
+    return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("S75, S83: any call of an exchange of datagrams and descriptors fails, and nothing leaks, hangs or spins") {
+    const DatagramOutcome sound = exchange_datagrams({}, 32);
+    CHECK(sound.answered == rounds);
+    CHECK(sound.told == 3);
+    CHECK(sound.turns < 100);
+    CHECK(exchange_datagrams({}, 1).answered == rounds);
+    int runs = 0;
+    for (const std::size_t batch : {std::size_t(1), std::size_t(32)}) {
+        for (const Call call : {Call::recvmmsg, Call::recvmsg, Call::sendmmsg, Call::sendmsg, Call::setsockopt,
+                                Call::getsockopt, Call::getsockname, Call::getpeername, Call::allocation}) {
+            for (const int error : faults::errors_of(call)) {
+                // A socket of datagrams does not break, and the plan would have to break it.
+                if (error == EPIPE || error == ECONNRESET) continue;
+                faults::Plan plan;
+                plan.call = call;
+                plan.error = error;
+                for (plan.from = 1; plan.from < 1'000; ++plan.from) {
+                    const DatagramOutcome outcome = exchange_datagrams(plan, batch);
+                    INFO(std::string(faults::name_of(call)) << " " << plan.from << ": "
+                                                            << std::generic_category().message(error));
+                    CHECK(outcome.left_open == 0);
+                    CHECK(outcome.bad_closes == 0);
+                    CHECK(outcome.leaked == 0);
+                    CHECK(outcome.closed <= 1);
+                    if (outcome.failed == 0) CHECK(outcome.turns < 500);  // or nobody answers, and it asks on and on
+                    if (outcome.exceptions == 0) CHECK(outcome.set_up);
+                    if (outcome.exceptions + outcome.failed == 0) {
+                        CHECK(outcome.answered == rounds);
+                        CHECK(outcome.closed == 1);
+                    }
+                    // Memory may run out where a socket is opened; nothing else ends one.
+                    if (call != Call::allocation && outcome.set_up) CHECK(outcome.failed + outcome.exceptions == 0);
+                    if (!outcome.struck) break;
+                    ++runs;
+                }
+            }
+        }
+    }
+    MESSAGE(runs << " failures");
+    CHECK(runs > 200);
+}
+
+TEST_CASE("S72: every other call of an exchange of datagrams is interrupted, and all is well") {
+    for (const std::size_t batch : {std::size_t(1), std::size_t(32)}) {
+        faults::Plan plan;
+        plan.interrupted = true;
+        const DatagramOutcome outcome = exchange_datagrams(plan, batch);
+        CHECK(outcome.struck);
+        CHECK(outcome.answered == rounds);
+        CHECK(outcome.told == 3);
+        CHECK(outcome.exceptions == 0);
+    }
+}
+
+TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, or as the kernel will have it") {
+    struct Sender final : DatagramProtocol {
+        explicit Sender(const Address& the_receiver) : receiver(the_receiver) {}
+        void opened() override {
+            const faults::Suspended suspended;  // but for what leaves when this returns
+            for (int i = 0; i < 24; ++i) CHECK(transport().send(receiver, std::string(i < 20 ? 1'000 : 17, char('a' + i))));
+        }
+        void received(const Datagram&) override {}
+        const Address receiver;
+    };
+    struct Receiver final : DatagramProtocol {
+        void received(const Datagram& datagram) override {
+            const faults::Suspended suspended;
+            CHECK(text_of(datagram.data) == std::string(count < 20 ? 1'000 : 17, char('a' + count)));
+            ++count;
+        }
+        int count = 0;
+    };
+    for (const int error : {0, EINVAL, EIO, EMSGSIZE}) {
+        CAPTURE(error);
+        testing::ManualClock clock;
+        faults::Plan plan;
+        plan.call = error == 0 ? Call::none : Call::sendmmsg;
+        plan.error = error;
+        const faults::Armed armed(plan, clock, true);
+        Reactor reactor("auto", clock);
+        std::vector<Socket> sockets;
+        for (int i = 0; i < 2; ++i) {
+            sockets.push_back(Socket::open(Address::Family::ipv4, SocketKind::datagram));
+            sockets.back().bind(*Address::ip("127.0.0.1", 0));
+        }
+        auto owned = std::make_unique<Receiver>();
+        Receiver& receiver = *owned;
+        DatagramEndpoint& sender = DatagramEndpoint::open(reactor, std::move(sockets[0]),
+                                                          std::make_unique<Sender>(sockets[1].local()));
+        DatagramEndpoint::open(reactor, std::move(sockets[1]), std::move(owned));
+        for (int turns = 0; receiver.count < 24 && turns < 100; ++turns) reactor.run_once();
+        CHECK(receiver.count == 24);
+        CHECK(sender.counters().sent == 24);
+        CHECK(sender.counters().refused == 0);
+        const unsigned calls = faults::calls(Call::sendmmsg) + faults::calls(Call::sendmsg);
+        if (error == 0) CHECK(calls <= 2);
+    }
+}
+
+TEST_CASE("Datagrams on their ordinary way allocate nothing") {
+    testing::ManualClock clock;
+    const faults::Armed armed({}, clock, true);
+    Reactor reactor("auto", clock);
+    std::vector<DatagramEndpoint*> ends;
+    for (int i = 0; i < 2; ++i) {
+        Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+        socket.bind(*Address::ip("127.0.0.1", 0));
+        ends.push_back(&DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<DatagramEcho>()));
+    }
+    for (int i = 0; i < 50; ++i) ends[0]->send(ends[1]->local(), "back and forth, for ever");
+    while (ends[0]->counters().received < 1'000) reactor.run_once();
+    const unsigned before = faults::calls(Call::allocation);
+    while (ends[0]->counters().received < 20'000) reactor.run_once();
+    CHECK(faults::calls(Call::allocation) == before);
 }

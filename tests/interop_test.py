@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -151,6 +152,41 @@ class Load(InteropTest):
         self.assertRegex(output, r"Queries completed: +10000 \(100.00%\)")
         self.assertRegex(output, r"Response codes: +NOERROR 10000 \(100.00%\)")
         self.tell("10000 queries,", re.search(r"Queries per second: +([\d.]+)", output)[1], "a second")
+
+
+class SocatDatagrams(InteropTest):
+    """Datagrams that socat sends and receives, to and from both programs."""
+
+    @needs("socat")
+    def test_socat_gets_back_what_it_sends(self):
+        server = self.start_server(ECHO_SERVER, "--udp", "--host", "127.0.0.1", "--port", "0")
+        socat = self.start("socat", "-b", "65000", "-", f"UDP4:127.0.0.1:{server.port}", standard_input=subprocess.PIPE)
+        for number in range(100):
+            socat.process.stdin.write(b"datagram %d %s\n" % (number, b"x" * number * 100))
+            self.assertEqual(socat.line(), f"datagram {number} " + "x" * number * 100)
+        self.tell("100 datagrams came back")
+
+    @needs("socat")
+    def test_socat_sends_one_way(self):
+        server = self.start_server(ECHO_SERVER, "--udp", "--host", "127.0.0.1", "--port", "0", "--verbose")
+        self.succeed("sh", "-c", f"echo one way | socat -u - UDP4:127.0.0.1:{server.port}")
+        self.assertRegex(server.line(), r'^received "one way\\x0a" from 127\.0\.0\.1:\d+$')
+
+    @needs("socat")
+    def test_socat_serves_echo_client(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free, tempfile.TemporaryDirectory() as folder:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            free.close()
+            path = os.path.join(folder, "socket")
+            for listen, to in ((f"UDP4-RECVFROM:{port},bind=127.0.0.1", ["--host", "127.0.0.1", "--port", port]),
+                               (f"UNIX-RECVFROM:{path}", ["--host", "unix:" + path])):
+                self.start("socat", listen + ",fork", "EXEC:cat")
+                # It does not say when it listens.
+                client = [ECHO_CLIENT, "--udp", *to, "--count", "5"]
+                self.until(lambda: self.start(*client).end()[0] == 0, "socat to listen")
+                self.assertEqual(self.succeed(*client).count("received "), 5)
+        self.tell("sent back 5 datagrams over UDP and a Unix socket")
 
 
 class Questions(InteropTest):

@@ -15,6 +15,7 @@
 #include <protocols/time.hpp>
 #include <protocols/until_close.hpp>
 #include <reactor/testing/cuts.hpp>
+#include <reactor/testing/memory_datagram_transport.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
 // What <sys/socket.h>, <poll.h>, <sys/epoll.h> and <fcntl.h> define as macros, on Linux and elsewhere.

@@ -110,7 +110,9 @@ class Server(Program):
         super().__init__(*command, **options)
         try:
             self.listening = [self.line() for _ in range(addresses)]
-            self.port = int(self.listening[0].split()[2].rpartition(":")[2])
+            self.address = self.listening[0].split()[2]
+            if not self.address.startswith("unix:"):
+                self.port = int(self.address.rpartition(":")[2])
         except BaseException:
             self.kill()
             raise

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -216,6 +217,172 @@ class Ending(ProgramTest):
         server.signal(signal.SIGTERM)
         self.assert_refused_from_now_on(server.port)
         self.assert_ends_well(server, signal.SIGINT)
+
+
+class Datagrams(ProgramTest):
+    def udp(self, server, family=socket.AF_INET):
+        """A UDP socket that is connected to a server."""
+        client = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        client.settimeout(PATIENCE)
+        client.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", server.port))
+        return client
+
+    def play_udp_server(self, answer):
+        """Answers one datagram in a thread. Returns the port."""
+        played = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(played.close)
+        played.bind(("127.0.0.1", 0))
+        played.settimeout(PATIENCE)
+
+        def play():
+            message, peer = played.recvfrom(70000)
+            if answer is not None:
+                played.sendto(answer(message), peer)
+
+        thread = threading.Thread(target=play, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, PATIENCE)
+        return played.getsockname()[1]
+
+    def test_each_comes_back_whole_from_both_addresses_of_localhost(self):
+        families = [socket.AF_INET, socket.AF_INET6] if ipv6_loopback() else [socket.AF_INET]
+        server = self.start_server(ECHO_SERVER, "--udp", "--port", "0", addresses=len(families))
+        for family in families:
+            client = self.udp(server, family)
+            for size in (1, 0, 1472, 65000, 65507, 3):
+                message = os.urandom(size)
+                client.send(message)
+                self.assertEqual(client.recv(70000), message)
+        self.assert_ends_well(server)
+
+    def test_echo_client_checks_each_that_it_sends(self):
+        server = self.server("--udp")
+        output = self.assert_client_succeeds(server, "--udp", "--count", "100")
+        self.assertEqual(output.count(f'received "{MESSAGE}"\n'), 100)
+        self.assertTrue(output.endswith("closing socket\n"))
+        self.assert_client_succeeds(server, "--udp", "--message", "")
+        self.assert_client_succeeds(server, "--udp", "--message", "x" * 65507)
+        self.assert_client_fails(server, "--udp", "--message", "x" * 65508, naming="Message too long")
+
+    def test_echo_client_says_what_broke(self):
+        def fails(answer, naming, *arguments):
+            self.assert_client_fails(self.play_udp_server(answer), "--udp", *arguments, naming=naming)
+
+        fails(lambda message: message[:-1] + b"!", 'different bytes: byte 41 of message 1 came back as "!" and was "."')
+        fails(lambda message: message[:10], "different bytes: message 1 came back with 10 of 42 bytes")
+        fails(lambda message: message + b"x", "different bytes: more came back than the 42 of message 1")
+        fails(None, "timed out: 127.0.0.1 was silent for 0.2 seconds", "--timeout", "0.2")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reserved:
+            reserved.bind(("127.0.0.1", 0))
+            dead = reserved.getsockname()[1]
+        self.assert_client_fails(dead, "--udp", naming=f"cannot reach 127.0.0.1 port {dead}: Connection refused")
+
+    def test_a_server_on_all_addresses_answers_from_the_one_that_was_asked(self):
+        server = self.start_server(ECHO_SERVER, "--udp", "--host", "0.0.0.0", "--port", "0")
+        for address in ("127.0.0.1", "127.0.0.2"):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.addCleanup(client.close)
+            client.settimeout(PATIENCE)
+            client.connect((address, server.port))  # from now on it hears of nobody else
+            client.send(b"who are you?")
+            self.assertEqual(client.recv(100), b"who are you?")
+
+    def test_a_flood_costs_neither_memory_nor_the_next_client(self):
+        server = self.server("--udp", "--stats", "3600")
+        flood = self.udp(server)
+        flood.setblocking(False)
+        block = os.urandom(1000)
+        for _ in range(50000):
+            with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+                flood.send(block)
+        client = self.udp(server)
+        client.settimeout(1)
+        came = None
+        for _ in range(PATIENCE):  # what comes while its buffer is full the kernel drops
+            client.send(b"is anybody there?")
+            with contextlib.suppress(TimeoutError, socket.timeout):
+                came = client.recv(100)
+                break
+        self.assertEqual(came, b"is anybody there?")
+        server.signal(signal.SIGTERM)
+        status, output, errors = server.end()
+        self.assertEqual((status, errors), (0, ""))
+        counted = dict(word.split("=") for word in output.split()[1:])
+        self.assertGreater(int(counted["received"]), 100)
+        self.assertEqual(int(counted["sent"]) + int(counted["dropped"]), int(counted["received"]))
+
+    def test_verbose_tells_what_comes_and_what_does_not_arrive(self):
+        server = self.server("--udp", "--verbose")
+        client = self.udp(server)
+        name = "127.0.0.1:%d" % client.getsockname()[1]
+        client.send(b'a "datagram"')
+        self.assertEqual(server.line(), f'received "a \\"datagram\\"" from {name}')
+        self.assertEqual(client.recv(100), b'a "datagram"')
+        client.send(b"and gone")
+        client.close()
+        self.assertEqual(server.line(), f'received "and gone" from {name}')
+
+
+class UnixSockets(ProgramTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "socket")
+        self.name = f"@echo-{os.getpid()}-{random.randrange(1 << 62)}"
+
+    def start_on(self, where, *arguments):
+        server = self.start_server(ECHO_SERVER, "--host", "unix:" + where, *arguments)
+        self.assertEqual(server.address, "unix:" + where)
+        return server
+
+    def ask(self, where, *arguments):
+        status, output, errors = self.start(ECHO_CLIENT, "--host", "unix:" + where, *arguments).end()
+        self.assertEqual((status, errors), (0, ""), output)
+        self.assertIn("closing socket\n", output)
+        self.assertIn(f"unix:{where}\n", output.splitlines(True)[0])
+
+    def kinds(self):
+        if sys.platform != "linux":  # without abstract names, which the client of datagrams needs too
+            return [(self.path, [])]
+        return [(where, kind) for where in (self.path, self.name) for kind in ([], ["--udp"])]
+
+    def test_a_path_and_a_name_are_served_and_leave_nothing_behind(self):
+        for where, kind in self.kinds():
+            server = self.start_on(where, *kind)
+            self.ask(where, *kind, "--count", "10")
+            self.ask(where, *kind, "--message", "x" * 100000)
+            self.assert_ends_well(server)
+            self.assertFalse(os.path.exists(self.path))
+
+    def test_what_a_killed_server_leaves_behind_does_not_keep_the_next_from_starting(self):
+        for where, kind in self.kinds():
+            server = self.start_on(where, *kind)
+            server.kill()
+            self.assertEqual(os.path.exists(self.path), where == self.path)
+            server = self.start_on(where, *kind)
+            self.ask(where, *kind)
+            self.assert_ends_well(server)
+
+    def test_a_server_that_lives_is_neither_replaced_nor_disturbed(self):
+        for where, kind in self.kinds():
+            server = self.start_on(where, "--verbose", *kind)
+            for other in ([], ["--udp"]):
+                if where == self.path or kind == other:  # names of the two kinds are apart
+                    status, output, errors = self.start(ECHO_SERVER, "--host", "unix:" + where, *other).end()
+                    self.assertEqual((status, output), (1, ""))
+                    self.assert_one_line(errors, "echo_server: ", f"bind(unix:{where})")
+            self.ask(where, *kind)
+            server.signal(signal.SIGTERM)
+            status, output, _ = server.end()
+            self.assertEqual(status, 0)
+            self.assertEqual(output.count("connection from"), 0 if kind else 1)
+
+    def test_where_nobody_listens_the_client_says_so(self):
+        for where, kind in self.kinds():
+            status, _, errors = self.start(ECHO_CLIENT, "--host", "unix:" + where, *kind).end()
+            self.assertEqual(status, 1)
+            self.assert_one_line(errors, "echo_client: cannot ", "unix:" + where)
 
 
 class Story(ProgramTest):
@@ -738,6 +905,9 @@ class EchoClient(ProgramTest):
 
 class Arguments(ProgramTest):
     BOTH = (
+        (["--udp", "--framing", "lines"], "--udp"),
+        (["--host", "unix:"], "unix:"),
+        (["--host", "unix:/" + "x" * 108], "File name too long"),
         (["--port", "70000"], "70000"),
         (["--port", "-1"], "-1"),
         (["--port", "http"], "http"),
@@ -772,6 +942,8 @@ class Arguments(ProgramTest):
         (["--max-connections", "-1"], "--max-connections"),
         (["--max-connections", "few"], "few"),
         (["--host", "192.0.2.1"], "192.0.2.1"),  # nobody's address (RFC 5737)
+        (["--udp", "--host", "192.0.2.1"], "192.0.2.1"),
+        (["--udp", "--chunk", "1"], "--udp"),
     )
     CLIENTS = (
         (["--count", "0"], "--count"),

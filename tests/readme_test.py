@@ -36,6 +36,28 @@ class Readme(unittest.TestCase):
             finally:
                 server.kill()
 
+    def test_the_server_of_datagrams_answers(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            try:
+                client.bind(("127.0.0.1", PORT))
+            except OSError:
+                self.skipTest(f"port {PORT} is in use")
+        with subprocess.Popen([program("names")]) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            try:
+                client.settimeout(60)
+                client.connect(("127.0.0.1", PORT))
+                answer = None
+                for _ in range(100000):  # until it is bound, which it does not tell
+                    try:
+                        client.send(b"who is it?")
+                        answer = client.recv(100)
+                        break
+                    except ConnectionRefusedError:
+                        pass
+                self.assertEqual(answer, b"who is it?")
+            finally:
+                server.kill()
+
     def test_the_client_says_what_went_wrong(self):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", PORT)) == 0:

@@ -1,11 +1,12 @@
 #include <reactor/net/acceptor.hpp>
 
+#include <reactor/net/bind_everywhere.hpp>
+#include <reactor/net/socket_file.hpp>
+
 #include <fcntl.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <exception>
 #include <new>
 #include <string>
 #include <utility>
@@ -16,40 +17,30 @@ namespace {
 
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
-constexpr int port_attempts = 16;
 
 FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
-
-// Several addresses of a name need not all exist on this machine: one without IPv6 has no ::1.
-bool not_on_this_machine(const std::system_error& error) noexcept {
-    return error.code() == std::errc::address_not_available || error.code() == std::errc::address_family_not_supported;
-}
 
 // A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
 class ListeningSocket {
 public:
-    ListeningSocket(Socket socket, const Address& address) : socket_(std::move(socket)), bound_to_(address) {
-        socket_.bind(address);
+    ListeningSocket(Socket socket, const Address& address) : socket_(std::move(socket)) {
+        bind_replacing(socket_, address);
+        file_ = SocketFile(address);
     }
-    ListeningSocket(ListeningSocket&&) noexcept = default;
-    ~ListeningSocket() { close(); }
 
     explicit operator bool() const noexcept { return bool(socket_); }
     Socket* operator->() noexcept { return &socket_; }
     const Socket* operator->() const noexcept { return &socket_; }
+    Address local() const noexcept { return socket_.local(); }
 
     void close() noexcept {
-        if (!socket_) return;
+        file_.remove();  // first: who finds none there may listen, who finds a dead one must find that out
         socket_.close();
-        // The file is ours, since bind made it. An Address has room for the terminator.
-        if (bound_to_.family() != Address::Family::unix_domain) return;
-        const char* path = reinterpret_cast<const sockaddr_un*>(bound_to_.data())->sun_path;
-        if (*path == '/') ::unlink(path);
     }
 
 private:
     Socket socket_;
-    Address bound_to_;
+    SocketFile file_;
 };
 
 ListeningSocket listen_on(const Address& address, const AcceptorOptions& options) {
@@ -64,32 +55,6 @@ ListeningSocket listen_on(const Address& address, const AcceptorOptions& options
     ListeningSocket listening(std::move(socket), address);
     listening->listen(options.backlog);
     return listening;
-}
-
-// With port 0 the kernel picks one for the first address, which may be taken on the others: then another try.
-std::vector<ListeningSocket> listen_on_all(const std::vector<Address>& addresses, const AcceptorOptions& options) {
-    for (int attempt = 1;; ++attempt) {
-        std::vector<ListeningSocket> sockets;
-        std::uint16_t port = 0;
-        bool again = false;
-        std::exception_ptr missing;
-        for (const Address& address : addresses) {
-            const bool any_port = address.port() == 0;
-            try {
-                sockets.push_back(listen_on(any_port ? address.with_port(port) : address, options));
-                if (any_port) port = sockets.back()->local().port();
-            } catch (const std::system_error& error) {
-                const bool picked = any_port && port != 0;
-                again = picked && error.code() == std::errc::address_in_use && attempt < port_attempts;
-                if (again) break;
-                if (!not_on_this_machine(error)) throw;
-                missing = std::current_exception();
-            }
-        }
-        if (again) continue;
-        if (sockets.empty() && missing) std::rethrow_exception(missing);
-        return sockets;
-    }
 }
 
 }  // namespace
@@ -139,7 +104,8 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
           MoveOnlyFunction<void()> done = std::move(drained_);
           done();  // may destroy this acceptor
       }) {
-    for (ListeningSocket& socket : listen_on_all(addresses, options_))
+    const auto listen_on_one = [this](const Address& address) { return listen_on(address, options_); };
+    for (ListeningSocket& socket : bind_everywhere(addresses, listen_on_one))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
     if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
 }

@@ -43,7 +43,8 @@ struct AcceptorOptions {
 class REACTOR_EXPORT Acceptor final : ConnectionGroup::Owner {
 public:
     /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
-    /// "unix:/path" a Unix socket (see resolve_blocking, which this calls). Port 0 takes a free one, the
+    /// "unix:/path" a Unix socket, where the file of one that died is replaced and its own is removed at the end (see
+    /// reactor/net/socket_file.hpp, and resolve_blocking, which this calls). Port 0 takes a free one, the
     /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed.

@@ -111,6 +111,7 @@ public:
     void set_limits(const Limits& limits) override;
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
+    std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
 
     /// Hands the living connection over to another reactor, which may run on another thread: with its protocol, what
     /// `received` left, what is not sent yet, and its limits; the same objects, so references to them stay good. It

@@ -1,13 +1,16 @@
 #include <reactor/net/socket.hpp>
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <string>
 
 namespace reactor {
@@ -117,6 +120,22 @@ int at_least_one(std::chrono::seconds time) noexcept {
     return as_int(std::max(time, std::chrono::seconds(1)).count());
 }
 
+// What IPv4 and IPv6 name differently, with the same int for a value.
+void set_ip_option(const Socket& socket, int ipv4, int ipv6, int value, const char* name) {
+    const bool is_ipv6 = socket.local().family() == Address::Family::ipv6;
+    set_option(socket.get(), is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, is_ipv6 ? ipv6 : ipv4, value, name);
+}
+
+void change_membership(const Socket& socket, int option, const Address& group, unsigned interface, const char* name) {
+    group_req request{};
+    request.gr_interface = interface;
+    std::memcpy(&request.gr_group, group.data(), group.size());
+    const int level = group.family() == Address::Family::ipv6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    if (::setsockopt(socket.get(), level, option, &request, sizeof request) == 0) return;
+    const std::error_code error = last_error();
+    throw std::system_error(error, std::string("setsockopt(") + name + ", " + group.host() + ")");
+}
+
 #ifdef TCP_KEEPIDLE
 constexpr int keep_alive_idle = TCP_KEEPIDLE;
 #else
@@ -149,6 +168,16 @@ void Socket::bind(const Address& address) {
     if (::bind(get(), address.data(), socklen_t(address.size())) == 0) return;
     const std::error_code error = last_error();
     throw std::system_error(error, "bind(" + address.to_string() + ")");
+}
+
+void Socket::bind_to_any_name() {
+#ifdef __linux__
+    sockaddr unnamed{};
+    unnamed.sa_family = AF_UNIX;
+    if (::bind(get(), &unnamed, sizeof unnamed.sa_family) != 0) throw_last_error("bind", "any Unix name");
+#else
+    throw std::system_error(std::make_error_code(std::errc::operation_not_supported), "bind(any Unix name)");
+#endif
 }
 
 void Socket::listen(int backlog) {
@@ -200,8 +229,46 @@ Address Socket::peer() const noexcept {
     return address_from(storage, length);
 }
 
+#ifdef SO_PEERCRED
+std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
+    ucred known{};
+    socklen_t length = sizeof known;
+    // Other families answer too, with a process 0; so does a Unix socket that is not connected.
+    if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.pid == 0) return std::nullopt;
+    return PeerCredentials{known.pid, known.uid, known.gid};
+}
+#else
+std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
+    PeerCredentials known;
+    if (::getpeereid(get(), &known.user, &known.group) != 0) return std::nullopt;
+    return known;
+}
+#endif
+
+SocketKind Socket::kind() const {
+    switch (option(get(), SOL_SOCKET, SO_TYPE, "SO_TYPE")) {
+        case SOCK_STREAM: return SocketKind::stream;
+        case SOCK_DGRAM: return SocketKind::datagram;
+        case SOCK_SEQPACKET: return SocketKind::sequenced_packets;
+    }
+    throw std::system_error(std::make_error_code(std::errc::wrong_protocol_type), "getsockopt(SO_TYPE)");
+}
+
 std::error_code Socket::shutdown_write() noexcept {
     return ::shutdown(get(), SHUT_WR) == 0 ? std::error_code{} : last_error();
+}
+
+void Socket::join_group(const Address& group, unsigned interface) {
+    change_membership(*this, MCAST_JOIN_GROUP, group, interface, "MCAST_JOIN_GROUP");
+}
+
+void Socket::leave_group(const Address& group, unsigned interface) {
+    change_membership(*this, MCAST_LEAVE_GROUP, group, interface, "MCAST_LEAVE_GROUP");
+}
+
+unsigned interface_number(std::string_view name) {
+    if (const unsigned number = ::if_nametoindex(std::string(name).c_str())) return number;
+    throw_last_error("if_nametoindex", name);
 }
 
 // ── options ──
@@ -265,6 +332,26 @@ bool Socket::reuse_port() const { return option(get(), SOL_SOCKET, SO_REUSEPORT,
 void Socket::set_v6_only(bool on) { set_option(get(), IPPROTO_IPV6, IPV6_V6ONLY, int(on), "IPV6_V6ONLY"); }
 
 bool Socket::v6_only() const { return option(get(), IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY") != 0; }
+
+void Socket::set_broadcast(bool on) { set_option(get(), SOL_SOCKET, SO_BROADCAST, int(on), "SO_BROADCAST"); }
+
+bool Socket::broadcast() const { return option(get(), SOL_SOCKET, SO_BROADCAST, "SO_BROADCAST") != 0; }
+
+void Socket::set_multicast_interface(unsigned number) {
+    if (local().family() == Address::Family::ipv6)
+        return set_option(get(), IPPROTO_IPV6, IPV6_MULTICAST_IF, as_int(number), "IPV6_MULTICAST_IF");
+    ip_mreqn request{};
+    request.imr_ifindex = as_int(number);
+    set_option(get(), IPPROTO_IP, IP_MULTICAST_IF, request, "IP_MULTICAST_IF");
+}
+
+void Socket::set_multicast_loop(bool on) {
+    set_ip_option(*this, IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP, int(on), "MULTICAST_LOOP");
+}
+
+void Socket::set_multicast_hops(int most) {
+    set_ip_option(*this, IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS, most, "MULTICAST_HOPS");
+}
 
 void Socket::set_receive_buffer(std::size_t bytes) {
     set_option(get(), SOL_SOCKET, SO_RCVBUF, as_int(bytes), "SO_RCVBUF");

@@ -6,10 +6,12 @@
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
+#include <reactor/net/peer_credentials.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -24,6 +26,9 @@ struct KeepAlive {
     std::chrono::seconds interval{10};
     int probes = 6;
 };
+
+/// The number of a network interface: if_nametoindex(3). Throws std::system_error that names it.
+REACTOR_EXPORT unsigned interface_number(std::string_view name);
 
 class REACTOR_EXPORT Socket {
 public:
@@ -44,6 +49,9 @@ public:
     void close() noexcept { descriptor_.reset(); }
 
     void bind(const Address& address);
+    /// Gives a Unix socket a name of the system's choosing, so that it can be answered: unix(7), "Autobind feature",
+    /// which Linux alone has. Elsewhere it throws std::system_error (operation_not_supported).
+    void bind_to_any_name();
     /// The kernel shortens a backlog past net.core.somaxconn.
     void listen(int backlog);
 
@@ -63,8 +71,20 @@ public:
     Address local() const noexcept;
     Address peer() const noexcept;
 
+    /// Of a Unix socket that is connected (SO_PEERCRED, unix(7); getpeereid(3) elsewhere); nullopt of any other.
+    std::optional<PeerCredentials> peer_credentials() const noexcept;
+
+    /// SO_TYPE. Throws std::system_error for what is none of the three.
+    SocketKind kind() const;
+
     /// shutdown(2), SHUT_WR: the peer sees the end.
     std::error_code shutdown_write() noexcept;
+
+    /// Receives from now on what is sent to the multicast group, on the interface with this number (see
+    /// interface_number); 0: on one that the system chooses. Of IPv4 and IPv6 (RFC 3678: MCAST_JOIN_GROUP). Closing the
+    /// socket leaves all its groups. Throws std::system_error that names the group.
+    void join_group(const Address& group, unsigned interface = 0);
+    void leave_group(const Address& group, unsigned interface = 0);
 
     // Options: socket(7), tcp(7), ipv6(7). Named as they are; sizes in bytes.
     void set_no_delay(bool on);                           ///< TCP_NODELAY; ignored for Unix sockets
@@ -73,6 +93,10 @@ public:
     void set_reuse_address(bool on);                      ///< SO_REUSEADDR
     void set_reuse_port(bool on);                         ///< SO_REUSEPORT
     void set_v6_only(bool on);                            ///< IPV6_V6ONLY
+    void set_broadcast(bool on);                          ///< SO_BROADCAST: may send to broadcast addresses
+    void set_multicast_interface(unsigned number);        ///< IP_MULTICAST_IF; 0: the system's choice
+    void set_multicast_loop(bool on);                     ///< IP_MULTICAST_LOOP: its own come back; they do
+    void set_multicast_hops(int most);                    ///< IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS: 1 unless set
     void set_receive_buffer(std::size_t bytes);           ///< SO_RCVBUF; the kernel doubles it
     void set_send_buffer(std::size_t bytes);              ///< SO_SNDBUF; the kernel doubles it
     void set_linger(std::optional<std::chrono::seconds> time);  ///< SO_LINGER; zero: close resets; nullopt: off
@@ -83,6 +107,7 @@ public:
     bool reuse_address() const;
     bool reuse_port() const;
     bool v6_only() const;
+    bool broadcast() const;
     std::size_t receive_buffer() const;
     std::size_t send_buffer() const;
     std::optional<std::chrono::seconds> linger() const;

@@ -77,6 +77,7 @@ public:
     /// Bytes fed and not yet received, because the protocol paused or its answers passed the high mark.
     std::size_t waiting() const noexcept { return incoming_.size(); }
     void set_addresses(const Address& peer, const Address& local);
+    void set_peer_credentials(const PeerCredentials& credentials) { credentials_ = credentials; }
 
     // ── what the protocol sees ──
 
@@ -94,6 +95,7 @@ public:
     void set_limits(const Limits& limits) override;
     Address peer() const override { return peer_; }
     Address local() const override { return local_; }
+    std::optional<PeerCredentials> peer_credentials() const override { return credentials_; }
 
 private:
     bool step();
@@ -107,6 +109,7 @@ private:
     Protocol* protocol_;
     Limits limits_;
     Address peer_, local_;
+    std::optional<PeerCredentials> credentials_;
 
     std::string incoming_;  // fed, and not read yet
     std::string rest_;      // read, and not consumed

@@ -1,0 +1,17 @@
+// Who is at the other end of a Unix socket, as far as the system vouches for it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+
+namespace reactor {
+
+/// As the kernel knew it when the peer connected or began to listen (unix(7), SO_PEERCRED; getpeereid(3)).
+struct PeerCredentials {
+    std::optional<pid_t> process;  ///< nullopt where the system does not tell
+    uid_t user = 0;                ///< the effective one
+    gid_t group = 0;
+};
+
+}  // namespace reactor

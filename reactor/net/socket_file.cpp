@@ -1,0 +1,82 @@
+#include <reactor/net/socket_file.hpp>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+namespace reactor {
+
+namespace {
+
+// Null for what has none. An Address has room for the terminator.
+const char* path_of(const Address& address) noexcept {
+    if (address.family() != Address::Family::unix_domain) return nullptr;
+    const char* const path = reinterpret_cast<const sockaddr_un*>(address.data())->sun_path;
+    return *path == '\0' ? nullptr : path;
+}
+
+// A socket of another kind is told that somebody is there by EPROTOTYPE, and to him nothing happens. Datagram sockets
+// are of the same kind; to be connected to, those do not notice either.
+bool nobody_there(const Address& address) {
+    Socket asking = Socket::open(Address::Family::unix_domain, SocketKind::datagram);
+    return asking.connect(address) == std::errc::connection_refused;
+}
+
+// Of those who replace files in this folder, one at a time. Where the folder may not be read it goes without.
+FileDescriptor lock_folder_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    const char* folder = ".";
+    std::string name;
+    if (slash == 0) folder = "/";
+    if (slash != std::string::npos && slash > 0) {
+        name = path.substr(0, slash);
+        folder = name.c_str();
+    }
+    FileDescriptor descriptor(::open(folder, O_RDONLY | O_CLOEXEC));
+    while (descriptor && ::flock(descriptor.get(), LOCK_EX) != 0 && errno == EINTR) {
+    }
+    return descriptor;
+}
+
+}  // namespace
+
+void bind_replacing(Socket& socket, const Address& address) {
+    const char* const path = path_of(address);
+    if (path == nullptr) return socket.bind(address);
+    try {
+        return socket.bind(address);
+    } catch (const std::system_error& error) {
+        if (error.code() != std::errc::address_in_use) throw;
+    }
+    const FileDescriptor lock = lock_folder_of(path);
+    struct stat status {};
+    const bool is_socket = ::lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
+    if (is_socket && nobody_there(address)) ::unlink(path);
+    socket.bind(address);
+}
+
+SocketFile::SocketFile(const Address& address) noexcept {
+    const char* const path = path_of(address);
+    struct stat status {};
+    if (path == nullptr || ::lstat(path, &status) != 0) return;
+    address_ = address;
+    device_ = std::uint64_t(status.st_dev);
+    number_ = std::uint64_t(status.st_ino);
+}
+
+void SocketFile::remove() noexcept {
+    const Address address = std::exchange(address_, {});
+    const char* const path = path_of(address);
+    struct stat status {};
+    if (path == nullptr || ::lstat(path, &status) != 0) return;
+    if (std::uint64_t(status.st_dev) == device_ && std::uint64_t(status.st_ino) == number_) ::unlink(path);
+}
+
+}  // namespace reactor

@@ -1,0 +1,52 @@
+// The file of a Unix socket. bind(2) makes it and nobody removes it, so a server that died leaves one behind on which
+// no other can listen: here such a file is replaced if nobody is there any more, and removed by who made it.
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/net/socket.hpp>
+
+#include <cstdint>
+#include <utility>
+
+namespace reactor {
+
+/// Binds as Socket::bind does; and where a Unix socket's file is in the way to which no socket is bound any more,
+/// removes that and binds again. A socket that is alive, listening or not, and a file that is no socket are left alone: then
+/// it throws std::system_error (address_in_use). Nobody who is alive notices that he was asked. Of several that find a
+/// dead file at the same time one takes it, by a lock on its folder (flock(2)), which leaves nothing behind.
+REACTOR_EXPORT void bind_replacing(Socket& socket, const Address& address);
+
+/// Removes the file when it is destroyed, unless another file has come into its place meanwhile.
+class [[nodiscard]] REACTOR_EXPORT SocketFile {
+public:
+    /// None.
+    SocketFile() noexcept = default;
+    /// The file that binding a socket to `address` has just made; none for what is no path. A relative path counts
+    /// from the folder that is then the current one.
+    explicit SocketFile(const Address& address) noexcept;
+    SocketFile(SocketFile&& other) noexcept
+        : address_(std::exchange(other.address_, {})), device_(other.device_), number_(other.number_) {}
+    SocketFile& operator=(SocketFile&& other) noexcept {
+        if (this != &other) {
+            remove();
+            address_ = std::exchange(other.address_, {});
+            device_ = other.device_;
+            number_ = other.number_;
+        }
+        return *this;
+    }
+    ~SocketFile() { remove(); }
+
+    /// Removes it now.
+    void remove() noexcept;
+
+    /// Leaves it where it is: for a process that hands the socket on.
+    void release() noexcept { address_ = {}; }
+
+private:
+    Address address_;  // not a string: what was bound must not stay for lack of memory
+    std::uint64_t device_ = 0, number_ = 0;  // which file it was
+};
+
+}  // namespace reactor
