@@ -1,4 +1,5 @@
-// echo_server: the tutorial's server, for any number of clients at once. SIGINT and SIGTERM end it in good order.
+// echo_server: the tutorial's server, for any number of clients at once. SIGINT and SIGTERM end it in good order,
+// SIGHUP starts a successor on the same sockets.
 #include <protocols/any_framing.hpp>
 #include <protocols/echo.hpp>
 #include <protocols/framed.hpp>
@@ -6,6 +7,7 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/acceptor_sharing.hpp>
 #include <reactor/net/datagram.hpp>
+#include <reactor/net/inherited.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/reactor_group.hpp>
@@ -36,6 +38,8 @@ struct Settings {
     std::size_t threads = 1;
     std::string sharing = "reuse-port";
     double stats = 0;
+    double drain = 30;
+    std::vector<std::string> arguments;  // as it was called
     unsigned busy_wait = 0;  // microseconds
     bool udp = false;
     bool verbose = false;
@@ -83,12 +87,13 @@ private:
 // One loop of the server: everything but its reactor. Made before the loop's thread starts, on it from then on.
 class Loop {
 public:
-    Loop(const Settings& settings, ReactorGroup& group, std::size_t index, const std::vector<Address>& addresses,
-         const AcceptorOptions& options)
+    /// `listens` is the addresses, or sockets that listen already.
+    template <class Listens>
+    Loop(const Settings& settings, ReactorGroup& group, std::size_t index, Listens listens, const AcceptorOptions& options)
         : group_(group),
           index_(index),
           reactor_(group[index]),
-          acceptor_(reactor_, addresses, factory(settings), options),
+          acceptor_(reactor_, std::move(listens), factory(settings), options),
           stats_(reactor_, [this] { say_counters(); }) {
         reactor_.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
         if (settings.stats <= 0) return;
@@ -101,9 +106,15 @@ public:
 
     std::vector<Address> addresses() const { return acceptor_.addresses(); }
 
-    /// From any thread.
-    void drain() {
-        reactor_.post([this] { acceptor_.drain([this] { reactor_.stop(); }); });
+    std::vector<int> listening_sockets() const { return acceptor_.listening_sockets(); }
+
+    /// From any thread. Closes every connection; or leaves them to end by themselves, as a successor listens on the same
+    /// sockets now.
+    void drain(Duration longest, Acceptor::Draining how) {
+        reactor_.post([this, longest, how] {
+            if (how == Acceptor::Draining::left) acceptor_.leave_files();
+            acceptor_.drain(longest, [this](const Acceptor::Drained& drained) { drained_as(drained); }, how);
+        });
     }
 
     // One line of everything that is counted, since the beginning.
@@ -119,6 +130,12 @@ public:
     }
 
 private:
+    void drained_as(const Acceptor::Drained& drained) {
+        if (drained.cut > 0)
+            program::say("cut {} connections, with {} bytes unsent", drained.cut, drained.bytes_cut);
+        reactor_.stop();
+    }
+
     static ProtocolFactory factory(const Settings& settings) {
         const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
         if (settings.verbose) return protocol_factory<ToldEcho>(framing);
@@ -204,6 +221,20 @@ int serve_datagrams(const Settings& settings) {
     return EXIT_SUCCESS;
 }
 
+// Starts this program anew, as it was started, with the sockets that listen. What goes wrong costs nothing but that.
+bool restart(const Settings& settings, const std::vector<int>& sockets) {
+    try {
+        if (settings.threads != 1 && settings.sharing == "reuse-port")
+            throw std::invalid_argument("a successor can take over from threads in every --sharing but reuse-port");
+        const pid_t successor = start_successor(sockets, "/proc/self/exe", settings.arguments);
+        program::say("process {} goes on", successor);
+        return true;
+    } catch (const std::exception& error) {
+        program::say("cannot restart: {}", error.what());
+        return false;
+    }
+}
+
 int serve(const Settings& settings) {
     if (settings.udp) return serve_datagrams(settings);
     program::raise_descriptor_limit();
@@ -226,16 +257,27 @@ int serve(const Settings& settings) {
 
     // The first loop takes the port, if any will do; the others get the same, or what the first one accepts.
     std::list<Loop> loops;
-    loops.emplace_back(settings, group, 0, resolve_blocking(settings.host, settings.port), options);
+    std::vector<Socket> inherited = inherited_sockets();
+    if (!inherited.empty() && options.reuse_port)
+        throw std::invalid_argument("threads share inherited sockets in every --sharing but reuse-port");
+    if (inherited.empty()) {
+        loops.emplace_back(settings, group, 0, resolve_blocking(settings.host, settings.port), options);
+    } else {
+        loops.emplace_back(settings, group, 0, std::move(inherited), options);
+    }
     const std::vector<Address> addresses = loops.front().addresses();
     while (loops.size() < group.size())
-        loops.emplace_back(settings, group, loops.size(), reuse_port ? addresses : std::vector<Address>(), options);
+        loops.emplace_back(settings, group, loops.size(), options.reuse_port ? addresses : std::vector<Address>(), options);
 
     bool ending = false;
-    const Signals signals(group[0], {SIGINT, SIGTERM}, [&](int) {
-        if (ending) return group.stop();  // asked twice: at once
+    const auto drain_longest = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.drain));
+    const Signals signals(group[0], {SIGHUP, SIGINT, SIGTERM}, [&](int signal) {
+        if (ending && signal != SIGHUP) return group.stop();  // asked twice: at once
+        if (ending) return;
+        if (signal == SIGHUP && !restart(settings, loops.front().listening_sockets())) return;
         ending = true;
-        for (Loop& loop : loops) loop.drain();
+        for (Loop& loop : loops)
+            loop.drain(drain_longest, signal == SIGHUP ? Acceptor::Draining::left : Acceptor::Draining::told);
     });
 
     for (const Address& address : addresses)
@@ -255,6 +297,7 @@ int serve(const Settings& settings) {
 
 int main(int argc, char** argv) {
     Settings settings;
+    settings.arguments.assign(argv, argv + argc);
     CLI::App arguments("Sends back whatever it receives (RFC 862), to any number of clients at once.", "echo_server");
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("--host", settings.host,
@@ -273,6 +316,8 @@ int main(int argc, char** argv) {
     arguments.add_option("--sharing", settings.sharing, "how several threads share the connections: reuse-port | "
                          "round-robin | least-connections")
         ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
+    arguments.add_option("--drain", settings.drain, "seconds after SIGINT, SIGTERM or SIGHUP that connections may go on")
+        ->check(program::seconds(0, 1e9));
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")
         ->check(CLI::Range(0.0, 1e9));

@@ -47,6 +47,11 @@ public:
     /// `received` left unconsumed is lost with the return. Closes, unless overridden.
     virtual void end_of_stream() { transport().close(); }
 
+    /// The end of the connection is wished for: its acceptor is being drained (Acceptor::drain). At most once for each
+    /// drain. Closes, unless overridden by a protocol that has something to finish first; what goes on for too long is
+    /// aborted.
+    virtual void draining() { transport().close(); }
+
     /// The connection is over: without an error if both sides closed in order. The last call; the transport
     /// must not be written to, but may be asked for its addresses.
     virtual void disconnected(std::error_code /*reason*/) {}

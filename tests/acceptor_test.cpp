@@ -3,12 +3,14 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/net/acceptor.hpp>
+#include <reactor/testing/manual_clock.hpp>
 
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <deque>
 #include <optional>
 
 using namespace reactor;
@@ -309,6 +311,68 @@ TEST_CASE("Draining sends what is owed, ends every connection and then tells, al
     acceptor.drain([&] { done = true; });
     CHECK_FALSE(done);
     run_until(reactor, [&] { return done; });
+}
+
+TEST_CASE("A drain tells each protocol once, lets it finish, cuts what is left at its deadline, and reports both") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::deque<Journal> journals;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, [&]() -> std::unique_ptr<Protocol> {
+        journals.emplace_back();
+        return std::make_unique<Recorder>(journals.back());
+    });
+    std::vector<Socket> clients;
+    for (std::size_t i = 0; i < 4; ++i) {
+        clients.push_back(connect_to(acceptor.addresses()[0]));
+        run_until(reactor, [&] { return journals.size() == i + 1 && journals.back().transport != nullptr; });
+    }
+    // One closes as all do, one has a word to say first, one ignores it, one has more to send than the peer reads.
+    journals[1].on_draining = [&] { journals[1].transport->write("wait"); };
+    journals[2].on_draining = [] {};
+    journals[3].on_draining = [] {};
+    journals[3].transport->write(std::string(8'000'000, 'x'));
+    const std::size_t unsent = journals[3].transport->queued();
+    CHECK(unsent > 0);
+
+    std::optional<Acceptor::Drained> report;
+    acceptor.drain(std::chrono::seconds(30), [&](const Acceptor::Drained& drained) { report = drained; });
+    CHECK(journals[0].count("draining") == 0);  // later, from the loop
+    run_until(reactor, [&] { return journals[0].count("draining") == 1; });
+    clients[0].shutdown_write();
+    std::string word;
+    run_until(reactor, [&] {
+        word += read_all(clients[1]);
+        return journals[0].over && word == "wait";
+    });
+    journals[1].transport->close();
+    clients[1].shutdown_write();
+    run_until(reactor, [&] { return journals[1].over; });
+    CHECK(acceptor.connections() == 2);
+    CHECK_FALSE(report);
+
+    clock.advance(std::chrono::seconds(30));
+    run_until(reactor, [&] { return report.has_value(); });
+    for (const Journal& journal : journals) CHECK(journal.count("draining") == 1);
+    CHECK(report->finished == 2);
+    CHECK(report->cut == 2);
+    CHECK(report->bytes_cut == unsent);
+    CHECK(journals[2].reason == std::errc::timed_out);
+}
+
+TEST_CASE("A drain that leaves connections alone ends with the last of them, and reports none cut") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Socket client = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, client));
+    std::optional<Acceptor::Drained> report;
+    acceptor.drain(
+        std::chrono::hours(1), [&](const Acceptor::Drained& drained) { report = drained; }, Acceptor::Draining::left);
+    CHECK(echoes(reactor, client));
+    CHECK_FALSE(report);
+    client.close();
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(report->finished == 1);
+    CHECK(report->cut == 0);
 }
 
 TEST_CASE("3,000 connections at once, on select as on the others") {

@@ -104,7 +104,7 @@ struct Journal {
     bool over = false;
     reactor::Transport* transport = nullptr;  // while it is not over
 
-    std::function<void()> on_connected, on_end, on_pause, on_resume, on_disconnected;
+    std::function<void()> on_connected, on_end, on_pause, on_resume, on_draining, on_disconnected;
     std::function<std::size_t(reactor::Bytes)> on_received;
 
     std::size_t count(std::string_view call) const {
@@ -130,6 +130,11 @@ public:
     void end_of_stream() override {
         note("end");
         if (journal_.on_end) return journal_.on_end();
+        transport().close();
+    }
+    void draining() override {
+        note("draining");
+        if (journal_.on_draining) return journal_.on_draining();
         transport().close();
     }
     void disconnected(std::error_code reason) override {

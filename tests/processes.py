@@ -30,14 +30,15 @@ class Program:
     """A process whose output is read by lines. With `descriptors`, that is all it may have open; with
     `standard_input`, it can be written to."""
 
-    def __init__(self, *command, descriptors=None, environment=None, standard_input=subprocess.DEVNULL):
+    def __init__(self, *command, descriptors=None, environment=None, standard_input=subprocess.DEVNULL,
+                 pass_descriptors=()):
         command = [str(argument) for argument in command]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
         self.name = " ".join(command)
         self.process = subprocess.Popen(
             command, bufsize=0, stdin=standard_input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})})
+            env={**os.environ, **(environment or {})}, pass_fds=pass_descriptors)
         self.pid = self.process.pid
         self.output = b""
 

@@ -385,6 +385,89 @@ class UnixSockets(ProgramTest):
             self.assert_one_line(errors, "echo_client: cannot ", "unix:" + where)
 
 
+class Restarting(ProgramTest):
+    def restart(self, server, process):
+        """Has the process start its successor. Returns the successor's process id, once it listens."""
+        os.kill(process, signal.SIGHUP)
+        lines = [server.line(), server.line()]
+        told = [re.fullmatch(r"process (\d+) goes on", line) for line in lines]
+        self.assertTrue(any(lines[i].startswith("listening on") for i in range(2)), lines)
+        successor = int(next(match for match in told if match).group(1))
+        self.addCleanup(self.end_process, successor)
+        return successor
+
+    def end_process(self, process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+    def test_ten_times_under_load_it_loses_no_connection(self):
+        server = self.server()
+        ending = threading.Event()
+        served, failures = [0] * 4, []
+
+        def load(which):
+            while not ending.is_set():
+                try:
+                    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+                        for piece in (b"a word", b"and another"):
+                            client.sendall(piece)
+                            if self.receive(client, len(piece)) != piece:
+                                raise AssertionError("different bytes")
+                    served[which] += 1
+                except (OSError, AssertionError) as error:
+                    failures.append(error)
+                    return
+
+        clients = [threading.Thread(target=load, args=(which,)) for which in range(4)]
+        for client in clients:
+            client.start()
+        process, processes = server.pid, set()
+        try:
+            for _ in range(10):
+                before = list(served)
+                process = self.restart(server, process)
+                processes.add(process)
+                self.until(lambda: failures or all(now > then for now, then in zip(served, before)), "each to be served")
+        finally:
+            ending.set()
+            for client in clients:
+                client.join(PATIENCE)
+        self.assertEqual(failures, [])
+        self.assertEqual(len(processes), 10)
+        self.assertEqual(server.process.wait(PATIENCE), 0)  # the first one ended when its last client had gone
+
+    def test_a_connection_goes_on_with_the_process_that_accepted_it(self):
+        server = self.server()
+        client = self.connect(server)
+        self.assert_echoes(client)
+        self.restart(server, server.pid)
+        self.assert_echoes(client, b"still there?")
+        self.assertIsNone(server.process.poll())
+        client.close()
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assert_echoes(self.connect(server))
+
+    def test_what_is_left_at_the_deadline_is_cut_and_said(self):
+        server = self.server("--drain", "0.2")
+        client = self.connect(server)
+        self.assert_echoes(client)
+        self.restart(server, server.pid)
+        self.assert_ended(client)
+        self.assertEqual(server.line(), "cut 1 connections, with 0 bytes unsent")
+
+    def test_it_listens_on_the_sockets_that_it_is_started_with(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            waiting = self.connect(listener.getsockname()[1])  # accepted by nobody yet
+            keep = fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD, 10)
+            self.addCleanup(os.close, keep)
+            os.set_inheritable(keep, True)
+            become = ("import os, sys; os.dup2(int(sys.argv[1]), 3); "
+                      "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); os.execv(sys.argv[2], sys.argv[2:])")
+            server = self.start_server(sys.executable, "-c", become, keep, ECHO_SERVER, pass_descriptors=(keep,))
+            self.assertEqual(server.port, listener.getsockname()[1])
+            self.assert_echoes(waiting)
+
+
 class Story(ProgramTest):
     def test_in_chunks_of_16_it_is_the_one_that_the_tutorial_prints(self):
         server = self.server("--verbose", "--chunk", "16")

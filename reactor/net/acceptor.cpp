@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <string>
 #include <utility>
@@ -27,6 +28,11 @@ public:
         bind_replacing(socket_, address);
         file_ = SocketFile(address);
     }
+
+    // One that listens already, and whose file is somebody else's.
+    explicit ListeningSocket(Socket socket) noexcept : socket_(std::move(socket)) {}
+
+    void leave_file() noexcept { file_.release(); }
 
     explicit operator bool() const noexcept { return bool(socket_); }
     Socket* operator->() noexcept { return &socket_; }
@@ -91,8 +97,7 @@ Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, 
                    AcceptorOptions options)
     : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
 
-Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
-                   AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options)
     : reactor_(reactor),
       factory_(std::move(factory)),
       options_(std::move(options)),
@@ -100,13 +105,25 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
       reserve_(open_reserve()),
       back_off_timer_(reactor, [this] { update_interest(); }),
       back_off_time_(shortest_back_off),
-      drained_timer_(reactor, [this] {
-          MoveOnlyFunction<void()> done = std::move(drained_);
-          done();  // may destroy this acceptor
-      }) {
+      tell_timer_(reactor, [this] { tell_draining(); }),
+      drain_deadline_(reactor, [this] { cut(); }),
+      drained_timer_(reactor, [this] { tell_drained(); }) {}
+
+Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+                   AcceptorOptions options)
+    : Acceptor(reactor, std::move(factory), std::move(options)) {
     const auto listen_on_one = [this](const Address& address) { return listen_on(address, options_); };
     for (ListeningSocket& socket : bind_everywhere(addresses, listen_on_one))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+    if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
+}
+
+Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options)
+    : Acceptor(reactor, std::move(factory), std::move(options)) {
+    for (Socket& socket : listening) {
+        options_.connection.apply_to(socket);
+        listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
+    }
     if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
 }
 
@@ -138,12 +155,72 @@ void Acceptor::close() noexcept {
     if (member_ != nullptr) options_.sharing->leave(std::exchange(member_, nullptr));
 }
 
-void Acceptor::drain(MoveOnlyFunction<void()> done) {
+std::vector<int> Acceptor::listening_sockets() const {
+    std::vector<int> result;
+    for (const auto& listener : listeners_)
+        if (listener->socket) result.push_back(listener->socket->get());
+    return result;
+}
+
+void Acceptor::leave_files() noexcept {
+    for (auto& listener : listeners_) listener->socket.leave_file();
+}
+
+// ── draining ──
+
+template <class Call>
+void Acceptor::for_each_connection(Call&& call) {
+    reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // what is called may destroy this acceptor
+        if (handler.belongs_to() == group.get()) call(static_cast<Connection&>(handler));
+    });
+}
+
+void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
+    // What needs memory comes first: a timer that has its place can be moved without.
+    drained_timer_.start(Duration::max());
+    drain_deadline_.start(longest);
+    if (how == Draining::told) tell_timer_.start(Duration::zero());
     drained_ = std::move(done);
-    drained_timer_.start(Duration::max());  // has its place, so that moving it later cannot fail
+    failed_before_ = group_->failed;
+    unsent_before_ = group_->bytes_unsent;
+    live_before_ = group_->live;
     close();
-    close_all(reactor_, *group_.get());
     if (group_->live == 0) drained_timer_.start(Duration::zero());
+}
+
+void Acceptor::drain(MoveOnlyFunction<void()> done) {
+    drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
+}
+
+// From the loop, as no call to a protocol may come from inside one to its transport. If one throws the others are told
+// all the same.
+void Acceptor::tell_draining() {
+    std::exception_ptr first;
+    const Lifetime::Watch watch(lifetime_);
+    for_each_connection([&](Connection& connection) {
+        if (watch.over()) return;
+        try {
+            connection.tell_draining();
+        } catch (...) {
+            if (!first) first = std::current_exception();
+        }
+    });
+    if (first) std::rethrow_exception(first);
+}
+
+void Acceptor::cut() {
+    for_each_connection([](Connection& connection) { connection.abort(std::make_error_code(std::errc::timed_out)); });
+}
+
+void Acceptor::tell_drained() {
+    tell_timer_.cancel();
+    drain_deadline_.cancel();
+    Drained report;
+    report.cut = group_->failed - failed_before_;
+    report.finished = live_before_ - std::min(live_before_, report.cut);
+    report.bytes_cut = group_->bytes_unsent - unsent_before_;
+    MoveOnlyFunction<void(const Drained&)> done = std::move(drained_);
+    done(report);  // may destroy this acceptor
 }
 
 void Acceptor::accept_from(Listener& listener) {

@@ -53,6 +53,8 @@ public:
              AcceptorOptions options = {});
     Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
              AcceptorOptions options = {});
+    /// On sockets that listen already: inherited ones (reactor/net/inherited.hpp). Files of theirs are not removed.
+    Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options = {});
     ~Acceptor();
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;
@@ -67,10 +69,30 @@ public:
     /// Stops listening, and leaves what it shares. Connections go on. Also from its own factory.
     void close() noexcept;
 
-    /// Stops listening and calls close() on every connection: each sends what it owes, within its
-    /// Limits::close_timeout. `done` is called from the loop when none is left, never
-    /// from inside this call.
+    /// What came of a drain.
+    struct Drained {
+        std::size_t finished = 0;     ///< connections that ended in order
+        std::size_t cut = 0;          ///< that ended with an error, or at the deadline
+        std::uint64_t bytes_cut = 0;  ///< that they had still to send
+    };
+    /// What a drain does about the connections that there are.
+    enum class Draining : std::uint8_t {
+        told,  ///< Protocol::draining, which closes unless the protocol has something to finish
+        left   ///< nothing: each goes on until it ends by itself
+    };
+
+    /// Stops listening, has every connection told that its end is wished, and aborts (timed_out) what is left after
+    /// `longest`. Closing, each sends what it owes, within its Limits::close_timeout. `done` is called from the loop when
+    /// none is left, never from inside this call. Who waits in the kernel's queue is lost, with a reset: to lose nobody, hand
+    /// the listening sockets on before (listening_sockets).
+    void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
+    /// The same without a deadline, for who does not want to know.
     void drain(MoveOnlyFunction<void()> done);
+
+    /// Its listening sockets, for start_successor: in the order of the addresses, and this acceptor's until it closes.
+    std::vector<int> listening_sockets() const;
+    /// The files of its Unix sockets stay when it closes: another process listens on them now.
+    void leave_files() noexcept;
 
     /// Counts a connection of this loop among its own from now on: one that Connection::move_to has brought here, as a
     /// rule. Its limits are then this acceptor's, unless set_limits has given it others.
@@ -92,6 +114,12 @@ private:
     friend class AcceptorSharing;
     struct Listener;
 
+    Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
+    template <class Call>
+    void for_each_connection(Call&& call);
+    void tell_draining();
+    void cut();
+    void tell_drained();
     bool serve(Socket socket);
     void take(Socket socket);
     void count_shared(std::size_t arrived = 0) noexcept;
@@ -112,7 +140,13 @@ private:
     FileDescriptor reserve_;
     Timer back_off_timer_;
     Duration back_off_time_;
-    MoveOnlyFunction<void()> drained_;
+    // A drain: what is counted is what comes on top of what was counted before.
+    MoveOnlyFunction<void(const Drained&)> drained_;
+    std::size_t failed_before_ = 0;
+    std::size_t live_before_ = 0;
+    std::uint64_t unsent_before_ = 0;
+    Timer tell_timer_;
+    Timer drain_deadline_;
     Timer drained_timer_;
     bool paused_ = false;
     Lifetime lifetime_;

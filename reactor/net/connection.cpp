@@ -181,7 +181,10 @@ void Connection::start() {
 void Connection::finish(std::error_code reason) noexcept {
     if (is(over)) return;
     // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
-    if (queued() > 0) reset_on_close();
+    if (const std::size_t unsent = queued(); unsent > 0) {
+        reset_on_close();
+        group_->bytes_unsent += unsent;
+    }
     set(over);
     if (reason) {
         try {
@@ -200,6 +203,7 @@ void Connection::finish(std::error_code reason) noexcept {
 void Connection::retired() {
     std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
+    if (reason) ++group_->failed;
     protocol_->disconnected(reason);
 }
 
@@ -662,6 +666,12 @@ void Connection::close() {
     if (!is(over) && workspace().owner != this) settle();
 }
 
+void Connection::tell_draining() {
+    if (is(fresh)) return close();  // it has not even begun
+    if (is(closing | over) || leaving()) return;
+    call([this] { protocol_->draining(); });
+}
+
 void Connection::abort(std::error_code reason) {
     if (is(over)) return;
     reset_on_close();
@@ -799,12 +809,6 @@ Connection::Extra& Connection::extra() {
         set(holds_extra);
     }
     return *extra_;
-}
-
-void close_all(Reactor& reactor, const ConnectionGroup& group) {
-    reactor.for_each_owned([&](OwnedHandler& handler) {
-        if (handler.belongs_to() == &group) static_cast<Connection&>(handler).close();
-    });
 }
 
 }  // namespace reactor

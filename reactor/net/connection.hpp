@@ -80,6 +80,8 @@ public:
     Reactor::Workspace* workspace = nullptr;  ///< their reactor's: a group's connections are all of one reactor
     Owner* owner;          ///< null once it is gone
     std::size_t live = 0;  ///< connections that have not ended
+    std::size_t failed = 0;          ///< that ended with an error
+    std::uint64_t bytes_unsent = 0;  ///< that they had still to send
 
 private:
     ConnectionGroup(const Limits& the_limits, Owner* the_owner) noexcept : limits(the_limits), owner(the_owner) {}
@@ -149,6 +151,7 @@ private:
     Workspace& workspace() const noexcept;
     Extra& extra();
     void start();
+    void tell_draining();
     bool leaving() const noexcept;
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
@@ -220,8 +223,5 @@ private:
     Socket socket_;
     std::uint16_t state_ = fresh;
 };
-
-/// Calls close() on every connection of the group.
-REACTOR_EXPORT void close_all(Reactor& reactor, const ConnectionGroup& group);
 
 }  // namespace reactor
