@@ -184,6 +184,14 @@ TEST_CASE("Some names mean the same on every machine and cost no look-up") {
     CHECK(words(resolve_blocking("unix:@name", 80)) == Words{"unix:@name"});
 }
 
+TEST_CASE("What only the C library can read is looked up: each address once, with the port") {
+    using Words = std::vector<std::string>;
+    // Short forms of inet_aton(3) need no name server, and are no numeric addresses to inet_pton(3).
+    CHECK_FALSE(Address::ip("127.1", 80));
+    CHECK(words(resolve_blocking("127.1", 80)) == Words{"127.0.0.1:80"});
+    CHECK(words(resolve_blocking("0x7f000001", 7)) == Words{"127.0.0.1:7"});
+}
+
 TEST_CASE("A name that does not resolve is named in the error") {
     // A label of 64 bytes can be in no zone (RFC 1035, 2.3.4), so nobody is asked.
     const std::string name(64, 'x');

@@ -589,6 +589,26 @@ TEST_CASE("What is written in one callback leaves together: one segment for many
     CHECK(read_all(talk.peer).size() == 1000);
 }
 
+TEST_CASE("Neighbouring pieces of the input that are written one by one leave together and as they came") {
+    Reactor reactor;
+    Conversation talk(reactor);
+    talk.journal.on_received = [&](Bytes input) {
+        std::size_t queued = 0;
+        for (std::size_t at = 0; at < input.size(); at += 3) {
+            const Bytes piece = input.subspan(at, std::min<std::size_t>(3, input.size() - at));
+            talk.journal.transport->write(piece);
+            queued += piece.size();
+            CHECK(talk.journal.transport->queued() == queued);
+        }
+        return input.size();
+    };
+    const std::string text = random_bytes(1000, 4);
+    write_some(talk.peer, text);
+    std::string got;
+    run_until(reactor, [&] { return (got += read_all(talk.peer)).size() == text.size(); });
+    CHECK(got == text);
+}
+
 TEST_CASE("S46: the FIN comes only after the queue is out, and a second shutdown changes nothing") {
     Reactor reactor;
     ConnectionOptions options;
@@ -687,6 +707,31 @@ TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and 
     settle(reactor);
     CHECK(talk.journal.over);
     CHECK(talk.journal.reason == std::errc::timed_out);
+}
+
+TEST_CASE("An idle timeout that is taken back strikes no more, one that is given later counts from then") {
+    HandMovedClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(10);
+    Conversation talk(reactor, options);
+    settle(reactor);
+    Limits limits = options.limits;
+    limits.idle_timeout = Duration::zero();
+    talk.journal.transport->set_limits(limits);
+    clock.time += std::chrono::hours(1);
+    settle(reactor);
+    CHECK_FALSE(talk.journal.over);
+    CHECK_FALSE(reactor.next_timeout());
+
+    limits.idle_timeout = std::chrono::seconds(10);
+    talk.journal.transport->set_limits(limits);
+    clock.time += std::chrono::seconds(9);
+    settle(reactor);
+    CHECK_FALSE(talk.journal.over);
+    clock.time += std::chrono::seconds(1);
+    settle(reactor);
+    CHECK(talk.journal.over);
 }
 
 TEST_CASE("S69: an exception out of any callback ends that connection only, reaches the hook, and is told as a reason") {

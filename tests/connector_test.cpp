@@ -5,6 +5,8 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/connector.hpp>
 
+#include <pthread.h>
+
 #include <optional>
 
 using namespace reactor;
@@ -244,3 +246,22 @@ TEST_CASE("S76: a look-up never calls back from inside, and a cancelled one neve
     run_until(reactor, [&] { return !found.empty(); });
     CHECK(found.size() == 2);
 }
+
+#ifdef __GLIBC__  // whose threads can be given a stack for which no memory has room
+TEST_CASE("S76: with no thread to be had, that is the look-up's error, and it is told from the loop") {
+    Reactor reactor;
+    Journal journal;
+    pthread_attr_t before, impossible;
+    REQUIRE(::pthread_getattr_default_np(&before) == 0);
+    REQUIRE(::pthread_attr_init(&impossible) == 0);
+    REQUIRE(::pthread_attr_setstacksize(&impossible, std::size_t(1) << 47) == 0);
+    REQUIRE(::pthread_setattr_default_np(&impossible) == 0);
+    const Connector connector(reactor, "127.1", 80, record(journal));  // a name, for which the C library is asked
+    settle(reactor);
+    REQUIRE(::pthread_setattr_default_np(&before) == 0);
+    CHECK(journal.calls == std::vector<std::string>{"disconnected"});
+    CHECK(journal.reason == std::errc::resource_unavailable_try_again);
+    REQUIRE(connector.failures().size() == 1);
+    CHECK(connector.failures()[0].address == Address());
+}
+#endif

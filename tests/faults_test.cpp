@@ -602,6 +602,87 @@ TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no 
     }
 }
 
+TEST_CASE("S75, S76: a look-up that runs out of memory throws where it begins, or says so later, and is told once") {
+    bool complete = false;
+    for (unsigned first = 1; !complete; ++first) {
+        INFO("from allocation ", first);
+        REQUIRE(first < 100);
+        faults::Plan plan;
+        plan.call = Call::allocation;
+        plan.from = first;
+        plan.times = 1;
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        int told = 0;
+        std::error_code reason;
+        std::optional<Resolver> resolver;
+        {
+            const faults::Armed armed(plan, clock, false);
+            try {
+                resolver.emplace(reactor, "localhost", 80, [&](std::error_code error, std::vector<Address> found) {
+                    ++told;
+                    reason = error;
+                    complete = !error && found.size() == 2 && !faults::struck();
+                });
+                CHECK(told == 0);
+            } catch (const std::bad_alloc&) {
+                CHECK_FALSE(resolver);
+            }
+        }
+        for (int turn = 0; turn < 3; ++turn) reactor.run_once(Duration::zero());
+        CHECK(told == (resolver ? 1 : 0));
+        if (reason) CHECK(reason == std::errc::not_enough_memory);
+    }
+}
+
+TEST_CASE("S47, S75: a connection that is told to abort ends, also where the kernel takes no option for a reset") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    auto [mine, yours] = Socket::pair();
+    End end;
+    Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(end));
+    reactor.run_once(Duration::zero());
+    faults::Plan plan;
+    plan.call = Call::setsockopt;
+    plan.error = EINVAL;
+    plan.times = 1'000;
+    {
+        const faults::Armed armed(plan, clock, false);
+        connection.abort();
+        reactor.run_once(Duration::zero());
+    }
+    CHECK(faults::struck());
+    CHECK(end.disconnected == 1);
+    CHECK(end.reason == std::errc::operation_canceled);
+}
+
+TEST_CASE("S75: a connection that closes and has no memory to throw its input away into ends") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    auto [mine, yours] = Socket::pair();
+    End end;
+    Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(end));
+    for (int turn = 0; turn < 2; ++turn) {  // so that the loop itself has what it needs
+        REQUIRE(::send(yours.get(), "x", 1, 0) == 1);
+        reactor.run_once(Duration::zero());
+    }
+    Limits limits = connection.limits();
+    limits.read_size = 1 << 20;  // more than was ever read at once
+    connection.set_limits(limits);
+    connection.close();
+    REQUIRE(::send(yours.get(), "x", 1, 0) == 1);
+    faults::Plan plan;
+    plan.call = Call::allocation;
+    plan.times = 1'000;
+    {
+        const faults::Armed armed(plan, clock, false);
+        reactor.run_once(Duration::zero());
+    }
+    CHECK(faults::struck());
+    CHECK(end.disconnected == 1);
+    CHECK(end.reason == std::errc::not_enough_memory);
+}
+
 // ── datagrams ──
 
 namespace {

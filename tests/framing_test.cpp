@@ -525,6 +525,7 @@ TEST_CASE("An error is one line that names the framing, what came and what is al
 
 TEST_CASE("Framings are read from text, and what is not one is refused with the forms that are") {
     CHECK(parse_framing("none").get<Unframed>());
+    CHECK(parse_framing("none").longest() == 0);
     CHECK(parse_framing("fixed:12").get<FixedLength>()->length() == 12);
     CHECK(parse_framing("length:2").get<LengthPrefixed>()->name() == "length:2");
     CHECK(parse_framing("length:2").get<LengthPrefixed>()->maximum() == 65535);

@@ -2,7 +2,7 @@
 // it, a line each, and does what standard input tells it to.
 //
 //     network_client [--user-timeout MS] [--keep-alive S] [--timeout MS] [--reconnect] ADDRESS:PORT...
-//     echo N       sends N bytes, expects them back, says so after each part of PROGRESS bytes and at the end
+//     echo N       sends N bytes and expects them back; says how many are, at each full megabyte and at the end
 //     send N       sends N bytes and expects nothing
 #include <reactor/net/connector.hpp>
 #include <reactor/reactor.hpp>

@@ -15,6 +15,7 @@ ECHO_SERVER = os.environ.get("ECHO_SERVER", "build/protocols/echo_server")
 NETWORK_CLIENT = os.environ.get("NETWORK_CLIENT", "build/tests/network_client")
 PORT = 7000
 CABLES = (1, 2)
+PROGRESS = 1 << 20  # after so many bytes the client says how many it has
 
 
 class Namespace:
@@ -122,12 +123,20 @@ class NetworkTest(ProcessTest):
     def assert_lines(self, client, *lines):
         self.assertEqual([client.line() for _ in lines], list(lines))
 
+    def assert_echoed(self, client, size):
+        """The client gets all of so many bytes back, since its beginning; on the way there it tells how many it has."""
+        for told in range(self.echoed + PROGRESS - self.echoed % PROGRESS, size, PROGRESS):
+            self.assert_lines(client, f"echoed {told}")
+        self.assert_lines(client, f"echoed {size}")
+        self.echoed = size
+
     def connected(self, *arguments, cable=1):
         """A client that has had an answer over this cable."""
         client = self.client(*arguments, self.address(cable))
         self.assert_lines(client, f"connected to {self.address(cable)}")
         self.tell(client, "echo 1000")
-        self.assert_lines(client, "echoed 1000")
+        self.echoed = 0
+        self.assert_echoed(client, 1000)
         return client
 
     def retransmitted(self):
@@ -167,26 +176,18 @@ class Vanished(NetworkTest):
 
 
 class Lossy(NetworkTest):
-    MEGABYTES = 8
-
-    def assert_echoes_megabytes(self, client, after_each=lambda: None):
-        size = self.MEGABYTES << 20
-        self.tell(client, f"echo {size}")
-        for megabyte in range(1, self.MEGABYTES + 1):
-            self.assert_lines(client, f"echoed {megabyte << 20}")
-            after_each()
-        self.assert_lines(client, f"echoed {size + 1000}")
-
     def test_a_link_that_goes_down_and_up_again_and_again_loses_no_byte(self):
         self.server()
         client = self.connected()
-
-        def interrupt():
+        for megabytes in range(1, 6):
+            before = self.retransmitted()
             self.link(self.far, 1, "down")
+            self.tell(client, f"echo {1 << 20}")
+            self.until(lambda: self.retransmitted() > before, "what was lost to be sent again")
             self.link(self.far, 1, "up")
-
-        self.assert_echoes_megabytes(client, interrupt)
-        self.assertGreater(self.retransmitted(), 0, "nothing was lost on the way")
+            self.link(self.far, 1, "down")  # and perhaps in the middle of it
+            self.link(self.far, 1, "up")
+            self.assert_echoed(client, 1000 + (megabytes << 20))
 
     def test_loss_delay_and_reordering_lose_no_byte(self):
         for end in (self.near, self.far):
@@ -196,7 +197,9 @@ class Lossy(NetworkTest):
             except OSError as error:
                 self.skipTest(f"the kernel has no netem: {error}")
         self.server()
-        self.assert_echoes_megabytes(self.connected())
+        client = self.connected()
+        self.tell(client, f"echo {8 << 20}")
+        self.assert_echoed(client, 1000 + (8 << 20))
         self.assertGreater(self.retransmitted(), 0, "nothing was lost on the way")
 
 

@@ -969,6 +969,16 @@ class EchoClient(ProgramTest):
         port = self.play_server(exaggerate)
         self.assert_client_fails(port, naming="different bytes: more came back than the 42 of message 1")
 
+    def test_says_that_less_came_back_than_it_sent(self):
+        def shorten(connection):
+            connection.recv(100)
+            connection.sendall(f"10:{MESSAGE[:10]},".encode())
+            self.receive_all(connection)
+
+        port = self.play_server(shorten)
+        self.assert_client_fails(port, "--framing", "netstring",
+                                 naming="different bytes: message 1 came back with 10 of 42 bytes")
+
     def test_says_that_what_came_back_is_no_message(self):
         def answer_garbage(connection):
             connection.recv(100)

@@ -221,6 +221,34 @@ TEST_CASE("S2: the same with two registrations that both lost it") {
     CHECK(turns_until_quiet(reactor, 3) <= 3);
 }
 
+TEST_CASE("S2: out of descriptors the loop cannot leave a set that reports a closed file; it leaves it when it can") {
+    Reactor reactor;
+    Pipe pipe, other;
+    Probe probe, bystander;
+    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+    const Registration stays = reactor.watch(other.reading.get(), readable, bystander);
+    pipe.write();
+    reactor.run_once(no_wait);
+    const FileDescriptor duplicate(::dup(pipe.reading.get()));
+    pipe.reading.reset();
+    registration.reset();
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    rlimit none = before;
+    none.rlim_cur = rlim_t(FileDescriptor(::dup(duplicate.get())).get());  // the lowest number that is free
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    for (int turn = 0; turn < 5; ++turn) reactor.run_once(no_wait);
+    other.write();
+    reactor.run_once(no_wait);
+    CHECK(bystander.readables == 1);
+    other.read();
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(turns_until_quiet(reactor, 3) <= 3);
+    other.write();
+    reactor.run_once(no_wait);
+    CHECK(bystander.readables == 2);
+}
+
 TEST_CASE("S3: a descriptor closed behind the loop's back: its handler is told once, the others are served") {
     Reactor reactor;
     Pipe closed, open;
@@ -488,6 +516,63 @@ TEST_CASE("An adopted handler that is retired finishes its call, is told at the 
     handler.registration = reactor.adopt(left.get(), readable | writable, std::move(owned));
     reactor.run_once(no_wait);
     CHECK(story == std::vector<std::string>{"read", "posted", "retired", "destroyed"});
+}
+
+TEST_CASE("Every handler that the reactor owns is visited once, on shared descriptors too, unless it retires meanwhile") {
+    struct Owned final : OwnedHandler {
+        explicit Owned(int& count) : destroyed(count) {}
+        ~Owned() override { ++destroyed; }
+        Registration registration;
+        int visits = 0;
+        int& destroyed;
+    };
+    Reactor reactor;
+    Pipe alone, shared;
+    Probe somebody_elses;
+    const Registration watching = reactor.watch(shared.reading.get(), readable, somebody_elses);
+    int destroyed = 0;
+    std::vector<Owned*> handlers;
+    const int one = alone.reading.get(), other = shared.reading.get();
+    for (const int descriptor : {one, other, other, other}) {
+        auto owned = std::make_unique<Owned>(destroyed);
+        handlers.push_back(owned.get());
+        CHECK(owned->belongs_to() == nullptr);
+        handlers.back()->registration = reactor.adopt(descriptor, readable, std::move(owned));
+    }
+    reactor.for_each_owned([&](OwnedHandler& handler) {
+        ++static_cast<Owned&>(handler).visits;
+        if (&handler == handlers[1]) reactor.retire(handlers[2]->registration);
+    });
+    CHECK(handlers[0]->visits == 1);
+    CHECK(handlers[1]->visits == 1);
+    CHECK(handlers[2]->visits == 0);
+    CHECK(handlers[3]->visits == 1);
+    reactor.run_once(no_wait);
+    CHECK(destroyed == 1);
+}
+
+TEST_CASE("A handler that overrides nothing may be told everything; what cannot be watched is an error to it") {
+    struct Nothing final : EventHandler {
+    } nothing;
+    struct ErrorsOnly final : EventHandler {
+        void error() override { ++errors; }
+        int errors = 0;
+    } errors_only;
+    Reactor reactor;
+    auto [left, right] = tcp_pair();
+    REQUIRE(::send(right.get(), "x!", 2, MSG_OOB) == 2);
+    wait_for(left.get(), POLLPRI);
+    const Registration registration = reactor.watch(left.get(), readable | writable | error, nothing);
+    CHECK(reactor.run_once(no_wait) == 1);
+    int number = 0;
+    {
+        Pipe pipe;
+        number = pipe.reading.get();
+    }
+    const Registration lost = reactor.watch(number, readable, errors_only);
+    const Registration unheard = reactor.watch(number, readable, nothing);
+    for (int turn = 0; turn < 3; ++turn) reactor.run_once(no_wait);
+    CHECK(errors_only.errors == 1);
 }
 
 TEST_CASE("A handler that cannot be adopted is destroyed, since the reactor had taken it") {

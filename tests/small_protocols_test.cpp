@@ -82,6 +82,25 @@ TEST_CASE("S40: the character generator is bounded by backpressure alone, and go
     CHECK(repeats);
 }
 
+TEST_CASE("Who only speaks is not disturbed by what its peer says") {
+    const auto never = [] { return std::chrono::system_clock::time_point(); };
+    for (int which = 0; which < 3; ++which) {
+        CAPTURE(which);
+        const auto make = [&]() -> std::unique_ptr<Protocol> {
+            if (which == 0) return std::make_unique<Daytime>(never);
+            if (which == 1) return std::make_unique<Time>(never);
+            return std::make_unique<Chargen>();
+        };
+        MemoryTransport silent(make()), talkative(make());
+        silent.fill();
+        talkative.fill();
+        talkative.feed("what time is it?");
+        CHECK_FALSE(talkative.disconnected());
+        CHECK(talkative.unconsumed().empty());
+        CHECK(talkative.take() == silent.take());
+    }
+}
+
 TEST_CASE("Daytime says the date and the time in one line, and closes") {
     using namespace std::chrono;
     CHECK(Daytime::line(sys_days(year(1982) / 2 / 22) + 17h + 37min + 43s) ==

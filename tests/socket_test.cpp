@@ -176,11 +176,26 @@ TEST_CASE("What cannot be set up names the call and its argument") {
     CHECK(contains(message_of([&] { second.bind(taken); }), "bind(" + taken.to_string() + ")"));
     CHECK(contains(message_of([] { Socket::open(Address::Family::none); }), "socket(none)"));
     CHECK(contains(message_of([] { Socket::adopt(FileDescriptor()); }), "fcntl("));
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const Socket pipe = Socket::adopt(FileDescriptor(ends[0]));  // taken; what it is, its first use will say
+    const FileDescriptor other_end(ends[1]);
+    CHECK(contains(message_of([&] { (void)pipe.no_delay(); }), "getsockopt(TCP_NODELAY)"));
+    CHECK(pipe.local() == Address());
+    CHECK(pipe.pending_error() == std::errc::not_a_socket);
     Socket datagrams = Socket::open(Address::Family::ipv4, SocketKind::datagram);
     datagrams.bind(loopback);
     CHECK(contains(message_of([&] { datagrams.listen(1); }), "listen(127.0.0.1:"));
     CHECK(contains(message_of([&] { datagrams.set_keep_alive(KeepAlive{}); }), "setsockopt(TCP_KEEPIDLE)"));
 }
+
+#ifdef __linux__
+TEST_CASE("A socket of a family that has no Address here can be adopted, and has none") {
+    const Socket netlink = Socket::adopt(FileDescriptor(::socket(AF_NETLINK, SOCK_RAW, 0)));
+    CHECK(netlink.local() == Address());
+    CHECK(netlink.peer() == Address());
+}
+#endif
 
 TEST_CASE("S85: where two sockets may bind one port, the error of the second listener comes from listen") {
     Socket first = Socket::open(Address::Family::ipv4), second = Socket::open(Address::Family::ipv4);

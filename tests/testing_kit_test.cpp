@@ -284,6 +284,16 @@ TEST_CASE("A protocol that is owned is destroyed after its last call") {
     CHECK_FALSE(connection.write(bytes_of("x")));
 }
 
+TEST_CASE("A protocol is told the addresses that the test gives its transport, and none before") {
+    Recorder protocol;
+    MemoryTransport connection(protocol);
+    CHECK(protocol.transport().peer() == Address());
+    const Address peer = *Address::ip("192.0.2.1", 1024), local = *Address::ip("192.0.2.2", 80);
+    connection.set_addresses(peer, local);
+    CHECK(protocol.transport().peer() == peer);
+    CHECK(protocol.transport().local() == local);
+}
+
 TEST_CASE("Two protocols converse") {
     Recorder client;
     client.on_connected = [&] { client.transport().write(std::string_view("hello")); };
@@ -379,6 +389,7 @@ TEST_CASE("S1: an event for an earlier life of a descriptor reaches nobody") {
     Counting first, second;
     Registration registration = loop.reactor.watch(7, Interest::readable, first);
     loop.reactor.run_once(Duration::zero());
+    CHECK(loop.reactor.backend() == "scripted");
     CHECK(loop.script->interest(7) == Interest::readable);
     const Token ghost = loop.script->token(7);
     registration.reset();

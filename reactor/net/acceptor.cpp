@@ -188,10 +188,6 @@ void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> do
     if (group_->live == 0) drained_timer_.start(Duration::zero());
 }
 
-void Acceptor::drain(MoveOnlyFunction<void()> done) {
-    drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
-}
-
 // From the loop, as no call to a protocol may come from inside one to its transport. If one throws the others are told
 // all the same.
 void Acceptor::tell_draining() {

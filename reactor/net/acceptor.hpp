@@ -13,6 +13,8 @@
 #include <memory>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace reactor {
@@ -87,7 +89,11 @@ public:
     /// the listening sockets on before (listening_sockets).
     void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
     /// The same without a deadline, for who does not want to know.
-    void drain(MoveOnlyFunction<void()> done);
+    template <class Done>
+        requires std::is_invocable_v<Done&>
+    void drain(Done done) {
+        drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
+    }
 
     /// Its listening sockets, for start_successor: in the order of the addresses, and this acceptor's until it closes.
     std::vector<int> listening_sockets() const;
