@@ -15,8 +15,21 @@ const std::error_category& error_category() noexcept {
                 case Error::malformed: return "malformed message";
                 case Error::message_too_long: return "message longer than allowed";
                 case Error::ended_inside_message: return "the stream ended inside a message";
+                case Error::idle_timeout: return "silent for too long";
+                case Error::message_timeout: return "a message took too long to come";
+                case Error::write_timeout: return "the peer read nothing for too long";
+                case Error::close_timeout: return "the connection was not closed in time";
             }
             return "unknown error " + std::to_string(value);
+        }
+        std::error_condition default_error_condition(int value) const noexcept override {
+            switch (static_cast<Error>(value)) {
+                case Error::idle_timeout:
+                case Error::message_timeout:
+                case Error::write_timeout:
+                case Error::close_timeout: return std::errc::timed_out;
+                default: return {value, *this};
+            }
         }
     };
     static const Category category;

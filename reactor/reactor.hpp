@@ -136,6 +136,8 @@ enum class Notice : std::uint8_t {
     connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
     accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while
     idle_timeout,       ///< Limits::idle_timeout ended a connection
+    message_timeout,    ///< Limits::message_timeout ended a connection
+    write_timeout,      ///< Limits::write_timeout ended a connection
     close_timeout,      ///< Limits::close_timeout ended a connection that was closing
 };
 

@@ -35,9 +35,14 @@ struct Limits {
     /// What one read takes, and so what one turn spends on a peer that never stops. From 64 KiB on it is four times as
     /// much for as long as the peer fills that.
     std::size_t read_size = 64 * 1024;
-    /// Without a byte in or out for this long the connection ends (timed_out). Zero: never.
+    /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
-    /// From `close()` until everything is sent and the peer has closed too; then it ends (timed_out).
+    /// How long `received` may leave the beginning of a message unconsumed: who sends a byte now and then is not idle,
+    /// and ends after this (Error::message_timeout). Not counted while nothing is read. Zero: never.
+    Duration message_timeout = Duration::zero();
+    /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
+    Duration write_timeout = Duration::zero();
+    /// From `close()` until everything is sent and the peer has closed too; then it ends (Error::close_timeout).
     Duration close_timeout = std::chrono::seconds(5);
 };
 

@@ -313,6 +313,37 @@ TEST_CASE("Draining sends what is owed, ends every connection and then tells, al
     run_until(reactor, [&] { return done; });
 }
 
+TEST_CASE("At most so many connections of one peer live at a time; others are turned away, and its places come free") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.max_connections_per_peer = 2;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    const Address address = acceptor.addresses()[0];
+    const auto connect_from = [&](const char* host) {
+        Socket client = Socket::open(Address::Family::ipv4);
+        client.bind(*Address::ip(host, 0));
+        (void)client.connect(address);
+        return client;
+    };
+    std::vector<Socket> clients;
+    for (int i = 0; i < 2; ++i) {
+        clients.push_back(connect_from("127.0.0.1"));
+        CHECK(echoes(reactor, clients.back()));
+    }
+    const Socket third = connect_from("127.0.0.1");
+    bool ended = false;
+    run_until(reactor, [&] { return read_all(third, &ended), ended; });
+    CHECK(acceptor.counters().refused == 1);
+    Socket other = connect_from("127.0.0.2");
+    CHECK(echoes(reactor, other));
+    CHECK(acceptor.connections() == 3);
+
+    clients.pop_back();
+    run_until(reactor, [&] { return acceptor.connections() == 2; });
+    Socket again = connect_from("127.0.0.1");
+    CHECK(echoes(reactor, again));
+}
+
 TEST_CASE("A drain tells each protocol once, lets it finish, cuts what is left at its deadline, and reports both") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);

@@ -709,6 +709,92 @@ TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and 
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
+TEST_CASE("A message that comes a byte now and then ends its connection in time, whole ones however slow do not") {
+    HandMovedClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.message_timeout = std::chrono::seconds(10);
+    Conversation talk(reactor, options);
+    talk.journal.on_received = [&](Bytes input) { return input.size() / 4 * 4; };  // messages of four bytes
+    settle(reactor);
+    for (int i = 0; i < 5; ++i) {  // each within its time, with pauses as long as they like
+        clock.time += std::chrono::hours(1);
+        write_some(talk.peer, "ab");
+        settle(reactor);
+        clock.time += std::chrono::seconds(9);
+        write_some(talk.peer, "cd");
+        settle(reactor);
+        REQUIRE_FALSE(talk.journal.over);
+    }
+    // A rest that begins with the end of another message has a time of its own.
+    write_some(talk.peer, "abcdef");
+    settle(reactor);
+    clock.time += std::chrono::seconds(9);
+    write_some(talk.peer, "ghi");
+    settle(reactor);
+    for (int i = 0; i < 9; ++i) {  // what was added to the rest does not put it off
+        clock.time += std::chrono::seconds(1);
+        settle(reactor);
+        REQUIRE_FALSE(talk.journal.over);
+    }
+    clock.time += std::chrono::seconds(1);
+    settle(reactor);
+    REQUIRE(talk.journal.over);
+    CHECK(talk.journal.reason == Error::message_timeout);
+    CHECK(talk.journal.reason == std::errc::timed_out);
+}
+
+TEST_CASE("A message whose reading is paused is not its sender's delay") {
+    HandMovedClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.message_timeout = std::chrono::seconds(10);
+    Conversation talk(reactor, options);
+    talk.journal.on_received = [&](Bytes) { return std::size_t(0); };
+    settle(reactor);
+    write_some(talk.peer, "begun");
+    settle(reactor);
+    talk.journal.transport->pause_reading();
+    for (int i = 0; i < 20; ++i) {
+        clock.time += std::chrono::seconds(5);
+        settle(reactor);
+    }
+    CHECK_FALSE(talk.journal.over);
+    talk.journal.transport->resume_reading();
+    clock.time += std::chrono::seconds(20);
+    settle(reactor);
+    settle(reactor);
+    CHECK(talk.journal.reason == Error::message_timeout);
+}
+
+TEST_CASE("A peer that reads nothing ends its connection in time, one that reads a little does not") {
+    HandMovedClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.write_timeout = std::chrono::seconds(10);
+    options.send_buffer = 4096;
+    Conversation talk(reactor, options, 4096);
+    settle(reactor);
+    clock.time += std::chrono::hours(1);  // with nothing to send it does not count
+    settle(reactor);
+    talk.journal.transport->write(std::string(1'000'000, 'x'));
+    settle(reactor);
+    for (int i = 0; i < 5; ++i) {
+        clock.time += std::chrono::seconds(9);
+        const std::size_t queued = talk.journal.transport->queued();
+        run_until(reactor, [&] {
+            read_all(talk.peer);
+            return talk.journal.transport->queued() < queued;
+        });
+        REQUIRE_FALSE(talk.journal.over);
+    }
+    settle(reactor);
+    clock.time += std::chrono::seconds(10);
+    settle(reactor);
+    REQUIRE(talk.journal.over);
+    CHECK(talk.journal.reason == Error::write_timeout);
+}
+
 TEST_CASE("An idle timeout that is taken back strikes no more, one that is given later counts from then") {
     HandMovedClock clock;
     Reactor reactor("auto", clock);

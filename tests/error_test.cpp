@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <optional>
+#include <ostream>
 #include <set>
 #include <string>
 
@@ -14,13 +15,16 @@ using namespace reactor;
 TEST_CASE("Each of the library's errors has a line of its own, in a category named reactor") {
     std::set<std::string> lines;
     for (const Error error : {Error::exception, Error::input_limit, Error::output_limit, Error::malformed,
-                              Error::message_too_long, Error::ended_inside_message}) {
+                              Error::message_too_long, Error::ended_inside_message, Error::idle_timeout,
+                              Error::message_timeout, Error::write_timeout, Error::close_timeout}) {
         const std::error_code code = error;
         CHECK(std::string(code.category().name()) == "reactor");
         CHECK(lines.insert(code.message()).second);
         CHECK(code.message().find('\n') == std::string::npos);
         CHECK(code.message().find("unknown") == std::string::npos);
     }
+    CHECK(std::error_code(Error::write_timeout) == std::errc::timed_out);
+    CHECK(std::error_code(Error::malformed) != std::errc::timed_out);
     CHECK(std::error_code(4711, error_category()).message() == "unknown error 4711");
 }
 

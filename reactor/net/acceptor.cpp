@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <new>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 namespace reactor {
@@ -65,6 +67,12 @@ ListeningSocket listen_on(const Address& address, const AcceptorOptions& options
 
 }  // namespace
 
+// Who has how many connections, by addresses without port, and which.
+struct Acceptor::Peers {
+    std::map<Address, std::size_t> count;
+    std::unordered_map<const Connection*, std::map<Address, std::size_t>::iterator> of;
+};
+
 struct Acceptor::Listener final : EventHandler {
     Listener(Acceptor& owner, ListeningSocket listening)
         : acceptor(owner),
@@ -107,7 +115,9 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions op
       back_off_time_(shortest_back_off),
       tell_timer_(reactor, [this] { tell_draining(); }),
       drain_deadline_(reactor, [this] { cut(); }),
-      drained_timer_(reactor, [this] { tell_drained(); }) {}
+      drained_timer_(reactor, [this] { tell_drained(); }) {
+    if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
+}
 
 Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
                    AcceptorOptions options)
@@ -261,7 +271,20 @@ bool Acceptor::serve(Socket socket) {
     const Lifetime::Watch watch(lifetime_);
     std::unique_ptr<Protocol> protocol = factory_();
     if (watch.over()) return false;
-    if (protocol) Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+    if (!protocol) return true;
+    if (peers_ == nullptr) {
+        Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+        return true;
+    }
+    const auto peer = peers_->count.try_emplace(socket.peer().with_port(0)).first;
+    if (peer->second >= options_.max_connections_per_peer && peer->first.family() != Address::Family::unix_domain) {
+        ++counters_.refused;
+        return true;
+    }
+    peers_->of.reserve(peers_->of.size() + 1);
+    const Connection& connection = Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+    peers_->of.emplace(&connection, peer);
+    ++peer->second;
     return true;
 }
 
@@ -337,7 +360,14 @@ void Acceptor::update_interest() noexcept {
 }
 
 // From a connection that is about to close its descriptor.
-void Acceptor::connection_ended() noexcept {
+void Acceptor::connection_ended(const Connection& connection) noexcept {
+    if (peers_ != nullptr) {
+        const auto found = peers_->of.find(&connection);
+        if (found != peers_->of.end()) {
+            if (--found->second->second == 0) peers_->count.erase(found->second);
+            peers_->of.erase(found);
+        }
+    }
     back_off_timer_.cancel();
     count_shared();
     update_interest();

@@ -32,6 +32,9 @@ struct AcceptorOptions {
     std::size_t accepts_per_turn = 64;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
     std::size_t max_connections = SIZE_MAX;
+    /// So many live connections from one address, whatever its ports; a further one is accepted and closed (Counters::refused),
+    /// since in the kernel's queue it would keep others waiting. Not for Unix sockets.
+    std::size_t max_connections_per_peer = SIZE_MAX;
     /// Hands over what is accepted to the loops of several acceptors. Null: what it accepts stays on its own loop.
     AcceptorSharing* sharing = nullptr;
 };
@@ -112,6 +115,7 @@ public:
     struct Counters {
         std::uint64_t accepted = 0;
         std::uint64_t shed = 0;
+        std::uint64_t refused = 0;  // for max_connections_per_peer
         std::uint64_t back_offs = 0;
     };
     const Counters& counters() const noexcept { return counters_; }
@@ -135,7 +139,7 @@ private:
     bool shed(Listener& listener) noexcept;
     void back_off() noexcept;
     void update_interest() noexcept;
-    void connection_ended() noexcept override;
+    void connection_ended(const Connection& connection) noexcept override;
 
     Reactor& reactor_;
     ProtocolFactory factory_;
@@ -143,6 +147,8 @@ private:
     ConnectionGroup::Reference group_;
     AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes
     std::vector<std::unique_ptr<Listener>> listeners_;
+    struct Peers;
+    std::unique_ptr<Peers> peers_;  // with max_connections_per_peer only
     FileDescriptor reserve_;
     Timer back_off_timer_;
     Duration back_off_time_;

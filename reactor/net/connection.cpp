@@ -105,6 +105,8 @@ struct Connection::Extra final : TimerQueue::Node {
     ByteQueue output;  // what the kernel did not take
     std::unique_ptr<Limits> limits;
     TimePoint last_activity{};
+    TimePoint rest_since{};    // the present rest of the input: the beginning of a message
+    TimePoint output_since{};  // none of the output has been taken
     std::error_code reason;
 
     bool in_use() const noexcept {
@@ -154,7 +156,7 @@ Connection::~Connection() {
 
 void Connection::leave_group() noexcept {
     --group_->live;
-    if (group_->owner != nullptr) group_->owner->connection_ended();
+    if (group_->owner != nullptr) group_->owner->connection_ended(*this);
 }
 
 void Connection::join(ConnectionGroup::Reference group) {
@@ -352,7 +354,11 @@ void Connection::keep_rest(Bytes input, std::size_t consumed) {
             rest.append(input.subspan(consumed));
         }
         if (!reading() && !rest.empty()) set(rest_due);
-        if (rest.size() > limits().input_limit) finish(Error::input_limit);
+        if (rest.size() > limits().input_limit) return finish(Error::input_limit);
+        // Another message begins with what is left, unless nothing was taken from it.
+        if (limits().message_timeout <= Duration::zero() || rest.empty() || (consumed == 0 && known > 0)) return;
+        extra_->rest_since = registration_.reactor().turn_time();
+        wait_for_deadline();
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -588,6 +594,10 @@ void Connection::queue(Bytes data) {
         ByteQueue& output = extra().output;
         if (output.size() >= limits().output_limit) return finish(Error::output_limit);
         output.append(data);
+        if (limits().write_timeout > Duration::zero() && output.size() == data.size()) {
+            extra_->output_since = registration_.reactor().turn_time();
+            if (!is(closing)) wait_for_deadline();
+        }
     } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
         reset_on_close();
         return finish(std::make_error_code(std::errc::not_enough_memory));
@@ -630,6 +640,7 @@ void Connection::flush() {
     const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
     if (count > 0) {
         note_sent(std::size_t(count));
+        if (limits().write_timeout > Duration::zero()) extra_->output_since = registration_.reactor().turn_time();
         extra_->output.consume(std::size_t(count));
     } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         broken(system_error_code(errno));
@@ -731,42 +742,77 @@ void Connection::trigger(Interest ready) noexcept {
     }
 }
 
-// One deadline at a time: to close in, or for the next byte.
+// ── deadlines: of all that hold, one timer waits for the first ──
+
+struct Connection::Deadline {
+    TimePoint at = TimePoint::max();
+    Error error = Error::idle_timeout;
+    Notice notice = Notice::idle_timeout;
+    const char* text = "";
+
+    void consider(TimePoint since, Duration allowed, const Deadline& other) noexcept {
+        if (allowed <= Duration::zero() || deadline_after(since, allowed) >= at) return;
+        *this = other;
+        at = deadline_after(since, allowed);
+    }
+};
+
+Connection::Deadline Connection::first_deadline() const noexcept {
+    Deadline first;
+    const Extra& extra = *extra_;
+    if (is(closing)) {
+        first = {{}, Error::close_timeout, Notice::close_timeout, "not closed in time"};
+        first.at = deadline_after(extra.last_activity, limits().close_timeout);
+        return first;
+    }
+    first.consider(extra.last_activity, limits().idle_timeout,
+                   {{}, Error::idle_timeout, Notice::idle_timeout, "silent for too long"});
+    if (!extra.input.empty())
+        first.consider(extra.rest_since, limits().message_timeout,
+                       {{}, Error::message_timeout, Notice::message_timeout, "took too long for a message"});
+    if (!extra.output.empty())
+        first.consider(extra.output_since, limits().write_timeout,
+                       {{}, Error::write_timeout, Notice::write_timeout, "did not read for too long"});
+    return first;
+}
+
+// From now on other deadlines hold; that of idleness, and to close in, begins now.
 void Connection::plan_deadline() {
-    const Duration allowed = is(closing) ? limits().close_timeout : limits().idle_timeout;
+    const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
     try {
-        if (is(closing) || allowed > Duration::zero()) {
-            Extra& node = extra();
-            node.last_activity = registration_.reactor().now();
-            node.timers->schedule(node, deadline_after(node.last_activity, allowed));
-        } else if (extra_ != nullptr) {
-            extra_->timers->cancel(*extra_);
-        }
+        if (is(closing) || idleness) extra();
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    allowed > Duration::zero() && !is(closing) ? set(watches_idleness) : unset(watches_idleness);
+    if (extra_ == nullptr) return unset(watches_idleness);
+    extra_->last_activity = extra_->rest_since = extra_->output_since = registration_.reactor().now();
+    idleness ? set(watches_idleness) : unset(watches_idleness);
+    wait_for_deadline();
 }
 
-void Connection::deadline() {
-    Reactor& reactor = registration_.reactor();
-    if (is(closing)) {
-        reactor.notice(Notice::close_timeout, [&] {
-            return peer().to_string() + ": not closed in time, with " + std::to_string(output_size()) + " bytes unsent";
-        });
-        return abort(std::make_error_code(std::errc::timed_out));
-    }
-    // Traffic only stores a time; here, once a period, that is turned into the next deadline.
-    const TimePoint end = deadline_after(extra_->last_activity, limits().idle_timeout);
-    if (reactor.now() >= end) {
-        reactor.notice(Notice::idle_timeout, [&] { return peer().to_string() + ": silent for too long"; });
-        return finish(std::make_error_code(std::errc::timed_out));
-    }
+void Connection::wait_for_deadline() noexcept {
+    const TimePoint first = first_deadline().at;
     try {
-        extra_->timers->schedule(*extra_, end);
+        if (first == TimePoint::max() && !is(closing)) {
+            extra_->timers->cancel(*extra_);
+        } else {
+            extra_->timers->schedule(*extra_, first);
+        }
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
+}
+
+// Traffic only stores a time; here, once a period, that is turned into the next deadline.
+void Connection::deadline() {
+    Reactor& reactor = registration_.reactor();
+    if (!reading()) extra_->rest_since = reactor.now();  // the message cannot come: it is not its sender's time
+    const Deadline first = first_deadline();
+    if (reactor.now() < first.at) return wait_for_deadline();
+    reactor.notice(first.notice, [&] {
+        return peer().to_string() + ": " + first.text + ", with " + std::to_string(output_size()) + " bytes unsent";
+    });
+    is(closing) ? abort(first.error) : finish(first.error);
 }
 
 void Connection::note_sent(std::size_t count) noexcept {

@@ -37,6 +37,8 @@ struct REACTOR_EXPORT ConnectionOptions {
     void apply_to(Socket& socket) const;
 };
 
+class Connection;
+
 /// What a set of connections of one reactor shares: their limits, and who wants to know when one has ended. It lives until
 /// its owner and the last of its connections have let go of it.
 class REACTOR_EXPORT ConnectionGroup {
@@ -44,7 +46,7 @@ public:
     class Owner {
     public:
         /// One of the group's connections is gone. Comes at the end of a turn, after `disconnected`.
-        virtual void connection_ended() noexcept = 0;
+        virtual void connection_ended(const Connection& connection) noexcept = 0;
 
     protected:
         ~Owner() = default;
@@ -138,6 +140,7 @@ private:
     struct Workspace;
     struct Extra;
     struct Move;
+    struct Deadline;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -184,7 +187,9 @@ private:
     void settle();
     void update_interest();
     void trigger(Interest ready) noexcept;
+    Deadline first_deadline() const noexcept;
     void plan_deadline();
+    void wait_for_deadline() noexcept;
     void note_sent(std::size_t count) noexcept;
     void note_activity() noexcept;
     void finish(std::error_code reason) noexcept;

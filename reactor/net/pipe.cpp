@@ -381,13 +381,13 @@ void PipeTransport::deadline() {
         reactor_.notice(Notice::close_timeout, [&] {
             return "a pipe: not closed in time, with " + std::to_string(queued()) + " bytes unsent";
         });
-        return finish(std::make_error_code(std::errc::timed_out));
+        return finish(Error::close_timeout);
     }
     // Traffic only stores a time; here, once a period, that is turned into the next deadline.
     const TimePoint end = deadline_after(last_activity_, limits_.idle_timeout);
     if (reactor_.now() >= end) {
         reactor_.notice(Notice::idle_timeout, [] { return std::string("a pipe: silent for too long"); });
-        return finish(std::make_error_code(std::errc::timed_out));
+        return finish(Error::idle_timeout);
     }
     try {
         deadline_.start_at(end);
