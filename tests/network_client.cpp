@@ -39,7 +39,7 @@ struct Client final : EventHandler {
     class Talk;
 
     Client(Reactor& the_reactor, bool goes_on) : reactor(the_reactor), reconnects(goes_on) {
-        input = reactor.watch(STDIN_FILENO, Interest::readable, *this);
+        commands = reactor.watch(STDIN_FILENO, Interest::readable, *this);
     }
 
     void readable() override {
@@ -56,7 +56,7 @@ struct Client final : EventHandler {
     const bool reconnects;
     Connector* connector = nullptr;
     Talk* talk = nullptr;
-    Registration input;
+    Registration commands;
     std::string text;
 };
 

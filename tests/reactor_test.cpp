@@ -526,11 +526,11 @@ TEST_CASE("Every handler that the reactor owns is visited once, on shared descri
         int visits = 0;
         int& destroyed;
     };
-    Reactor reactor;
+    int destroyed = 0;
     Pipe alone, shared;
     Probe somebody_elses;
+    Reactor reactor;
     const Registration watching = reactor.watch(shared.reading.get(), readable, somebody_elses);
-    int destroyed = 0;
     std::vector<Owned*> handlers;
     const int one = alone.reading.get(), other = shared.reading.get();
     for (const int descriptor : {one, other, other, other}) {

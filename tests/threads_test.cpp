@@ -1,6 +1,7 @@
 // Threads meet a loop in post() and stop() alone: here several do nothing else, all at once, on every backend. How
 // often is HAND_OVERS's to say: a modest number ordinarily, millions where ThreadSanitizer watches (tests/run --all).
 #include <reactor/reactor.hpp>
+#include <reactor/timer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -19,6 +20,8 @@ using namespace reactor;
 namespace {
 
 std::uint64_t hand_overs = 100'000;  // for each backend and each test, all threads together
+
+constexpr std::chrono::seconds patience{20};  // far more than a thread needs to be given its turn
 
 // Waits as threads wait for each other: without a lock, and so without order that the loop did not give.
 template <class Condition>
@@ -121,6 +124,39 @@ TEST_CASE("S63, S67: a loop that sleeps between any two of them misses no post a
         // The last stop finds the loop in run(), or about to look at `over`.
         CHECK(runs >= each);
         CHECK(runs <= each + 1);
+    }
+}
+
+TEST_CASE("S63: a post that comes while the loop is on its way to sleep wakes it, at whatever moment of that way") {
+    for (const std::string_view backend : available_backends()) {
+        CAPTURE(std::string(backend));
+        Reactor reactor(backend);
+        const std::uint64_t posts = 20'000 + hand_overs / 100;  // fewer may not meet the moment
+        std::atomic<std::uint64_t> answered{0};
+        std::atomic<bool> given_up{false};
+        // Nothing but the posts keeps the loop going, so if one is missed all is still.
+        Timer still(reactor, [&] {
+            given_up = true;
+            reactor.stop();
+        });
+        std::thread poster([&] {
+            for (std::uint64_t number = 1; number <= posts && !given_up; ++number) {
+                // The answer is seen within some nanoseconds, and the next post comes a little later each time.
+                for (std::atomic<std::uint64_t> pause = number % 400; pause > 0; --pause) continue;
+                reactor.post([&] {
+                    still.start(patience);
+                    answered.fetch_add(1);
+                });
+                for (unsigned looks = 1; answered != number && !given_up; ++looks)
+                    if (looks % 1000 == 0) std::this_thread::yield();
+            }
+            reactor.stop();
+        });
+        still.start(patience);
+        reactor.run();
+        poster.join();
+        CHECK(answered == posts);
+        CHECK_FALSE(given_up);
     }
 }
 

@@ -25,7 +25,12 @@ using std::chrono::seconds;
 double seconds_each = 1;
 
 // What memory may come on top. A sanitizer keeps what was freed for a while.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __has_feature  // clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KEEPS_WHAT_WAS_FREED
+#endif
+#endif
+#if defined(KEEPS_WHAT_WAS_FREED) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr std::size_t allowed_growth = 512 * 1024 * 1024;
 #else
 constexpr std::size_t allowed_growth = 64 * 1024 * 1024;
