@@ -119,7 +119,7 @@ def lines_of(results, by, what, chosen):
 
 def echo_plots(results):
     plain = [result for result in results if not result["idle"] and not result["churn"] and result["size"] == 64
-             and result["in_flight"] == 1 and result.get("label") != "idle"]
+             and result["in_flight"] == 1 and result.get("label") in COLOURS]
     of_ours = lambda name: name.split()[-1] in COLOURS  # and not the bare loops a second time
     of_epoll = lambda name: name.split()[-1] not in ("again", "poll", "select")
     for name, what, title in (("throughput", "messages_per_second", "messages a second"),
