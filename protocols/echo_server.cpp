@@ -113,7 +113,7 @@ public:
     void drain(Duration longest, Acceptor::Draining how) {
         reactor_.post([this, longest, how] {
             if (how == Acceptor::Draining::left) acceptor_.leave_files();
-            acceptor_.drain(longest, [this](const Acceptor::Drained& drained) { drained_as(drained); }, how);
+            acceptor_.drain(longest, [this, how](const Acceptor::Drained& drained) { drained_as(drained, how); }, how);
         });
     }
 
@@ -130,9 +130,10 @@ public:
     }
 
 private:
-    void drained_as(const Acceptor::Drained& drained) {
-        if (drained.cut > 0)
-            program::say("cut {} connections, with {} bytes unsent", drained.cut, drained.bytes_cut);
+    // Who is asked to close and does not is cut as a matter of course; who was to go on is not.
+    void drained_as(const Acceptor::Drained& drained, Acceptor::Draining how) {
+        if (drained.cut > 0 && how == Acceptor::Draining::left)
+            program::say("cut {} connection(s), with {} bytes unsent", drained.cut, drained.bytes_cut);
         reactor_.stop();
     }
 
@@ -210,7 +211,8 @@ int serve_datagrams(const Settings& settings) {
     if (settings.stats > 0)
         stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
 
-    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) {
+    const Signals signals(reactor, {SIGHUP, SIGINT, SIGTERM}, [&](int signal) {
+        if (signal == SIGHUP) return program::say("cannot restart: not with --udp");
         if (settings.stats > 0 && !endpoints.empty()) say_counters(reactor, endpoints);
         for (DatagramEndpoint* endpoint : std::exchange(endpoints, {})) endpoint->close();
     });
@@ -225,7 +227,7 @@ int serve_datagrams(const Settings& settings) {
 bool restart(const Settings& settings, const std::vector<int>& sockets) {
     try {
         if (settings.threads != 1 && settings.sharing == "reuse-port")
-            throw std::invalid_argument("a successor can take over from threads in every --sharing but reuse-port");
+            throw std::invalid_argument("with --threads it needs --sharing round-robin or least-connections");
         const pid_t successor = start_successor(sockets, "/proc/self/exe", settings.arguments);
         program::say("process {} goes on", successor);
         return true;
@@ -244,7 +246,7 @@ int serve(const Settings& settings) {
     ReactorGroup group({.threads = settings.threads, .backend = settings.backend, .name = "echo"});
     const bool alone = group.size() == 1;
     if (!alone && reuse_port && settings.host.starts_with("unix:"))
-        throw std::invalid_argument("threads share a Unix socket in every --sharing but reuse-port");
+        throw std::invalid_argument("--threads on a Unix socket needs --sharing round-robin or least-connections");
 
     AcceptorOptions options;
     options.connection.limits.read_size = settings.chunk;
@@ -259,7 +261,7 @@ int serve(const Settings& settings) {
     std::list<Loop> loops;
     std::vector<Socket> inherited = inherited_sockets();
     if (!inherited.empty() && options.reuse_port)
-        throw std::invalid_argument("threads share inherited sockets in every --sharing but reuse-port");
+        throw std::invalid_argument("--threads on inherited sockets needs --sharing round-robin or least-connections");
     if (inherited.empty()) {
         loops.emplace_back(settings, group, 0, resolve_blocking(settings.host, settings.port), options);
     } else {
@@ -316,7 +318,7 @@ int main(int argc, char** argv) {
     arguments.add_option("--sharing", settings.sharing, "how several threads share the connections: reuse-port | "
                          "round-robin | least-connections")
         ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
-    arguments.add_option("--drain", settings.drain, "seconds after SIGINT, SIGTERM or SIGHUP that connections may go on")
+    arguments.add_option("--drain", settings.drain, "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
         ->check(program::seconds(0, 1e9));
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")

@@ -6,6 +6,7 @@
 #include <reactor/signals.hpp>
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
 
 using namespace reactor;
@@ -25,6 +26,8 @@ int serve(const Settings& settings) {
     program::raise_descriptor_limit();
     Reactor reactor(settings.backend);
     const program::Endpoint listen = program::parse_endpoint(settings.listen), to = program::parse_endpoint(settings.to);
+
+    if (to.port == 0 && !to.host.starts_with("unix:")) throw std::invalid_argument("--to: nobody can connect to port 0");
 
     AcceptorOptions accepting;
     ConnectorOptions connecting;

@@ -2,6 +2,8 @@
 // who keeps it beyond the call that brought it copies it.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <cstddef>
 #include <span>
 #include <string_view>

@@ -2,6 +2,11 @@
 // called directly and changed freely.
 #pragma once
 
+// Here, as every header includes this one: otherwise the compiler complains of everything but this.
+#if __cplusplus < 202002L
+#error "reactor needs C++20: -std=c++20, in Meson cpp_std=c++20"
+#endif
+
 #if defined(__GNUC__)
 #define REACTOR_EXPORT [[gnu::visibility("default")]]
 #else

@@ -2,6 +2,8 @@
 // things (a unique_ptr, a socket) can be posted; small ones cost no allocation.
 #pragma once
 
+#include <reactor/export.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <memory>
