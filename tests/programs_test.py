@@ -647,7 +647,6 @@ class ManyClients(ProgramTest):
         self.assert_echoes(self.connect(server))
 
     @needs_proc
-    @unittest.skipIf(SANITIZED, "without a descriptor to be had UBSan's check of types takes good ones for bad")
     def test_out_of_descriptors_it_serves_those_it_has_and_idles_and_recovers_when_clients_leave(self):
         server = self.server(descriptors=48)
         served, refused = [], 0
