@@ -1,9 +1,7 @@
-// The ordinary way of a message is readable → read_more → deliver → received → write → leave_callback: one read,
-// one send, nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests
-// `state_` and takes the long way.
-#include <reactor/net/connection.hpp>
-
-#include <reactor/timer_queue.hpp>
+// The way of a connection's messages. The ordinary one is readable → received → write → readable: one read, one send,
+// nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests `state_` and takes the
+// long way. How a connection begins and ends stands in connection_life.cpp.
+#include <reactor/net/connection_parts.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,7 +24,6 @@ constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole pr
 constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
 #endif
 
-constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
 constexpr std::size_t eagerness = 4;            // how much larger
@@ -35,181 +32,6 @@ constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is rea
 std::error_code system_error_code(int error) noexcept { return {error, std::system_category()}; }
 
 }  // namespace
-
-// What the connections of a loop share: only one of them is in its protocol at a time.
-struct Connection::Workspace final : Reactor::Workspace {
-    std::unique_ptr<std::byte[]> input;
-    std::size_t input_size = 0;
-    std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
-
-    const Connection* owner = nullptr;  // whose protocol is being called
-    Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
-    // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
-    // short way, and what `gathered` holds is from another time.
-    const Connection* unanswered = nullptr;
-    const Connection* straight = nullptr;  // who sent large writes in this turn
-    std::uint64_t straight_turn = 0;
-    std::size_t sent_straight = 0;  // how much of them
-    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
-    bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
-
-    // What begins in there ends in there.
-    bool in_input(Bytes data) const noexcept {
-        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
-    }
-    void begin(const Connection& connection) noexcept {
-        owner = &connection;
-        leave_short_way();
-    }
-    void leave_short_way() noexcept {
-        unanswered = nullptr;
-        gathered = {};
-    }
-    void end() noexcept {
-        owner = nullptr;
-        leave_short_way();
-        in_received = true;
-        spilled = false;
-    }
-    std::byte* room_for_input(std::size_t size) {
-        if (size > input_size) {
-            input.reset(new std::byte[size]);
-            input_size = size;
-        }
-        return input.get();
-    }
-};
-
-inline Connection::Workspace& Connection::workspace() const noexcept {
-    return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
-}
-
-// Where to go.
-struct Connection::Move {
-    Reactor& target;
-    MoveOnlyFunction<void()> arrived;
-};
-
-// What an idle connection does not need.
-struct Connection::Extra final : TimerQueue::Node {
-    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
-    ~Extra() {
-        if (scheduled()) timers->cancel(*this);
-    }
-    void due() override { connection.deadline(); }
-
-    Connection& connection;
-    TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
-    std::unique_ptr<Move> move;
-    ByteQueue input;   // what received() left
-    ByteQueue output;  // what the kernel did not take
-    std::unique_ptr<Limits> limits;
-    TimePoint last_activity{};
-    TimePoint rest_since{};    // the present rest of the input: the beginning of a message
-    TimePoint output_since{};  // none of the output has been taken
-    std::error_code reason;
-
-    bool in_use() const noexcept {
-        return !input.empty() || !output.empty() || limits != nullptr || move != nullptr || scheduled() || reason;
-    }
-};
-
-void ConnectionOptions::apply_to(Socket& socket) const {
-    if (no_delay) socket.set_no_delay(true);
-    if (keep_alive) socket.set_keep_alive(keep_alive);
-    if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
-    if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
-    if (send_buffer > 0) socket.set_send_buffer(send_buffer);
-}
-
-// ── beginning and end ──
-
-Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
-                             const ConnectionOptions& options) {
-    options.apply_to(socket);
-    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(options.limits, nullptr));
-}
-
-Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
-                             ConnectionGroup::Reference group) {
-    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
-    group->workspace = reactor.workspace().get();
-    const int descriptor = socket.get();
-    std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
-    Connection& connection = *made;
-    connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
-    ++connection.workspace().connections;
-    connection.trigger(Interest::readable);  // connected() comes from the loop
-    return connection;
-}
-
-Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
-    : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
-    attach(*protocol_, this);
-    ++group_->live;
-}
-
-Connection::~Connection() {
-    protocol_.reset();
-    leave_group();
-}
-
-void Connection::leave_group() noexcept {
-    --group_->live;
-    if (group_->owner != nullptr) group_->owner->connection_ended(*this);
-}
-
-void Connection::join(ConnectionGroup::Reference group) {
-    group->workspace = group_->workspace;
-    leave_group();
-    group_ = std::move(group);
-    ++group_->live;
-}
-
-void Connection::start() {
-    unset(fresh);
-    try {
-        workspace().room_for_input(limits().read_size);  // so that reading need not ask
-    } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-    plan_deadline();
-    if (is(over)) return;
-    call([this] { protocol_->connected(); });
-}
-
-// Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
-// the turn, so that it can still ask for its addresses.
-void Connection::finish(std::error_code reason) noexcept {
-    if (is(over)) return;
-    // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
-    if (const std::size_t unsent = queued(); unsent > 0) {
-        reset_on_close();
-        group_->bytes_unsent += unsent;
-    }
-    set(over);
-    if (reason) {
-        try {
-            extra().reason = reason;
-        } catch (const std::bad_alloc&) {
-            set(out_of_memory);
-        }
-    }
-    if (extra_ != nullptr) {
-        extra_->timers->cancel(*extra_);
-        extra_->output.clear();  // not the input: received() may be looking at it
-    }
-    registration_.reactor().retire(registration_);
-}
-
-void Connection::retired() {
-    std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
-    if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
-    if (reason) ++group_->failed;
-    protocol_->disconnected(reason);
-}
-
-void Connection::lost(std::error_code reason) { finish(reason); }
 
 // ── the way of nearly every message ──
 
@@ -255,13 +77,6 @@ inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
         callback_failed(space);
         throw;
     }
-}
-
-// The short way is for the ordinary state alone.
-void Connection::set(State state) noexcept {
-    state_ = std::uint16_t(state_ | state);
-    Workspace& space = workspace();
-    if (space.unanswered == this) space.leave_short_way();
 }
 
 // ── reading ──
@@ -357,7 +172,7 @@ void Connection::keep_rest(Bytes input, std::size_t consumed) {
         if (rest.size() > limits().input_limit) return finish(Error::input_limit);
         // Another message begins with what is left, unless nothing was taken from it.
         if (limits().message_timeout <= Duration::zero() || rest.empty() || (consumed == 0 && known > 0)) return;
-        extra_->rest_since = registration_.reactor().turn_time();
+        extra_->since.rest_since = registration_.reactor().turn_time();
         wait_for_deadline();
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
@@ -403,91 +218,7 @@ void Connection::resume_reading() {
     update_interest();
 }
 
-// ── to another loop ──
-
-void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
-    if (is(over)) return;
-    auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
-    // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
-    if (!leaving()) registration_.trigger(Interest::writable);
-    extra().move = std::move(move);
-    update_interest();
-}
-
-bool Connection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
-
-// From the loop. Once it is posted nothing of this object may be touched here.
-void Connection::depart() {
-    struct Traveller {
-        std::unique_ptr<OwnedHandler> connection;
-        MoveOnlyFunction<void()> arrived;
-    };
-    Reactor& here = registration_.reactor();
-    Reactor& target = extra_->move->target;
-    auto failure = std::errc::not_enough_memory;
-    try {
-        const auto traveller = std::make_shared<Traveller>();
-        Task task([traveller, &target] {
-            auto& connection = static_cast<Connection&>(*traveller->connection);
-            connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
-        });
-        join(ConnectionGroup::make(limits(), nullptr));  // what it travels with is its own
-        extra_->timers->cancel(*extra_);
-        traveller->arrived = std::move(extra_->move->arrived);
-        const int descriptor = registration_.descriptor();
-        traveller->connection = here.release(registration_);
-        try {
-            if (target.post(std::move(task))) return;
-            failure = std::errc::operation_canceled;
-        } catch (const std::bad_alloc&) {
-        }
-        // Its place in the table is still there, so this cannot fail.
-        registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
-    } catch (const std::bad_alloc&) {
-    }
-    finish(std::make_error_code(failure));
-}
-
-// From the other loop, as a task.
-void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
-    extra_->move.reset();
-    extra_->timers = &reactor.timers();
-    try {
-        if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
-        group_->workspace = reactor.workspace().get();
-        workspace().room_for_input(limits().read_size);
-        (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
-    } catch (const std::bad_alloc&) {
-        state_ = std::uint16_t(state_ | over);
-        return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
-    }
-    registration_ = reactor.adopt(socket_.get(), Interest::none, std::move(self));
-    if (!extra_->input.empty() && !is(closing)) set(rest_due);
-    if (is(fresh)) {
-        start();
-    } else {
-        plan_deadline();
-    }
-    if (arrived && !is(over)) call(arrived);
-    settle();
-}
-
 // ── calling the protocol ──
-
-// For every call but received().
-template <class Call>
-void Connection::call(Call&& protocol_call) {
-    Workspace& space = workspace();
-    space.begin(*this);
-    space.in_received = false;
-    try {
-        protocol_call();
-    } catch (...) {
-        callback_failed(space);
-        throw;
-    }
-    leave_callback(space);
-}
 
 void Connection::callback_failed(Workspace& space) noexcept {
     finish(Error::exception);
@@ -542,7 +273,7 @@ void Connection::gather(Workspace& space, Bytes data) {
         return;
     }
     const std::size_t together = gathered.size() + data.size();
-    if (data.size() < large_write && together <= gather_size) {
+    if (data.size() < large_write && together <= Workspace::gather_size) {
         if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
         std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
         gathered = {space.output.get(), together};
@@ -595,7 +326,7 @@ void Connection::queue(Bytes data) {
         if (output.size() >= limits().output_limit) return finish(Error::output_limit);
         output.append(data);
         if (limits().write_timeout > Duration::zero() && output.size() == data.size()) {
-            extra_->output_since = registration_.reactor().turn_time();
+            extra_->since.output_since = registration_.reactor().turn_time();
             if (!is(closing)) wait_for_deadline();
         }
     } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
@@ -640,7 +371,7 @@ void Connection::flush() {
     const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
     if (count > 0) {
         note_sent(std::size_t(count));
-        if (limits().write_timeout > Duration::zero()) extra_->output_since = registration_.reactor().turn_time();
+        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
         extra_->output.consume(std::size_t(count));
     } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         broken(system_error_code(errno));
@@ -667,34 +398,6 @@ void Connection::shutdown_write() {
     if (is(shutting | closing | over)) return;
     set(shutting);
     if (workspace().owner != this) settle();
-}
-
-void Connection::close() {
-    if (is(closing | over)) return;
-    set(closing);
-    unset(rest_due);
-    plan_deadline();
-    if (!is(over) && workspace().owner != this) settle();
-}
-
-void Connection::tell_draining() {
-    if (is(fresh)) return close();  // it has not even begun
-    if (is(closing | over) || leaving()) return;
-    call([this] { protocol_->draining(); });
-}
-
-void Connection::abort(std::error_code reason) {
-    if (is(over)) return;
-    reset_on_close();
-    finish(reason);
-}
-
-void Connection::reset_on_close() noexcept {
-    try {
-        socket_.set_linger(std::chrono::seconds(0));
-    } catch (const std::exception&) {
-        // A Unix socket whose peer is gone, say: there is nobody to reset.
-    }
 }
 
 // ── in between ──
@@ -742,79 +445,6 @@ void Connection::trigger(Interest ready) noexcept {
     }
 }
 
-// ── deadlines: of all that hold, one timer waits for the first ──
-
-struct Connection::Deadline {
-    TimePoint at = TimePoint::max();
-    Error error = Error::idle_timeout;
-    Notice notice = Notice::idle_timeout;
-    const char* text = "";
-
-    void consider(TimePoint since, Duration allowed, const Deadline& other) noexcept {
-        if (allowed <= Duration::zero() || deadline_after(since, allowed) >= at) return;
-        *this = other;
-        at = deadline_after(since, allowed);
-    }
-};
-
-Connection::Deadline Connection::first_deadline() const noexcept {
-    Deadline first;
-    const Extra& extra = *extra_;
-    if (is(closing)) {
-        first = {{}, Error::close_timeout, Notice::close_timeout, "not closed in time"};
-        first.at = deadline_after(extra.last_activity, limits().close_timeout);
-        return first;
-    }
-    first.consider(extra.last_activity, limits().idle_timeout,
-                   {{}, Error::idle_timeout, Notice::idle_timeout, "silent for too long"});
-    if (!extra.input.empty())
-        first.consider(extra.rest_since, limits().message_timeout,
-                       {{}, Error::message_timeout, Notice::message_timeout, "took too long for a message"});
-    if (!extra.output.empty())
-        first.consider(extra.output_since, limits().write_timeout,
-                       {{}, Error::write_timeout, Notice::write_timeout, "did not read for too long"});
-    return first;
-}
-
-// From now on other deadlines hold; that of idleness, and to close in, begins now.
-void Connection::plan_deadline() {
-    const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
-    try {
-        if (is(closing) || idleness) extra();
-    } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-    if (extra_ == nullptr) return unset(watches_idleness);
-    extra_->last_activity = extra_->rest_since = extra_->output_since = registration_.reactor().now();
-    idleness ? set(watches_idleness) : unset(watches_idleness);
-    wait_for_deadline();
-}
-
-void Connection::wait_for_deadline() noexcept {
-    const TimePoint first = first_deadline().at;
-    try {
-        if (first == TimePoint::max() && !is(closing)) {
-            extra_->timers->cancel(*extra_);
-        } else {
-            extra_->timers->schedule(*extra_, first);
-        }
-    } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-}
-
-// Traffic only stores a time; here, once a period, that is turned into the next deadline.
-void Connection::deadline() {
-    Reactor& reactor = registration_.reactor();
-    if (!reading()) extra_->rest_since = reactor.now();  // the message cannot come: it is not its sender's time
-    const Deadline first = first_deadline();
-    if (reactor.now() < first.at) return wait_for_deadline();
-    reactor.notice(first.notice, [&] {
-        return peer().to_string() + ": " + first.text + ", with " + std::to_string(output_size()) + " bytes unsent";
-    });
-    is(closing) ? abort(first.error) : finish(first.error);
-}
-
 void Connection::note_sent(std::size_t count) noexcept {
     workspace().bytes_sent += count;
     note_activity();
@@ -822,10 +452,8 @@ void Connection::note_sent(std::size_t count) noexcept {
 
 void Connection::note_activity() noexcept {
     if (is(watches_idleness)) [[unlikely]]
-        extra_->last_activity = registration_.reactor().turn_time();
+        extra_->since.last_activity = registration_.reactor().turn_time();
 }
-
-std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
 
 bool Connection::reading() const noexcept { return !is(paused | held_back | peer_ended | closing | over) && !leaving(); }
 
@@ -841,20 +469,6 @@ const Limits& Connection::limits() const noexcept {
     if (extra_ != nullptr && extra_->limits != nullptr) [[unlikely]]
         return *extra_->limits;
     return group_->limits;
-}
-
-void Connection::set_limits(const Limits& limits) {
-    if (is(over)) return;
-    extra().limits = std::make_unique<Limits>(limits);
-    if (!is(closing)) plan_deadline();
-}
-
-Connection::Extra& Connection::extra() {
-    if (extra_ == nullptr) {
-        extra_ = std::make_unique<Extra>(*this);
-        set(holds_extra);
-    }
-    return *extra_;
 }
 
 }  // namespace reactor

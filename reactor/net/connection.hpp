@@ -1,6 +1,6 @@
 // Connection: the transport that is a connected stream socket. Protocols see it as their Transport; whoever
 // has a socket from elsewhere (socketpair, inetd, a parent) opens one here. All system calls
-// of a connection stand in connection.cpp, so that another way to move bytes would replace that alone.
+// that move a connection's bytes stand in connection.cpp, so that another way to move them would replace that alone.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -140,7 +140,6 @@ private:
     struct Workspace;
     struct Extra;
     struct Move;
-    struct Deadline;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -187,7 +186,6 @@ private:
     void settle();
     void update_interest();
     void trigger(Interest ready) noexcept;
-    Deadline first_deadline() const noexcept;
     void plan_deadline();
     void wait_for_deadline() noexcept;
     void note_sent(std::size_t count) noexcept;
@@ -198,35 +196,35 @@ private:
 
     // What a connection is doing besides moving bytes both ways. Zero is the ordinary state, and the hot path
     // tests for it once.
-    enum State : std::uint16_t {
+    enum State : std::uint32_t {
         ordinary = 0,
-        fresh = 1 << 0,            // connected() has not been called yet
-        paused = 1 << 1,           // the user's pause_reading
-        over_high = 1 << 2,        // the high mark was passed and the low one not yet reached
-        held_back = 1 << 14,       // and that by answers: nothing is read until then
-        pause_told = 1 << 3,       // pause_writing was called and resume_writing not yet
-        peer_ended = 1 << 4,       // the peer's end of stream was read
-        shutting = 1 << 5,         // shutdown_write was called
-        closing = 1 << 6,          // close was called
-        write_ended = 1 << 7,      // our end of stream is sent
-        write_broken = 1 << 8,     // a send failed; what the peer sent before may still be there to be read
-        rest_due = 1 << 9,         // what received() left is to be given to it again
-        over = 1 << 10,            // retired: disconnected() comes next
-        out_of_memory = 1 << 11,   // there was none even to note the reason
-        watches_idleness = 1 << 12,
-        holds_extra = 1 << 13,
-        eager = 1 << 15,  // the last read was filled: the next one is larger
+        fresh = 1 << 0,           // connected() has not been called yet
+        paused = 1 << 1,          // the user's pause_reading
+        over_high = 1 << 2,       // the high mark was passed and the low one not yet reached
+        held_back = 1 << 3,       // and that by answers: nothing is read until then
+        pause_told = 1 << 4,      // pause_writing was called and resume_writing not yet
+        peer_ended = 1 << 5,      // the peer's end of stream was read
+        shutting = 1 << 6,        // shutdown_write was called
+        closing = 1 << 7,         // close was called
+        write_ended = 1 << 8,     // our end of stream is sent
+        write_broken = 1 << 9,    // a send failed; what the peer sent before may still be there to be read
+        rest_due = 1 << 10,       // what received() left is to be given to it again
+        over = 1 << 11,           // retired: disconnected() comes next
+        out_of_memory = 1 << 12,  // there was none even to note the reason
+        watches_idleness = 1 << 13,
+        holds_extra = 1 << 14,
+        eager = 1 << 15,          // the last read was filled: the next one is larger
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     void set(State state) noexcept;
-    void unset(State state) noexcept { state_ = std::uint16_t(state_ & ~state); }
+    void unset(State state) noexcept { state_ &= ~std::uint32_t(state); }
 
     Registration registration_;
     std::unique_ptr<Protocol> protocol_;
     ConnectionGroup::Reference group_;
     std::unique_ptr<Extra> extra_;  // only while there is something in it
     Socket socket_;
-    std::uint16_t state_ = fresh;
+    std::uint32_t state_ = fresh;
 };
 
 }  // namespace reactor

@@ -1,0 +1,186 @@
+// A connection's life: how it begins, what time limits it has, and how it ends. The way of its messages stands in
+// connection.cpp.
+#include <reactor/net/connection_parts.hpp>
+
+#include <chrono>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace reactor {
+
+void ConnectionOptions::apply_to(Socket& socket) const {
+    if (no_delay) socket.set_no_delay(true);
+    if (keep_alive) socket.set_keep_alive(keep_alive);
+    if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
+    if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
+    if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+}
+
+// ── beginning ──
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             const ConnectionOptions& options) {
+    options.apply_to(socket);
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(options.limits, nullptr));
+}
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             ConnectionGroup::Reference group) {
+    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+    group->workspace = reactor.workspace().get();
+    const int descriptor = socket.get();
+    std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
+    Connection& connection = *made;
+    connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    ++connection.workspace().connections;
+    connection.trigger(Interest::readable);  // connected() comes from the loop
+    return connection;
+}
+
+Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
+    : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
+    attach(*protocol_, this);
+    ++group_->live;
+}
+
+Connection::~Connection() {
+    protocol_.reset();
+    leave_group();
+}
+
+void Connection::leave_group() noexcept {
+    --group_->live;
+    if (group_->owner != nullptr) group_->owner->connection_ended(*this);
+}
+
+void Connection::join(ConnectionGroup::Reference group) {
+    group->workspace = group_->workspace;
+    leave_group();
+    group_ = std::move(group);
+    ++group_->live;
+}
+
+void Connection::start() {
+    unset(fresh);
+    try {
+        workspace().room_for_input(limits().read_size);  // so that reading need not ask
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    plan_deadline();
+    if (is(over)) return;
+    call([this] { protocol_->connected(); });
+}
+
+// ── the end ──
+
+void Connection::close() {
+    if (is(closing | over)) return;
+    set(closing);
+    unset(rest_due);
+    plan_deadline();
+    if (!is(over) && workspace().owner != this) settle();
+}
+
+void Connection::tell_draining() {
+    if (is(fresh)) return close();  // it has not even begun
+    if (is(closing | over) || leaving()) return;
+    call([this] { protocol_->draining(); });
+}
+
+void Connection::abort(std::error_code reason) {
+    if (is(over)) return;
+    reset_on_close();
+    finish(reason);
+}
+
+void Connection::reset_on_close() noexcept {
+    try {
+        socket_.set_linger(std::chrono::seconds(0));
+    } catch (const std::exception&) {
+        // A Unix socket whose peer is gone, say: there is nobody to reset.
+    }
+}
+
+// Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
+// the turn, so that it can still ask for its addresses.
+void Connection::finish(std::error_code reason) noexcept {
+    if (is(over)) return;
+    // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
+    if (const std::size_t unsent = queued(); unsent > 0) {
+        reset_on_close();
+        group_->bytes_unsent += unsent;
+    }
+    set(over);
+    if (reason) {
+        try {
+            extra().reason = reason;
+        } catch (const std::bad_alloc&) {
+            set(out_of_memory);
+        }
+    }
+    if (extra_ != nullptr) {
+        extra_->timers->cancel(*extra_);
+        extra_->output.clear();  // not the input: received() may be looking at it
+    }
+    registration_.reactor().retire(registration_);
+}
+
+void Connection::retired() {
+    std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
+    if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
+    if (reason) ++group_->failed;
+    protocol_->disconnected(reason);
+}
+
+void Connection::lost(std::error_code reason) { finish(reason); }
+
+// ── deadlines: of all that hold, one timer waits for the first ──
+
+// From now on other deadlines hold; that of idleness, and to close in, begins now.
+void Connection::plan_deadline() {
+    const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
+    try {
+        if (is(closing) || idleness) extra();
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (extra_ == nullptr) return unset(watches_idleness);
+    extra_->since.begin(registration_.reactor().now());
+    idleness ? set(watches_idleness) : unset(watches_idleness);
+    wait_for_deadline();
+}
+
+void Connection::wait_for_deadline() noexcept {
+    const TimePoint first = extra_->next_deadline().at;
+    try {
+        if (first == TimePoint::max() && !is(closing)) {
+            extra_->timers->cancel(*extra_);
+        } else {
+            extra_->timers->schedule(*extra_, first);
+        }
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+// Traffic only stores a time; here, once a period, that is turned into the next deadline.
+void Connection::deadline() {
+    Reactor& reactor = registration_.reactor();
+    if (!reading()) extra_->since.rest_since = reactor.now();  // the message cannot come: it is not its sender's time
+    const Deadlines::Next next = extra_->next_deadline();
+    if (reactor.now() < next.at) return wait_for_deadline();
+    reactor.notice(next.notice, [&] {
+        return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
+    });
+    is(closing) ? abort(next.error) : finish(next.error);
+}
+
+void Connection::set_limits(const Limits& limits) {
+    if (is(over)) return;
+    extra().limits = std::make_unique<Limits>(limits);
+    if (!is(closing)) plan_deadline();
+}
+
+}  // namespace reactor

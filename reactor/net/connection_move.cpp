@@ -1,0 +1,76 @@
+// How a living connection goes to another loop: it leaves in a turn of its own, travels as a posted task, and is
+// adopted there.
+#include <reactor/net/connection_parts.hpp>
+
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
+    if (is(over)) return;
+    auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
+    // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
+    if (!leaving()) registration_.trigger(Interest::writable);
+    extra().move = std::move(move);
+    update_interest();
+}
+
+// From the loop. Once it is posted nothing of this object may be touched here.
+void Connection::depart() {
+    struct Traveller {
+        std::unique_ptr<OwnedHandler> connection;
+        MoveOnlyFunction<void()> arrived;
+    };
+    Reactor& here = registration_.reactor();
+    Reactor& target = extra_->move->target;
+    auto failure = std::errc::not_enough_memory;
+    try {
+        const auto traveller = std::make_shared<Traveller>();
+        Task task([traveller, &target] {
+            auto& connection = static_cast<Connection&>(*traveller->connection);
+            connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
+        });
+        join(ConnectionGroup::make(limits(), nullptr));  // what it travels with is its own
+        extra_->timers->cancel(*extra_);
+        traveller->arrived = std::move(extra_->move->arrived);
+        const int descriptor = registration_.descriptor();
+        traveller->connection = here.release(registration_);
+        try {
+            if (target.post(std::move(task))) return;
+            failure = std::errc::operation_canceled;
+        } catch (const std::bad_alloc&) {
+        }
+        // Its place in the table is still there, so this cannot fail.
+        registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
+    } catch (const std::bad_alloc&) {
+    }
+    finish(std::make_error_code(failure));
+}
+
+// From the other loop, as a task.
+void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
+    extra_->move.reset();
+    extra_->timers = &reactor.timers();
+    try {
+        if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+        group_->workspace = reactor.workspace().get();
+        workspace().room_for_input(limits().read_size);
+        (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
+    } catch (const std::bad_alloc&) {
+        state_ |= over;
+        return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
+    }
+    registration_ = reactor.adopt(socket_.get(), Interest::none, std::move(self));
+    if (!extra_->input.empty() && !is(closing)) set(rest_due);
+    if (is(fresh)) {
+        start();
+    } else {
+        plan_deadline();
+    }
+    if (arrived && !is(over)) call(arrived);
+    settle();
+}
+
+}  // namespace reactor

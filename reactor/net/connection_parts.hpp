@@ -1,0 +1,132 @@
+// What the files of a connection share: what lies in the loop's workspace and what lies beside the object, and the way
+// into a protocol's call and out of it. Not installed.
+#pragma once
+
+#include <reactor/net/byte_queue.hpp>
+#include <reactor/net/connection.hpp>
+#include <reactor/net/deadlines.hpp>
+#include <reactor/timer_queue.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <system_error>
+
+namespace reactor {
+
+// What the connections of a loop share: only one of them is in its protocol at a time.
+struct Connection::Workspace final : Reactor::Workspace {
+    static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
+
+    std::unique_ptr<std::byte[]> input;
+    std::size_t input_size = 0;
+    std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
+
+    const Connection* owner = nullptr;  // whose protocol is being called
+    Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
+    // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
+    // short way, and what `gathered` holds is from another time.
+    const Connection* unanswered = nullptr;
+    const Connection* straight = nullptr;  // who sent large writes in this turn
+    std::uint64_t straight_turn = 0;
+    std::size_t sent_straight = 0;  // how much of them
+    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
+    bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
+
+    // What begins in there ends in there.
+    bool in_input(Bytes data) const noexcept {
+        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
+    }
+    void begin(const Connection& connection) noexcept {
+        owner = &connection;
+        leave_short_way();
+    }
+    void leave_short_way() noexcept {
+        unanswered = nullptr;
+        gathered = {};
+    }
+    void end() noexcept {
+        owner = nullptr;
+        leave_short_way();
+        in_received = true;
+        spilled = false;
+    }
+    std::byte* room_for_input(std::size_t size) {
+        if (size > input_size) {
+            input.reset(new std::byte[size]);
+            input_size = size;
+        }
+        return input.get();
+    }
+};
+
+inline Connection::Workspace& Connection::workspace() const noexcept {
+    return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
+}
+
+// Where to go.
+struct Connection::Move {
+    Reactor& target;
+    MoveOnlyFunction<void()> arrived;
+};
+
+// What an idle connection does not need.
+struct Connection::Extra final : TimerQueue::Node {
+    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
+    ~Extra() {
+        if (scheduled()) timers->cancel(*this);
+    }
+    void due() override { connection.deadline(); }
+
+    Connection& connection;
+    TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
+    std::unique_ptr<Move> move;
+    ByteQueue input;   // what received() left
+    ByteQueue output;  // what the kernel did not take
+    std::unique_ptr<Limits> limits;
+    Deadlines since;
+    std::error_code reason;
+
+    Deadlines::Next next_deadline() const noexcept {
+        return since.next(connection.limits(), connection.is(closing), !input.empty(), !output.empty());
+    }
+    bool in_use() const noexcept {
+        return !input.empty() || !output.empty() || limits != nullptr || move != nullptr || scheduled() || reason;
+    }
+};
+
+inline bool Connection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
+
+inline std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
+
+inline Connection::Extra& Connection::extra() {
+    if (extra_ == nullptr) {
+        extra_ = std::make_unique<Extra>(*this);
+        set(holds_extra);
+    }
+    return *extra_;
+}
+
+// The short way is for the ordinary state alone.
+inline void Connection::set(State state) noexcept {
+    state_ |= state;
+    Workspace& space = workspace();
+    if (space.unanswered == this) space.leave_short_way();
+}
+
+// For every call but received().
+template <class Call>
+void Connection::call(Call&& protocol_call) {
+    Workspace& space = workspace();
+    space.begin(*this);
+    space.in_received = false;
+    try {
+        protocol_call();
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+    leave_callback(space);
+}
+
+}  // namespace reactor
