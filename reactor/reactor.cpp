@@ -246,6 +246,7 @@ struct Reactor::Running {
     }
     ~Running() {
         reactor.running_ = false;
+        reactor.turn_time_known_ = false;
         reactor.asleep_ = true;  // nobody looks at the queue now, so posts make native_handle() readable
     }
     Reactor& reactor;
@@ -432,6 +433,8 @@ void Reactor::wait(std::optional<Duration> limit) {
     counters_.events += batch.size();
     batch_removals_ = removals_;
     turn_time_known_ = false;
+    // A deadline holds against who had not spoken when the loop looked; what handlers take from here on is not their time.
+    if (timers_.size() > 0) (void)turn_time();
 }
 
 // By the real clock, whatever the loop's own one is: it is the processor's time that is spent.

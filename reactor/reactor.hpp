@@ -217,11 +217,12 @@ public:
 
     const Clock& clock() const noexcept { return clock_; }
     TimePoint now() const noexcept { return clock_.now(); }
-    /// The time, read at most once a turn: for time stamps that may be as old as the turn is long.
+    /// The time, read at most once a turn: for time stamps that may be as old as the turn is long. Between turns it is
+    /// now().
     TimePoint turn_time() noexcept {
         if (!turn_time_known_) {
             turn_time_ = clock_.now();
-            turn_time_known_ = true;
+            turn_time_known_ = running_;
         }
         return turn_time_;
     }

@@ -16,11 +16,6 @@ using namespace reactor;
 
 namespace {
 
-struct HandMovedClock final : Clock {
-    TimePoint now() const noexcept override { return time; }
-    TimePoint time{};
-};
-
 // Sends "rest of the world" with a reset: what an abortive close does.
 void reset_by_peer(Socket& peer) {
     peer.set_linger(std::chrono::seconds(0));
@@ -663,7 +658,7 @@ TEST_CASE("S44: a reply survives a close with unread input: the peer gets all of
 }
 
 TEST_CASE("S45: a graceful close to a peer that neither reads nor closes is aborted at its deadline") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.close_timeout = std::chrono::seconds(5);
@@ -674,24 +669,24 @@ TEST_CASE("S45: a graceful close to a peer that neither reads nor closes is abor
         talk.journal.transport->close();
     };
     reactor.run_once(Duration::zero());
-    clock.time += std::chrono::milliseconds(4999);
+    clock.advance(std::chrono::milliseconds(4999));
     settle(reactor);
     CHECK_FALSE(talk.journal.over);
-    clock.time += std::chrono::milliseconds(1);
+    clock.advance(std::chrono::milliseconds(1));
     settle(reactor);
     CHECK(talk.journal.over);
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
 TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and traffic either way puts it off") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
     Conversation talk(reactor, options);
     settle(reactor);
     for (int i = 0; i < 5; ++i) {
-        clock.time += std::chrono::seconds(9);
+        clock.advance(std::chrono::seconds(9));
         if (i % 2) {
             write_some(talk.peer, "x");
         } else {
@@ -700,17 +695,39 @@ TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and 
         settle(reactor);
         CHECK_FALSE(talk.journal.over);
     }
-    clock.time += std::chrono::seconds(10) - Duration(1);
+    clock.advance(std::chrono::seconds(10) - Duration(1));
     settle(reactor);
     CHECK_FALSE(talk.journal.over);
-    clock.time += Duration(1);
+    clock.advance(Duration(1));
     settle(reactor);
     CHECK(talk.journal.over);
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
+TEST_CASE("A loop that was busy for longer than a deadline does not hold it against who spoke meanwhile") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(10);
+    Conversation patient(reactor, options), busy(reactor);
+    settle(reactor);
+    busy.journal.on_received = [&](Bytes input) {
+        write_some(patient.peer, "here I am");
+        clock.advance(std::chrono::seconds(20));
+        return input.size();
+    };
+    write_some(busy.peer, "a long calculation");
+    run_until(reactor, [&] { return !patient.journal.input.empty() || patient.journal.over; });
+    settle(reactor);
+    CHECK(patient.journal.input == "here I am");
+    CHECK_FALSE(patient.journal.over);
+    clock.advance(std::chrono::seconds(10));
+    settle(reactor);
+    CHECK(patient.journal.reason == Error::idle_timeout);
+}
+
 TEST_CASE("A message that comes a byte now and then ends its connection in time, whole ones however slow do not") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.message_timeout = std::chrono::seconds(10);
@@ -718,10 +735,10 @@ TEST_CASE("A message that comes a byte now and then ends its connection in time,
     talk.journal.on_received = [&](Bytes input) { return input.size() / 4 * 4; };  // messages of four bytes
     settle(reactor);
     for (int i = 0; i < 5; ++i) {  // each within its time, with pauses as long as they like
-        clock.time += std::chrono::hours(1);
+        clock.advance(std::chrono::hours(1));
         write_some(talk.peer, "ab");
         settle(reactor);
-        clock.time += std::chrono::seconds(9);
+        clock.advance(std::chrono::seconds(9));
         write_some(talk.peer, "cd");
         settle(reactor);
         REQUIRE_FALSE(talk.journal.over);
@@ -729,15 +746,15 @@ TEST_CASE("A message that comes a byte now and then ends its connection in time,
     // A rest that begins with the end of another message has a time of its own.
     write_some(talk.peer, "abcdef");
     settle(reactor);
-    clock.time += std::chrono::seconds(9);
+    clock.advance(std::chrono::seconds(9));
     write_some(talk.peer, "ghi");
     settle(reactor);
     for (int i = 0; i < 9; ++i) {  // what was added to the rest does not put it off
-        clock.time += std::chrono::seconds(1);
+        clock.advance(std::chrono::seconds(1));
         settle(reactor);
         REQUIRE_FALSE(talk.journal.over);
     }
-    clock.time += std::chrono::seconds(1);
+    clock.advance(std::chrono::seconds(1));
     settle(reactor);
     REQUIRE(talk.journal.over);
     CHECK(talk.journal.reason == Error::message_timeout);
@@ -745,7 +762,7 @@ TEST_CASE("A message that comes a byte now and then ends its connection in time,
 }
 
 TEST_CASE("A message whose reading is paused is not its sender's delay") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.message_timeout = std::chrono::seconds(10);
@@ -756,31 +773,31 @@ TEST_CASE("A message whose reading is paused is not its sender's delay") {
     settle(reactor);
     talk.journal.transport->pause_reading();
     for (int i = 0; i < 20; ++i) {
-        clock.time += std::chrono::seconds(5);
+        clock.advance(std::chrono::seconds(5));
         settle(reactor);
     }
     CHECK_FALSE(talk.journal.over);
     talk.journal.transport->resume_reading();
-    clock.time += std::chrono::seconds(20);
+    clock.advance(std::chrono::seconds(20));
     settle(reactor);
     settle(reactor);
     CHECK(talk.journal.reason == Error::message_timeout);
 }
 
 TEST_CASE("A peer that reads nothing ends its connection in time, one that reads a little does not") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.write_timeout = std::chrono::seconds(10);
     options.send_buffer = 4096;
     Conversation talk(reactor, options, 4096);
     settle(reactor);
-    clock.time += std::chrono::hours(1);  // with nothing to send it does not count
+    clock.advance(std::chrono::hours(1));  // with nothing to send it does not count
     settle(reactor);
     talk.journal.transport->write(std::string(1'000'000, 'x'));
     settle(reactor);
     for (int i = 0; i < 5; ++i) {
-        clock.time += std::chrono::seconds(9);
+        clock.advance(std::chrono::seconds(9));
         const std::size_t queued = talk.journal.transport->queued();
         run_until(reactor, [&] {
             read_all(talk.peer);
@@ -789,14 +806,14 @@ TEST_CASE("A peer that reads nothing ends its connection in time, one that reads
         REQUIRE_FALSE(talk.journal.over);
     }
     settle(reactor);
-    clock.time += std::chrono::seconds(10);
+    clock.advance(std::chrono::seconds(10));
     settle(reactor);
     REQUIRE(talk.journal.over);
     CHECK(talk.journal.reason == Error::write_timeout);
 }
 
 TEST_CASE("An idle timeout that is taken back strikes no more, one that is given later counts from then") {
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
@@ -805,17 +822,17 @@ TEST_CASE("An idle timeout that is taken back strikes no more, one that is given
     Limits limits = options.limits;
     limits.idle_timeout = Duration::zero();
     talk.journal.transport->set_limits(limits);
-    clock.time += std::chrono::hours(1);
+    clock.advance(std::chrono::hours(1));
     settle(reactor);
     CHECK_FALSE(talk.journal.over);
     CHECK_FALSE(reactor.next_timeout());
 
     limits.idle_timeout = std::chrono::seconds(10);
     talk.journal.transport->set_limits(limits);
-    clock.time += std::chrono::seconds(9);
+    clock.advance(std::chrono::seconds(9));
     settle(reactor);
     CHECK_FALSE(talk.journal.over);
-    clock.time += std::chrono::seconds(1);
+    clock.advance(std::chrono::seconds(1));
     settle(reactor);
     CHECK(talk.journal.over);
 }
@@ -988,7 +1005,7 @@ TEST_CASE("S51: a protocol's own timer ends a peer that sends a byte at a time, 
         std::error_code& end;
         Timer timer;
     };
-    HandMovedClock clock;
+    testing::ManualClock clock;
     Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(2);
@@ -1000,7 +1017,7 @@ TEST_CASE("S51: a protocol's own timer ends a peer that sends a byte at a time, 
     while (!end && seconds < 20) {
         write_some(peer, "x");
         settle(reactor);
-        clock.time += std::chrono::seconds(1);
+        clock.advance(std::chrono::seconds(1));
         ++seconds;
         settle(reactor);
     }

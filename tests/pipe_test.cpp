@@ -3,6 +3,7 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/net/pipe.hpp>
+#include <reactor/testing/manual_clock.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -327,18 +328,63 @@ TEST_CASE("Closing a pipe flushes, within its time, and does not wait for the pe
     }
 }
 
-TEST_CASE("An idle pipe ends, one with traffic does not") {
-    Reactor reactor;
+TEST_CASE("A pipe has the time limits of a connection") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
     Limits limits;
-    limits.idle_timeout = std::chrono::milliseconds(30);
-    Piped pipe(reactor, limits);
-    const TimePoint begin = reactor.now();
-    run_until(reactor, [&] {
-        if (reactor.now() - begin < std::chrono::milliseconds(100)) pipe.write(".");
-        return pipe.journal.over;
-    });
-    CHECK(reactor.now() - begin >= std::chrono::milliseconds(100));
-    CHECK(pipe.journal.reason == std::errc::timed_out);
+    const auto pass = [&](Duration time) {
+        settle(reactor);
+        clock.advance(time);
+        settle(reactor);
+    };
+    const std::chrono::seconds nearly(9), rest(1);
+    SUBCASE("for silence, which traffic ends") {
+        limits.idle_timeout = nearly + rest;
+        Piped pipe(reactor, limits);
+        for (int i = 0; i < 5; ++i) {
+            pass(nearly);
+            pipe.write(".");
+        }
+        pass(nearly);
+        CHECK_FALSE(pipe.journal.over);
+        pass(rest);
+        CHECK(pipe.journal.reason == Error::idle_timeout);
+    }
+    SUBCASE("for a message that comes in pieces") {
+        limits.message_timeout = nearly + rest;
+        Piped pipe(reactor, limits);
+        pipe.journal.on_received = [](Bytes input) { return input.size() / 4 * 4; };
+        pass(std::chrono::hours(1));
+        for (int i = 0; i < 5; ++i) {
+            pipe.write("ab");
+            pass(nearly);
+            pipe.write("cd");
+            pass(nearly);
+        }
+        CHECK_FALSE(pipe.journal.over);
+        pipe.write("a");
+        pass(nearly);
+        pipe.write("b");  // another piece puts nothing off
+        CHECK_FALSE(pipe.journal.over);
+        pass(rest);
+        CHECK(pipe.journal.reason == Error::message_timeout);
+    }
+    SUBCASE("for a reader that takes nothing") {
+        limits.write_timeout = nearly + rest;
+        Piped pipe(reactor, limits);
+        settle(reactor);
+        pipe.transport->write(random_bytes(1'000'000, 5));
+        for (int i = 0; i < 5; ++i) {
+            pass(nearly);
+            CHECK_FALSE(pipe.read().empty());
+            settle(reactor);
+        }
+        CHECK(pipe.transport->queued() > 0);
+        pass(nearly);
+        CHECK_FALSE(pipe.journal.over);
+        pass(rest);
+        CHECK(pipe.journal.reason == Error::write_timeout);
+    }
 }
 
 TEST_CASE("An exception out of a pipe's protocol ends it and leaves the loop") {

@@ -165,12 +165,14 @@ void Connection::wait_for_deadline() noexcept {
     }
 }
 
-// Traffic only stores a time; here, once a period, that is turned into the next deadline.
+// Traffic only stores a time; here, once a period, that is turned into the next deadline. What has come since the loop
+// last looked is still unread: so not by the time that it is, but by that of the look.
 void Connection::deadline() {
     Reactor& reactor = registration_.reactor();
-    if (!reading()) extra_->since.rest_since = reactor.now();  // the message cannot come: it is not its sender's time
+    const TimePoint now = reactor.turn_time();
+    if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
     const Deadlines::Next next = extra_->next_deadline();
-    if (reactor.now() < next.at) return wait_for_deadline();
+    if (now < next.at) return wait_for_deadline();
     reactor.notice(next.notice, [&] {
         return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
     });

@@ -2,6 +2,8 @@
 // makes the way of a single message there as short as it is.
 #include <reactor/net/pipe.hpp>
 
+#include <reactor/net/deadlines.hpp>
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -106,7 +108,8 @@ PipeTransport::PipeTransport(Reactor& reactor, FileDescriptor input, FileDescrip
       limits_(limits),
       input_(std::move(input)),
       output_(std::move(output)),
-      deadline_(reactor, [this] { deadline(); }) {
+      deadline_(reactor, [this] { deadline(); }),
+      since_(std::make_unique<Deadlines>()) {
     attach(*protocol_, this);
     input_ended_ = !input_;
     output_ended_ = !output_;
@@ -173,8 +176,9 @@ void PipeTransport::deliver(Bytes input) {
 // The input is the rest, or what was read when there was none.
 void PipeTransport::keep_rest(Bytes input, std::size_t consumed) {
     if (over_ || closing_) return;
+    const bool known = !rest_.empty();
     try {
-        if (!rest_.empty()) {
+        if (known) {
             rest_.consume(consumed);
         } else {
             rest_.append(input.subspan(consumed));
@@ -183,7 +187,11 @@ void PipeTransport::keep_rest(Bytes input, std::size_t consumed) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
     rest_due_ = !reading() && !rest_.empty();
-    if (rest_.size() > limits_.input_limit) finish(Error::input_limit);
+    if (rest_.size() > limits_.input_limit) return finish(Error::input_limit);
+    // Another message begins with what is left, unless nothing was taken from it.
+    if (limits_.message_timeout <= Duration::zero() || rest_.empty() || (consumed == 0 && known)) return;
+    since_->rest_since = reactor_.turn_time();
+    wait_for_deadline();
 }
 
 void PipeTransport::end_of_input() {
@@ -255,6 +263,11 @@ void PipeTransport::queue(Bytes data) {
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
+    if (limits_.write_timeout > Duration::zero() && output_queue_.size() == data.size()) {
+        since_->output_since = reactor_.turn_time();
+        if (!closing_) wait_for_deadline();
+        if (over_) return;
+    }
     const bool passed = !over_high_ && output_queue_.size() > limits_.high_mark;
     if (passed) over_high_ = true;
     if (over_high_ && in_received_) held_back_ = true;
@@ -277,7 +290,9 @@ std::size_t PipeTransport::write_now(Bytes data) {
 void PipeTransport::flush() {
     if (over_ || output_queue_.empty()) return;
     const std::size_t written = write_now(output_queue_.view());
-    if (written > 0) output_queue_.consume(written);
+    if (written == 0) return;
+    if (limits_.write_timeout > Duration::zero()) since_->output_since = reactor_.turn_time();
+    output_queue_.consume(written);
 }
 
 void PipeTransport::writable() {
@@ -363,41 +378,36 @@ void PipeTransport::set_limits(const Limits& limits) {
     if (!closing_ && !fresh_ && !over_) plan_deadline();
 }
 
-// One deadline at a time: to close in, or for the next byte.
+// From now on other deadlines hold, and begin.
 void PipeTransport::plan_deadline() {
-    const Duration allowed = closing_ ? limits_.close_timeout : limits_.idle_timeout;
-    deadline_.cancel();
-    if (!closing_ && allowed <= Duration::zero()) return;
+    since_->begin(reactor_.now());
+    wait_for_deadline();
+}
+
+void PipeTransport::wait_for_deadline() noexcept {
+    const TimePoint at = since_->next(limits_, closing_, !rest_.empty(), !output_queue_.empty()).at;
+    if (at == TimePoint::max() && !closing_) return void(deadline_.cancel());
     try {
-        last_activity_ = reactor_.now();
-        deadline_.start(allowed);
+        deadline_.start_at(at);
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
 }
 
+// As Connection::deadline.
 void PipeTransport::deadline() {
-    if (closing_) {
-        reactor_.notice(Notice::close_timeout, [&] {
-            return "a pipe: not closed in time, with " + std::to_string(queued()) + " bytes unsent";
-        });
-        return finish(Error::close_timeout);
-    }
-    // Traffic only stores a time; here, once a period, that is turned into the next deadline.
-    const TimePoint end = deadline_after(last_activity_, limits_.idle_timeout);
-    if (reactor_.now() >= end) {
-        reactor_.notice(Notice::idle_timeout, [] { return std::string("a pipe: silent for too long"); });
-        return finish(Error::idle_timeout);
-    }
-    try {
-        deadline_.start_at(end);
-    } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
-    }
+    const TimePoint now = reactor_.turn_time();
+    if (!reading()) since_->rest_since = now;
+    const Deadlines::Next next = since_->next(limits_, closing_, !rest_.empty(), !output_queue_.empty());
+    if (now < next.at) return wait_for_deadline();
+    reactor_.notice(next.notice, [&] {
+        return std::string("a pipe: ") + next.text + ", with " + std::to_string(queued()) + " bytes unsent";
+    });
+    finish(next.error);
 }
 
 void PipeTransport::note_activity() noexcept {
-    if (deadline_.active()) last_activity_ = reactor_.turn_time();
+    if (deadline_.active()) since_->last_activity = reactor_.turn_time();
 }
 
 }  // namespace reactor

@@ -17,13 +17,15 @@
 
 namespace reactor {
 
+struct Deadlines;
+
 /// Runs a protocol over two descriptors, of which one may be absent: with nothing to read from the protocol is never
 /// told an end of the stream, with nothing to write to every write() returns false. What Transport promises holds, with
 /// these differences. `shutdown_write` closes the descriptor that is written to. `close` sends what is queued, within
 /// Limits::close_timeout, and does not read on until the peer has closed too: a pipe's directions know nothing of each
-/// other, so nothing is lost by unread input. `abort` closes both. There are no addresses, and of the deadlines only
-/// those of idleness and closing. A write to a pipe that nobody reads is the error broken_pipe and no SIGPIPE, whatever
-/// that signal's disposition; what the peer has still to say is then received before `disconnected` tells it.
+/// other, so nothing is lost by unread input. `abort` closes both. There are no addresses. A write to a pipe that nobody
+/// reads is the error broken_pipe and no SIGPIPE, whatever that signal's disposition; what the peer has still to say is
+/// then received before `disconnected` tells it.
 ///
 /// Regular files are always ready, on every backend, and a read from a slow disk holds up the loop: fit for a small
 /// program's redirected standard input, not for serving files.
@@ -105,6 +107,7 @@ private:
     void update_interest() noexcept;
     void trigger(Interest ready) noexcept;
     void plan_deadline();
+    void wait_for_deadline() noexcept;
     void note_activity() noexcept;
     void finish(std::error_code reason) noexcept;
 
@@ -118,7 +121,7 @@ private:
     ByteQueue rest_;  // what received() left
     ByteQueue output_queue_;
     Timer deadline_;
-    TimePoint last_activity_{};
+    std::unique_ptr<Deadlines> since_;
     std::error_code reason_;
 
     bool fresh_ = true;          // connected() has not been called yet
