@@ -656,6 +656,44 @@ TEST_CASE("S47, S75: a connection that is told to abort ends, also where the ker
     CHECK(end.reason == std::errc::operation_canceled);
 }
 
+TEST_CASE("S75: a peer whose connection could not be made for lack of memory is not counted as having one") {
+    bool complete = false;
+    for (unsigned first = 1; !complete; ++first) {
+        INFO("from allocation ", first);
+        REQUIRE(first < 100);
+        faults::Plan plan;
+        plan.call = Call::allocation;
+        plan.from = first;
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        std::vector<std::error_code> reasons;
+        AcceptorOptions options;
+        options.max_connections_per_peer = 1;
+        Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons), options);
+        reactor.run_once(Duration::zero());  // so that the loop itself has what it needs
+        {
+            Socket client = Socket::open(Address::Family::ipv4);
+            (void)client.connect(acceptor.addresses().at(0));
+            const faults::Armed armed(plan, clock, false);
+            for (int turn = 0; turn < 4; ++turn) {
+                try {
+                    reactor.run_once(Duration::zero());
+                } catch (const std::bad_alloc&) {
+                }
+            }
+            complete = !faults::struck();
+        }
+        for (int turn = 0; turn < 100 && acceptor.connections() > 0; ++turn) reactor.run_once(Duration::zero());
+        CHECK(acceptor.connections() == 0);
+        clock.advance(std::chrono::seconds(2));  // over with any back-off
+        Socket client = Socket::open(Address::Family::ipv4);
+        (void)client.connect(acceptor.addresses().at(0));
+        for (int turn = 0; turn < 100 && acceptor.connections() == 0; ++turn) reactor.run_once(Duration::zero());
+        CHECK(acceptor.connections() == 1);
+        CHECK(acceptor.counters().refused == 0);
+    }
+}
+
 TEST_CASE("S75: a connection that closes and has no memory to throw its input away into ends") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);

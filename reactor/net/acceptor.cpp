@@ -11,7 +11,6 @@
 #include <map>
 #include <new>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 namespace reactor {
@@ -67,10 +66,36 @@ ListeningSocket listen_on(const Address& address, const AcceptorOptions& options
 
 }  // namespace
 
-// Who has how many connections, by addresses without port, and which.
+// Who has how many connections, by addresses without port, and which. A peer is counted before its connection is there,
+// and the note that says which it is has its memory by then: putting it in its place cannot fail.
 struct Acceptor::Peers {
-    std::map<Address, std::size_t> count;
-    std::unordered_map<const Connection*, std::map<Address, std::size_t>::iterator> of;
+    using Counts = std::map<Address, std::size_t>;
+    using Notes = std::map<const Connection*, Counts::iterator>;
+
+    Notes::node_type count_one_more(const Address& peer) {
+        Notes notes;
+        notes.emplace(nullptr, counts.end());
+        Notes::node_type note = notes.extract(notes.begin());
+        note.mapped() = counts.try_emplace(peer).first;
+        ++note.mapped()->second;
+        return note;
+    }
+    void count_one_less(Counts::iterator peer) noexcept {
+        if (--peer->second == 0) counts.erase(peer);
+    }
+    void put(const Connection& connection, Notes::node_type note) noexcept {
+        note.key() = &connection;
+        notes.insert(std::move(note));
+    }
+    void ended(const Connection& connection) noexcept {
+        const auto note = notes.find(&connection);
+        if (note == notes.end()) return;  // adopted
+        count_one_less(note->second);
+        notes.erase(note);
+    }
+
+    Counts counts;
+    Notes notes;
 };
 
 struct Acceptor::Listener final : EventHandler {
@@ -125,7 +150,7 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
     const auto listen_on_one = [this](const Address& address) { return listen_on(address, options_); };
     for (ListeningSocket& socket : bind_everywhere(addresses, listen_on_one))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
-    if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
+    join_sharing();
 }
 
 Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options)
@@ -134,6 +159,11 @@ Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFact
         options_.connection.apply_to(socket);
         listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
     }
+    join_sharing();
+}
+
+// Last of all, when nothing can fail any more: from then on others hand over to it.
+void Acceptor::join_sharing() {
     if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
 }
 
@@ -276,15 +306,19 @@ bool Acceptor::serve(Socket socket) {
         Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
         return true;
     }
-    const auto peer = peers_->count.try_emplace(socket.peer().with_port(0)).first;
-    if (peer->second >= options_.max_connections_per_peer && peer->first.family() != Address::Family::unix_domain) {
+    auto note = peers_->count_one_more(socket.peer().with_port(0));
+    const auto peer = note.mapped();
+    if (peer->second > options_.max_connections_per_peer && peer->first.family() != Address::Family::unix_domain) {
+        peers_->count_one_less(peer);
         ++counters_.refused;
         return true;
     }
-    peers_->of.reserve(peers_->of.size() + 1);
-    const Connection& connection = Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
-    peers_->of.emplace(&connection, peer);
-    ++peer->second;
+    try {
+        peers_->put(Connection::open(reactor_, std::move(socket), std::move(protocol), group_), std::move(note));
+    } catch (...) {
+        if (!watch.over()) peers_->count_one_less(peer);
+        throw;
+    }
     return true;
 }
 
@@ -361,13 +395,7 @@ void Acceptor::update_interest() noexcept {
 
 // From a connection that is about to close its descriptor.
 void Acceptor::connection_ended(const Connection& connection) noexcept {
-    if (peers_ != nullptr) {
-        const auto found = peers_->of.find(&connection);
-        if (found != peers_->of.end()) {
-            if (--found->second->second == 0) peers_->count.erase(found->second);
-            peers_->of.erase(found);
-        }
-    }
+    if (peers_ != nullptr) peers_->ended(connection);
     back_off_timer_.cancel();
     count_shared();
     update_interest();

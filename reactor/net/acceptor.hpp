@@ -125,6 +125,7 @@ private:
     struct Listener;
 
     Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
+    void join_sharing();
     template <class Call>
     void for_each_connection(Call&& call);
     void tell_draining();
