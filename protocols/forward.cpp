@@ -47,13 +47,24 @@ private:
         if (!joined()) return transport().abort();
         near_.connector_.reset();
         near_.transport().resume_reading();
+        if (near_.tried_) near_.tried_({});
+    }
+    void disconnected(std::error_code reason) override {
+        const bool was_connecting = joined() && near_.connector_;
+        ForwardEnd::disconnected(reason);
+        if (was_connecting && near_.tried_) near_.tried_(reason);
     }
 
     Forward& near_;  // only while joined
 };
 
-Forward::Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options)
-    : reactor_(reactor), host_(std::move(host)), port_(port), options_(std::move(options)) {}
+Forward::Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options,
+                 std::function<void(std::error_code)> tried)
+    : reactor_(reactor),
+      host_(std::move(host)),
+      port_(port),
+      options_(std::move(options)),
+      tried_(std::move(tried)) {}
 
 Forward::~Forward() = default;
 

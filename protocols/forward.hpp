@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -42,13 +43,15 @@ private:
 };
 
 /// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target has
-/// answered; if it does not, the client is reset, as nobody has served it.
+/// answered; if it does not, the client is reset, as nobody has served it. `tried` is told how connecting ended, each
+/// time: without an error if there is a connection.
 ///
 ///     Acceptor acceptor{reactor, "", 8080, protocol_factory<Forward>(std::ref(reactor), "localhost", 80)};
 class REACTOR_EXPORT Forward final : public ForwardEnd {
 public:
     /// The reactor is the one that the connection runs on. Host and port as for Connector.
-    Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options = {});
+    Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options = {},
+            std::function<void(std::error_code)> tried = nullptr);
     ~Forward() override;
 
 private:
@@ -61,6 +64,7 @@ private:
     std::string host_;
     std::uint16_t port_;
     ConnectorOptions options_;
+    std::function<void(std::error_code)> tried_;
     std::optional<Connector> connector_;
 };
 

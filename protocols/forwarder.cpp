@@ -2,12 +2,17 @@
 #include <protocols/forward.hpp>
 #include <protocols/program.hpp>
 #include <reactor/net/acceptor.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
 
 #include <chrono>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 using namespace reactor;
 
@@ -22,9 +27,60 @@ struct Settings {
 
 Duration duration(double seconds) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)); }
 
+// Says on standard error when the target stops answering, and when it does again: a line a change, not one a client.
+class Watched {
+public:
+    explicit Watched(std::string target) : target_(std::move(target)) {}
+
+    void tried(std::error_code error) {
+        if (bool(error) == failing_) return;
+        failing_ = bool(error);
+        if (failing_) {
+            fmt::print(stderr, "forwarder: cannot connect to {}: {}\n", target_, error.message());
+        } else {
+            fmt::print(stderr, "forwarder: {} answers again\n", target_);
+        }
+    }
+
+private:
+    const std::string target_;
+    bool failing_ = false;
+};
+
+bool is_any(const Address& address) { return address.host() == "0.0.0.0" || address.host() == "::"; }
+
+// What can be bound to is this machine's.
+bool is_local(const Address& address) {
+    try {
+        Socket::open(address.family()).bind(address.with_port(0));
+        return true;
+    } catch (const std::system_error&) {
+        return false;
+    }
+}
+
+// Would it forward to itself, round and round, until there are no descriptors left? A target that cannot be looked up
+// now may have an address later, but hardly ours.
+void refuse_itself(const std::vector<Address>& listening, const program::Endpoint& to) {
+    std::vector<Address> targets;
+    try {
+        for (const Address& address : listening)
+            if (address.port() == to.port && targets.empty()) targets = resolve_blocking(to.host, to.port);
+    } catch (const std::system_error&) {
+        return;
+    }
+    for (const Address& address : listening) {
+        for (const Address& target : targets) {
+            const bool either_is_any = address.family() == target.family() && address.port() == target.port() &&
+                                       (is_any(address) || is_any(target));
+            if (address == target || (either_is_any && is_local(target)))
+                throw std::invalid_argument("--to: " + target.to_string() + " is where it listens itself");
+        }
+    }
+}
+
 int serve(const Settings& settings) {
     program::raise_descriptor_limit();
-    Reactor reactor(settings.backend);
     const program::Endpoint listen = program::parse_endpoint(settings.listen), to = program::parse_endpoint(settings.to);
 
     if (to.port == 0 && !to.host.starts_with("unix:")) throw std::invalid_argument("--to: nobody can connect to port 0");
@@ -33,8 +89,12 @@ int serve(const Settings& settings) {
     ConnectorOptions connecting;
     connecting.timeout = duration(settings.connect_timeout);
     accepting.connection.limits.idle_timeout = connecting.connection.limits.idle_timeout = duration(settings.idle_timeout);
+    Watched target(settings.to);
+    Reactor reactor(settings.backend);  // its connections use what stands before it
+    const auto tried = [&target](std::error_code error) { target.tried(error); };
     Acceptor acceptor(reactor, listen.host, listen.port,
-                      protocol_factory<Forward>(std::ref(reactor), to.host, to.port, connecting), accepting);
+                      protocol_factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
+    refuse_itself(acceptor.addresses(), to);
 
     const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
     for (const Address& address : acceptor.addresses())

@@ -1,6 +1,7 @@
 // The forwarder: a client here, a target there, and nothing lost, kept or misunderstood in between.
 #include "loop.hpp"
 
+#include <protocols/echo.hpp>
 #include <protocols/forward.hpp>
 #include <reactor/net/acceptor.hpp>
 
@@ -161,6 +162,30 @@ TEST_CASE("A client whose target refuses is reset") {
     write_some(client, "is anybody there?");
     run_until(path.reactor, [&] { return path.forward->counters().accepted == 1 && path.forward->connections() == 0; });
     CHECK(client.pending_error() == std::errc::connection_reset);
+}
+
+TEST_CASE("How connecting to the target ended is told each time") {
+    Reactor reactor;
+    Acceptor target(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    std::vector<std::error_code> told;
+    const std::function<void(std::error_code)> tried = [&](std::error_code error) { told.push_back(error); };
+    Acceptor forward(reactor, "127.0.0.1", 0,
+                     protocol_factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
+                                               target.addresses()[0].port(), ConnectorOptions(), tried));
+    const auto connect = [&] {
+        Socket client = Socket::open(Address::Family::ipv4);
+        (void)client.connect(forward.addresses()[0]);
+        run_until(reactor, [&, before = told.size()] { return told.size() > before; });
+        return client;
+    };
+    const Socket served = connect();
+    target.close();
+    const Socket refused = connect();
+    const Socket refused_too = connect();
+    REQUIRE(told.size() == 3);
+    CHECK_FALSE(told[0]);
+    CHECK(told[1] == std::errc::connection_refused);
+    CHECK(told[2] == std::errc::connection_refused);
 }
 
 TEST_CASE("Forwarders of which one end goes at any moment of the other's beginning leave nothing behind") {

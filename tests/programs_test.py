@@ -922,6 +922,39 @@ class Forwarder(ProgramTest):
             self.assertEqual((status, output), (1, ""))
             self.assertRegex(errors, r"^forwarder: [^\n]*\n$")
 
+    def test_a_target_that_fails_gets_a_line_when_it_begins_to_and_one_when_it_works_again(self):
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+        forwarder = self.forward(port)
+
+        def turned_away():
+            with contextlib.suppress(ConnectionError):  # it may come while still connecting
+                self.assert_ended(self.connect(forwarder))
+
+        for _ in range(3):
+            turned_away()
+        server = self.start_server(ECHO_SERVER, "--host", "127.0.0.1", "--port", str(port))
+        for _ in range(2):
+            self.assert_echoes(self.connect(forwarder))
+        server.kill()
+        turned_away()
+        forwarder.signal(signal.SIGTERM)
+        status, _, errors = forwarder.end()
+        refused = f"forwarder: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+        self.assertEqual((status, errors), (0, f"{refused}forwarder: 127.0.0.1:{port} answers again\n{refused}"))
+
+    def test_it_does_not_take_itself_as_its_target(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        with tempfile.TemporaryDirectory() as folder:
+            for listen, to in ((f"127.0.0.1:{port}", f"127.0.0.1:{port}"), (f":{port}", f"localhost:{port}"),
+                               (f"localhost:{port}", f":{port}"), (f"unix:{folder}/s", f"unix:{folder}/s")):
+                status, output, errors = self.start(FORWARDER, "--listen", listen, "--to", to).end()
+                self.assertEqual((status, output), (1, ""))
+                self.assertRegex(errors, r"^forwarder: --to: [^\n]* is where it listens itself\n$")
+
 
 class EchoClient(ProgramTest):
     def test_says_that_it_was_refused(self):
