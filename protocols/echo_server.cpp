@@ -7,6 +7,7 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/acceptor_sharing.hpp>
 #include <reactor/net/datagram.hpp>
+#include <reactor/net/drain.hpp>
 #include <reactor/net/inherited.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/reactor.hpp>
@@ -108,13 +109,9 @@ public:
 
     std::vector<int> listening_sockets() const { return acceptor_.listening_sockets(); }
 
-    /// From any thread. Closes every connection; or leaves them to end by themselves, as a successor listens on the same
-    /// sockets now.
-    void drain(Duration longest, Acceptor::Draining how) {
-        reactor_.post([this, longest, how] {
-            if (how == Acceptor::Draining::left) acceptor_.leave_files();
-            acceptor_.drain(longest, [this, how](const Acceptor::Drained& drained) { drained_as(drained, how); }, how);
-        });
+    /// From any thread: a successor listens on the same sockets now.
+    void leave_files() {
+        reactor_.post([this] { acceptor_.leave_files(); });
     }
 
     // One line of everything that is counted, since the beginning.
@@ -130,13 +127,6 @@ public:
     }
 
 private:
-    // Who is asked to close and does not is cut as a matter of course; who was to go on is not.
-    void drained_as(const Acceptor::Drained& drained, Acceptor::Draining how) {
-        if (drained.cut > 0 && how == Acceptor::Draining::left)
-            program::say("cut {} connection(s), with {} bytes unsent", drained.cut, drained.bytes_cut);
-        reactor_.stop();
-    }
-
     static ProtocolFactory factory(const Settings& settings) {
         const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
         if (settings.verbose) return protocol_factory<ToldEcho>(framing);
@@ -278,8 +268,16 @@ int serve(const Settings& settings) {
         if (ending) return;
         if (signal == SIGHUP && !restart(settings, loops.front().listening_sockets())) return;
         ending = true;
+        const Draining how = signal == SIGHUP ? Draining::left : Draining::told;
         for (Loop& loop : loops)
-            loop.drain(drain_longest, signal == SIGHUP ? Acceptor::Draining::left : Acceptor::Draining::told);
+            if (how == Draining::left) loop.leave_files();
+        const auto drained = [&group, how](const Drained& all) {
+            // Who is asked to close and does not is cut as a matter of course; who was to go on is not.
+            if (all.cut > 0 && how == Draining::left)
+                program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+            group.stop();
+        };
+        drain(group, drain_longest, drained, how);
     });
 
     for (const Address& address : addresses)

@@ -47,9 +47,9 @@ public:
     /// `received` left unconsumed is lost with the return. Closes, unless overridden.
     virtual void end_of_stream() { transport().close(); }
 
-    /// The end of the connection is wished for: its acceptor is being drained (Acceptor::drain). At most once for each
-    /// drain. Closes, unless overridden by a protocol that has something to finish first; what goes on for too long is
-    /// aborted.
+    /// The end of the connection is wished for: its acceptor or its loop is being drained (reactor/net/drain.hpp). At most
+    /// once for each drain. Closes, unless overridden by a protocol that has something to finish first; what goes on for
+    /// too long is aborted.
     virtual void draining() { transport().close(); }
 
     /// The connection is over: without an error if both sides closed in order. The last call; the transport

@@ -95,7 +95,7 @@ public:
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
     /// The address of what it shares with its like, null if there is no such thing: by this those are found among
-    /// all the handlers of a loop that belong together. Not by dynamic_cast, for programs without run-time types.
+    /// all the handlers of a loop that are of one kind. Not by dynamic_cast, for programs without run-time types.
     virtual const void* belongs_to() const noexcept { return nullptr; }
 
 private:

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <exception>
 #include <map>
 #include <new>
 #include <string>
@@ -134,13 +133,11 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions op
     : reactor_(reactor),
       factory_(std::move(factory)),
       options_(std::move(options)),
-      group_(ConnectionGroup::make(options_.connection.limits, this)),
+      group_(ConnectionGroup::make(reactor, options_.connection.limits, this)),
       reserve_(open_reserve()),
       back_off_timer_(reactor, [this] { update_interest(); }),
       back_off_time_(shortest_back_off),
-      tell_timer_(reactor, [this] { tell_draining(); }),
-      drain_deadline_(reactor, [this] { cut(); }),
-      drained_timer_(reactor, [this] { tell_drained(); }) {
+      drain_(reactor, group_->counts, group_.get()) {
     if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
 }
 
@@ -169,7 +166,7 @@ void Acceptor::join_sharing() {
 
 Acceptor::~Acceptor() {
     if (member_ != nullptr) options_.sharing->leave(member_);
-    group_->owner = nullptr;
+    group_->disown();
 }
 
 std::vector<Address> Acceptor::addresses() const {
@@ -206,57 +203,9 @@ void Acceptor::leave_files() noexcept {
     for (auto& listener : listeners_) listener->socket.leave_file();
 }
 
-// ── draining ──
-
-template <class Call>
-void Acceptor::for_each_connection(Call&& call) {
-    reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // what is called may destroy this acceptor
-        if (handler.belongs_to() == group.get()) call(static_cast<Connection&>(handler));
-    });
-}
-
 void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
-    // What needs memory comes first: a timer that has its place can be moved without.
-    drained_timer_.start(Duration::max());
-    drain_deadline_.start(longest);
-    if (how == Draining::told) tell_timer_.start(Duration::zero());
-    drained_ = std::move(done);
-    failed_before_ = group_->failed;
-    unsent_before_ = group_->bytes_unsent;
-    live_before_ = group_->live;
+    drain_.begin(longest, std::move(done), how);
     close();
-    if (group_->live == 0) drained_timer_.start(Duration::zero());
-}
-
-// From the loop, as no call to a protocol may come from inside one to its transport. If one throws the others are told
-// all the same.
-void Acceptor::tell_draining() {
-    std::exception_ptr first;
-    const Lifetime::Watch watch(lifetime_);
-    for_each_connection([&](Connection& connection) {
-        if (watch.over()) return;
-        try {
-            connection.tell_draining();
-        } catch (...) {
-            if (!first) first = std::current_exception();
-        }
-    });
-    if (first) std::rethrow_exception(first);
-}
-
-void Acceptor::cut() {
-    for_each_connection([](Connection& connection) { connection.abort(std::make_error_code(std::errc::timed_out)); });
-}
-
-void Acceptor::tell_drained() {
-    tell_timer_.cancel();
-    drain_deadline_.cancel();
-    Drained report;
-    report.cut = group_->failed - failed_before_;
-    report.finished = live_before_ - std::min(live_before_, report.cut);
-    report.bytes_cut = group_->bytes_unsent - unsent_before_;
-    MoveOnlyFunction<void(const Drained&)> done = std::move(drained_);
-    done(report);  // may destroy this acceptor
 }
 
 void Acceptor::accept_from(Listener& listener) {
@@ -335,7 +284,7 @@ void Acceptor::take(Socket socket) {
 }
 
 void Acceptor::count_shared(std::size_t arrived) noexcept {
-    if (member_ != nullptr) options_.sharing->count(*member_, group_->live, arrived);
+    if (member_ != nullptr) options_.sharing->count(*member_, group_->counts.live, arrived);
 }
 
 void Acceptor::adopt(Connection& connection) {
@@ -346,7 +295,7 @@ void Acceptor::adopt(Connection& connection) {
 
 bool Acceptor::has_room() const noexcept {
     if (member_ != nullptr) return options_.sharing->has_room(*member_);
-    return group_->live < options_.max_connections;
+    return group_->counts.live < options_.max_connections;
 }
 
 bool Acceptor::wants_more(const Listener& listener) const noexcept {
@@ -399,7 +348,7 @@ void Acceptor::connection_ended(const Connection& connection) noexcept {
     back_off_timer_.cancel();
     count_shared();
     update_interest();
-    if (group_->live == 0 && drained_) drained_timer_.start(Duration::zero());
+    drain_.connection_ended();
 }
 
 }  // namespace reactor

@@ -6,6 +6,7 @@
 #include <reactor/lifetime.hpp>
 #include <reactor/net/acceptor_sharing.hpp>
 #include <reactor/net/connection.hpp>
+#include <reactor/net/drain.hpp>
 #include <reactor/timer.hpp>
 
 #include <cstddef>
@@ -74,22 +75,10 @@ public:
     /// Stops listening, and leaves what it shares. Connections go on. Also from its own factory.
     void close() noexcept;
 
-    /// What came of a drain.
-    struct Drained {
-        std::size_t finished = 0;     ///< connections that ended in order
-        std::size_t cut = 0;          ///< that ended with an error, or at the deadline
-        std::uint64_t bytes_cut = 0;  ///< that they had still to send
-    };
-    /// What a drain does about the connections that there are.
-    enum class Draining : std::uint8_t {
-        told,  ///< Protocol::draining, which closes unless the protocol has something to finish
-        left   ///< nothing: each goes on until it ends by itself
-    };
+    using Drained = reactor::Drained;
+    using Draining = reactor::Draining;
 
-    /// Stops listening, has every connection told that its end is wished, and aborts (timed_out) what is left after
-    /// `longest`. Closing, each sends what it owes, within its Limits::close_timeout. `done` is called from the loop when
-    /// none is left, never from inside this call. Who waits in the kernel's queue is lost, with a reset: to lose nobody, hand
-    /// the listening sockets on before (listening_sockets).
+    /// What reactor::drain does to a loop (reactor/net/drain.hpp), to this acceptor and its connections alone.
     void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
     /// The same without a deadline, for who does not want to know.
     template <class Done>
@@ -108,7 +97,7 @@ public:
     void adopt(Connection& connection);
 
     /// Its connections that have not ended.
-    std::size_t connections() const noexcept { return group_->live; }
+    std::size_t connections() const noexcept { return group_->counts.live; }
 
     /// What an operator may want to know: how many connections its listeners accepted, how many were shed, how often it
     /// backed off.
@@ -126,11 +115,6 @@ private:
 
     Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
     void join_sharing();
-    template <class Call>
-    void for_each_connection(Call&& call);
-    void tell_draining();
-    void cut();
-    void tell_drained();
     bool serve(Socket socket);
     void take(Socket socket);
     void count_shared(std::size_t arrived = 0) noexcept;
@@ -141,6 +125,7 @@ private:
     void back_off() noexcept;
     void update_interest() noexcept;
     void connection_ended(const Connection& connection) noexcept override;
+    void no_new_ones() noexcept override { close(); }
 
     Reactor& reactor_;
     ProtocolFactory factory_;
@@ -153,14 +138,7 @@ private:
     FileDescriptor reserve_;
     Timer back_off_timer_;
     Duration back_off_time_;
-    // A drain: what is counted is what comes on top of what was counted before.
-    MoveOnlyFunction<void(const Drained&)> drained_;
-    std::size_t failed_before_ = 0;
-    std::size_t live_before_ = 0;
-    std::uint64_t unsent_before_ = 0;
-    Timer tell_timer_;
-    Timer drain_deadline_;
-    Timer drained_timer_;
+    Drain drain_;
     bool paused_ = false;
     Lifetime lifetime_;
     Counters counters_;

@@ -5,6 +5,7 @@
 
 #include <reactor/export.hpp>
 #include <reactor/net/byte_queue.hpp>
+#include <reactor/net/drain.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/protocol.hpp>
 #include <reactor/reactor.hpp>
@@ -47,6 +48,8 @@ public:
     public:
         /// One of the group's connections is gone. Comes at the end of a turn, after `disconnected`.
         virtual void connection_ended(const Connection& connection) noexcept = 0;
+        /// The loop is being drained: nothing that would become a connection may be begun any more.
+        virtual void no_new_ones() noexcept = 0;
 
     protected:
         ~Owner() = default;
@@ -74,19 +77,18 @@ public:
         ConnectionGroup* group_ = nullptr;
     };
 
-    static Reference make(const Limits& limits, Owner* owner) {
-        return Reference(new ConnectionGroup(limits, owner));
-    }
+    /// A group's connections are all of one reactor. If there is an owner it must `disown` the group before it goes.
+    static Reference make(Reactor& reactor, const Limits& limits, Owner* owner = nullptr);
+    void disown() noexcept;
 
     const Limits limits;
-    Reactor::Workspace* workspace = nullptr;  ///< their reactor's: a group's connections are all of one reactor
-    Owner* owner;          ///< null once it is gone
-    std::size_t live = 0;  ///< connections that have not ended
-    std::size_t failed = 0;          ///< that ended with an error
-    std::uint64_t bytes_unsent = 0;  ///< that they had still to send
+    Reactor::Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
+    Owner* owner;                   ///< null once it is gone
+    ConnectionCounts counts;
 
 private:
-    ConnectionGroup(const Limits& the_limits, Owner* the_owner) noexcept : limits(the_limits), owner(the_owner) {}
+    ConnectionGroup(const Limits& the_limits, Reactor::Workspace& space, Owner* the_owner) noexcept
+        : limits(the_limits), workspace(&space), owner(the_owner) {}
     std::size_t references_ = 0;
 };
 
@@ -133,10 +135,13 @@ public:
     /// and then nothing has changed. On this loop's thread; `target` must live until it has arrived.
     void move_to(Reactor& target, MoveOnlyFunction<void()> arrived = nullptr);
 
-    const void* belongs_to() const noexcept override { return group_.get(); }
+    const void* belongs_to() const noexcept override { return group_->workspace; }
 
 private:
     friend class Acceptor;
+    friend class ConnectionGroup;
+    friend class Drain;
+    friend void drain(Reactor&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
     struct Workspace;
     struct Extra;
     struct Move;
@@ -150,6 +155,7 @@ private:
     void retired() override;
     void deadline();
 
+    static Workspace& workspace_of(Reactor& reactor);
     Workspace& workspace() const noexcept;
     Extra& extra();
     void start();
@@ -159,6 +165,8 @@ private:
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
     void join(ConnectionGroup::Reference group);
     void leave_group() noexcept;
+    void enter_loop(Workspace& space) noexcept;
+    void leave_loop() noexcept;
     void readable_unusual();
     void read_more();
     void read_rest();

@@ -22,13 +22,11 @@ void ConnectionOptions::apply_to(Socket& socket) const {
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              const ConnectionOptions& options) {
     options.apply_to(socket);
-    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(options.limits, nullptr));
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options.limits));
 }
 
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              ConnectionGroup::Reference group) {
-    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
-    group->workspace = reactor.workspace().get();
     const int descriptor = socket.get();
     std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
     Connection& connection = *made;
@@ -41,24 +39,54 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
 Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
     : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
     attach(*protocol_, this);
-    ++group_->live;
+    ++group_->counts.live;
+    ++workspace().counts.live;
 }
 
 Connection::~Connection() {
     protocol_.reset();
     leave_group();
+    leave_loop();
 }
 
 void Connection::leave_group() noexcept {
-    --group_->live;
+    --group_->counts.live;
     if (group_->owner != nullptr) group_->owner->connection_ended(*this);
 }
 
 void Connection::join(ConnectionGroup::Reference group) {
-    group->workspace = group_->workspace;
     leave_group();
     group_ = std::move(group);
-    ++group_->live;
+    ++group_->counts.live;
+}
+
+Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
+    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+    return static_cast<Workspace&>(*reactor.workspace());
+}
+
+void Connection::enter_loop(Workspace& space) noexcept {
+    group_->workspace = &space;
+    ++space.counts.live;
+}
+
+void Connection::leave_loop() noexcept {
+    if (group_->workspace == nullptr) return;  // it is on its way
+    Workspace& space = workspace();
+    --space.counts.live;
+    if (space.drain != nullptr) space.drain->connection_ended();
+}
+
+ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const Limits& limits, Owner* owner) {
+    Connection::Workspace& space = Connection::workspace_of(reactor);
+    Reference group(new ConnectionGroup(limits, space, owner));
+    if (owner != nullptr) space.owners.push_back(owner);
+    return group;
+}
+
+void ConnectionGroup::disown() noexcept {
+    std::erase(static_cast<Connection::Workspace&>(*workspace).owners, owner);
+    owner = nullptr;
 }
 
 void Connection::start() {
@@ -110,7 +138,8 @@ void Connection::finish(std::error_code reason) noexcept {
     // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
     if (const std::size_t unsent = queued(); unsent > 0) {
         reset_on_close();
-        group_->bytes_unsent += unsent;
+        group_->counts.bytes_unsent += unsent;
+        workspace().counts.bytes_unsent += unsent;
     }
     set(over);
     if (reason) {
@@ -130,7 +159,10 @@ void Connection::finish(std::error_code reason) noexcept {
 void Connection::retired() {
     std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
-    if (reason) ++group_->failed;
+    for (ConnectionCounts* counts : {&group_->counts, &workspace().counts}) {
+        ++counts->ended;
+        if (reason) ++counts->failed;
+    }
     protocol_->disconnected(reason);
 }
 

@@ -32,16 +32,20 @@ void Connection::depart() {
             auto& connection = static_cast<Connection&>(*traveller->connection);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
-        join(ConnectionGroup::make(limits(), nullptr));  // what it travels with is its own
+        join(ConnectionGroup::make(here, limits()));  // what it travels with is its own
         extra_->timers->cancel(*extra_);
         traveller->arrived = std::move(extra_->move->arrived);
         const int descriptor = registration_.descriptor();
         traveller->connection = here.release(registration_);
+        Workspace& space = workspace();
+        leave_loop();
+        group_->workspace = nullptr;
         try {
             if (target.post(std::move(task))) return;
             failure = std::errc::operation_canceled;
         } catch (const std::bad_alloc&) {
         }
+        enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
     } catch (const std::bad_alloc&) {
@@ -54,8 +58,7 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     extra_->move.reset();
     extra_->timers = &reactor.timers();
     try {
-        if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
-        group_->workspace = reactor.workspace().get();
+        enter_loop(workspace_of(reactor));
         workspace().room_for_input(limits().read_size);
         (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
     } catch (const std::bad_alloc&) {
@@ -70,6 +73,7 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
         plan_deadline();
     }
     if (arrived && !is(over)) call(arrived);
+    if (workspace().drain != nullptr && workspace().drain->has_told()) tell_draining();
     settle();
 }
 

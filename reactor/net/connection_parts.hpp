@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <system_error>
+#include <vector>
 
 namespace reactor {
 
@@ -30,6 +31,10 @@ struct Connection::Workspace final : Reactor::Workspace {
     const Connection* straight = nullptr;  // who sent large writes in this turn
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
+    ConnectionCounts counts;
+    std::vector<ConnectionGroup::Owner*> owners;
+    std::unique_ptr<Drain> drain;  // of all of them, if there ever was one
+
     bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
     bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 

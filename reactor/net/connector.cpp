@@ -63,14 +63,14 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       given_(std::move(addresses)),
       factory_(std::move(factory)),
       options_(std::move(options)),
-      group_(ConnectionGroup::make(options_.connection.limits, this)),
+      group_(ConnectionGroup::make(reactor, options_.connection.limits, this)),
       begin_timer_(reactor, [this] { begin(); }),
       next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
       timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }) {
     begin_timer_.start(Duration::zero());
 }
 
-Connector::~Connector() { group_->owner = nullptr; }
+Connector::~Connector() { group_->disown(); }
 
 void Connector::cancel() noexcept {
     stop_trying();

@@ -91,6 +91,7 @@ private:
     void plan_reconnect();
     void try_to_reconnect() noexcept;
     void connection_ended(const Connection& connection) noexcept override;
+    void no_new_ones() noexcept override { cancel(); }
 
     Reactor& reactor_;
     std::string host_;
