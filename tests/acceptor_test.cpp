@@ -440,9 +440,8 @@ TEST_CASE("3,000 connections at once, on select as on the others") {
 }
 
 TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, and by nobody else") {
-    char folder[] = "/tmp/reactor-test-XXXXXX";
-    REQUIRE(::mkdtemp(folder) != nullptr);
-    const std::string path = std::string(folder) + "/socket";
+    const TemporaryFolder folder;
+    const std::string path = folder / "socket";
     struct stat status{};
     {
         Reactor reactor;
@@ -459,5 +458,4 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
     CHECK_THROWS_AS(Acceptor(reactor, addresses, make_protocol<Echo>), std::system_error);
     CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
-    ::rmdir(folder);
 }

@@ -170,15 +170,14 @@ State tcp_connecting() {
     return state;
 }
 
-std::string fresh_path() {
+Address fresh_name() {
     static int number = 0;
-    return "/tmp/reactor-contract-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
+    return Address::unix_abstract("contract-test-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
 }
 
 State file(std::string_view content, int flags = O_RDWR) {
-    const std::string path = fresh_path();
-    FileDescriptor opened(checked(::open(path.c_str(), flags | O_CREAT | O_EXCL | O_CLOEXEC, 0600)));
-    checked(::unlink(path.c_str()));
+    const TemporaryFolder folder;
+    FileDescriptor opened(checked(::open((folder / "file").c_str(), flags | O_CREAT | O_EXCL | O_CLOEXEC, 0600)));
     put(opened.get(), content);
     checked(int(::lseek(opened.get(), 0, SEEK_SET)));
     return state_of(std::move(opened));
@@ -189,11 +188,10 @@ State opened(const char* path, int flags) {
 }
 
 State fifo_never_written() {
-    const std::string path = fresh_path();
+    const TemporaryFolder folder;
+    const std::string path = folder / "fifo";
     checked(::mkfifo(path.c_str(), 0600));
-    State state = opened(path.c_str(), O_RDONLY);
-    checked(::unlink(path.c_str()));
-    return state;
+    return opened(path.c_str(), O_RDONLY);
 }
 
 State counter(std::uint64_t count) {
@@ -420,12 +418,12 @@ const Row table[] = {
                                                  "r    w    e    rw   r    w    rw"},
 {"a Unix listener that nobody waits for",
     [] { Socket listener = Socket::open(Address::Family::unix_domain);
-         listener.bind(Address::unix_abstract(fresh_path())); listener.listen(4);
+         listener.bind(fresh_name()); listener.listen(4);
          return state_of(listener.release()); },
                                                  "-    -    -    -    -    -    -"},
 {"a Unix listener with a connection that waits",
     [] { Socket listener = Socket::open(Address::Family::unix_domain);
-         listener.bind(Address::unix_abstract(fresh_path())); listener.listen(4);
+         listener.bind(fresh_name()); listener.listen(4);
          Socket client = Socket::open(Address::Family::unix_domain);
          REQUIRE_FALSE(client.connect(listener.local()));
          return state_of(listener.release(), client.release()); },

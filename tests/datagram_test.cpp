@@ -121,16 +121,14 @@ constexpr std::size_t batches[] = {1, 32};
 }  // namespace
 
 TEST_CASE("Datagrams of every kind come with their sender's address, and go back to it") {
-    char folder[] = "/tmp/reactor-test-XXXXXX";
-    REQUIRE(::mkdtemp(folder) != nullptr);
-    const std::string path = folder;
     for (const std::size_t batch : batches) {
+        const TemporaryFolder folder;
         DatagramOptions options;
         options.batch = batch;
         struct Ends { Address server, client; };
         for (const Ends& ends : {Ends{*Address::ip("127.0.0.1", 0), *Address::ip("127.0.0.1", 0)},
                                  Ends{*Address::ip("::1", 0), *Address::ip("::1", 0)},
-                                 Ends{Address::unix_path(path + "/server"), Address::unix_path(path + "/client")},
+                                 Ends{Address::unix_path(folder / "server"), Address::unix_path(folder / "client")},
                                  Ends{abstract_name(), abstract_name()}}) {
             CAPTURE(ends.server.to_string());
             Reactor reactor;
@@ -157,10 +155,7 @@ TEST_CASE("Datagrams of every kind come with their sender's address, and go back
             CHECK(serving.counters().sent == 5);
             CHECK(serving.counters().dropped + serving.counters().refused == 0);
         }
-        ::unlink((path + "/server").c_str());
-        ::unlink((path + "/client").c_str());
     }
-    ::rmdir(folder);
 }
 
 TEST_CASE("Connected sockets, pairs too, send to their peer and hear of nobody else") {

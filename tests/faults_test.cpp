@@ -1,6 +1,7 @@
 // Whatever fails, it ends in order: a whole conversation (servers and clients, framed and raw, timers and posts) is
 // run again and again, and each time another system call or another allocation fails.
 #include "faults.hpp"
+#include "loop.hpp"
 
 #include <protocols/echo.hpp>
 #include <protocols/framed.hpp>
@@ -575,7 +576,8 @@ TEST_CASE("S9: each descriptor is closed once, whatever close says") {
 }
 
 TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no socket file behind") {
-    const std::string path = "/tmp/reactor-faults-" + std::to_string(::getpid());
+    const TemporaryFolder folder;
+    const std::string path = folder / "socket";
     for (const Call call :
          {Call::socket, Call::setsockopt, Call::getsockname, Call::bind, Call::listen, Call::allocation}) {
         faults::Plan plan;

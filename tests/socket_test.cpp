@@ -1,3 +1,4 @@
+#include "loop.hpp"
 #include "messages.hpp"
 
 #include <reactor/net/socket.hpp>
@@ -60,8 +61,8 @@ TEST_CASE("S74: every socket is non-blocking and closed by exec, however it was 
 }
 
 TEST_CASE("A connection knows both its ends, over IPv4, IPv6, a path and an abstract name") {
-    const std::string path = "/tmp/reactor-socket-test-" + std::to_string(::getpid());
-    for (const Address& address : {loopback, *Address::ip("::1", 0), Address::unix_path(path),
+    const TemporaryFolder folder;
+    for (const Address& address : {loopback, *Address::ip("::1", 0), Address::unix_path(folder / "socket"),
                                    Address::unix_abstract("reactor-socket-test-" + std::to_string(::getpid()))}) {
         CAPTURE(address.to_string());
         Socket listening = listening_on(address);
@@ -82,7 +83,6 @@ TEST_CASE("A connection knows both its ends, over IPv4, IPv6, a path and an abst
         CHECK(accepted.local() == listening.local());
         CHECK(peer == connecting.local());  // both unnamed, for Unix sockets
     }
-    ::unlink(path.c_str());
 }
 
 TEST_CASE("To accept where nobody waits is an error that says so, and leaves what it would have filled") {

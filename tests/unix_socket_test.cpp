@@ -21,17 +21,6 @@ using namespace reactor;
 
 namespace {
 
-// A folder of the test's own, which is gone afterwards.
-struct Folder {
-    Folder() { REQUIRE(::mkdtemp(name) != nullptr); }
-    ~Folder() {
-        for (const char* file : {"/socket", "/other", "/aside"}) ::unlink((std::string(name) + file).c_str());
-        ::rmdir(name);
-    }
-    std::string operator/(const char* file) const { return std::string(name) + "/" + file; }
-    char name[32] = "/tmp/reactor-test-XXXXXX";
-};
-
 bool exists(const std::string& path) {
     struct stat status {};
     return ::lstat(path.c_str(), &status) == 0;
@@ -57,7 +46,7 @@ bool serves(Reactor& reactor, const std::string& path) {
 }  // namespace
 
 TEST_CASE("S82: the file of a server that died is replaced, whatever kind it was of, and removed at the end") {
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     for (const SocketKind kind : {SocketKind::stream, SocketKind::datagram, SocketKind::sequenced_packets}) {
         leave_a_dead_one(path, kind);
@@ -79,7 +68,7 @@ TEST_CASE("S82: the file of a server that died is replaced, whatever kind it was
 }
 
 TEST_CASE("S82: the file of a server that lives is left alone, also if it does not listen yet, and he does not notice") {
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     for (const SocketKind kind : {SocketKind::stream, SocketKind::datagram, SocketKind::sequenced_packets}) {
         Socket alive = Socket::open(Address::Family::unix_domain, kind);
@@ -107,7 +96,7 @@ TEST_CASE("S82: the file of a server that lives is left alone, also if it does n
 }
 
 TEST_CASE("S82: a file that is no socket is not touched") {
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     std::ofstream(path) << "precious";
     Reactor reactor;
@@ -121,7 +110,7 @@ TEST_CASE("S82: a file that is no socket is not touched") {
 }
 
 TEST_CASE("S82: an acceptor does not remove a file that has taken the place of its own") {
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     Reactor reactor;
     std::optional<Acceptor> first(std::in_place, reactor, "unix:" + path, std::uint16_t(0), make_protocol<Echo>);
@@ -136,7 +125,7 @@ TEST_CASE("S82: an acceptor does not remove a file that has taken the place of i
 }
 
 TEST_CASE("S82: of many processes that find a dead file at once one listens, and it can be reached") {
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     for (int round = 0; round < 20; ++round) {
         ::unlink(path.c_str());
@@ -214,7 +203,7 @@ TEST_CASE("A server of packets accepts, keeps boundaries, knows its peers, and t
             transport().send(packet.data);
         }
     };
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::string path = folder / "socket";
     const std::size_t before = open_descriptors();
     for (const Address& address :
@@ -272,7 +261,6 @@ TEST_CASE("A server of packets accepts, keeps boundaries, knows its peers, and t
         CHECK(::read(reading.get(), buffer, sizeof buffer) == 13);
     }
     CHECK(open_descriptors() == before);
-    ::unlink(path.c_str());
 }
 
 TEST_CASE("A factory of packets that refuses costs its peer, one that destroys the acceptor does just that") {
