@@ -177,6 +177,11 @@ TEST_CASE("What a connection was doing it goes on doing elsewhere") {
     Connection& connection = connection_of(journal);
     bool arrived = false;
     const auto move = [&] { connection.move_to(loops.there, [&] { arrived = true; }); };
+    const auto peer_ends_in_order = [&] {
+        conversation.peer.close();
+        loops.until([&] { return journal.over; });
+        CHECK_FALSE(journal.reason);
+    };
     SUBCASE("not reading") {
         connection.pause_reading();
         move();
@@ -195,18 +200,14 @@ TEST_CASE("What a connection was doing it goes on doing elsewhere") {
         bool ended = false;
         read_all(conversation.peer, &ended);
         CHECK(ended);
-        conversation.peer.close();
-        loops.until([&] { return journal.over; });
-        CHECK_FALSE(journal.reason);
+        peer_ends_in_order();
     }
     SUBCASE("closing, in time") {
         connection.close();
         move();
         loops.settle();
         REQUIRE(arrived);
-        conversation.peer.close();
-        loops.until([&] { return journal.over; });
-        CHECK_FALSE(journal.reason);
+        peer_ends_in_order();
     }
     SUBCASE("closing, too slowly") {
         connection.close();

@@ -16,6 +16,23 @@ using namespace reactor;
 
 namespace {
 
+// A loop whose time passes when the test says so.
+struct TimedLoop {
+    testing::ManualClock clock;
+    Reactor reactor{"auto", clock};
+    void settle() { ::settle(reactor); }
+    void pass(Duration time) {
+        clock.advance(time);
+        settle();
+    }
+};
+
+// A conversation on such a loop.
+struct TimedConversation : TimedLoop, Conversation {
+    explicit TimedConversation(const ConnectionOptions& options, int receive_buffer = 0)
+        : Conversation(reactor, options, receive_buffer) {}
+};
+
 // Sends "rest of the world" with a reset: what an abortive close does.
 void reset_by_peer(Socket& peer) {
     peer.set_linger(std::chrono::seconds(0));
@@ -658,182 +675,153 @@ TEST_CASE("S44: a reply survives a close with unread input: the peer gets all of
 }
 
 TEST_CASE("S45: a graceful close to a peer that neither reads nor closes is aborted at its deadline") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.close_timeout = std::chrono::seconds(5);
     options.send_buffer = 4096;
-    Conversation talk(reactor, options, 4096);
+    TimedConversation talk(options, 4096);
     talk.journal.on_connected = [&] {
         talk.journal.transport->write(std::string(1'000'000, 'x'));
         talk.journal.transport->close();
     };
-    reactor.run_once(Duration::zero());
-    clock.advance(std::chrono::milliseconds(4999));
-    settle(reactor);
+    talk.reactor.run_once(Duration::zero());
+    talk.pass(std::chrono::milliseconds(4999));
     CHECK_FALSE(talk.journal.over);
-    clock.advance(std::chrono::milliseconds(1));
-    settle(reactor);
+    talk.pass(std::chrono::milliseconds(1));
     CHECK(talk.journal.over);
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
 TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and traffic either way puts it off") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
-    Conversation talk(reactor, options);
-    settle(reactor);
+    TimedConversation talk(options);
+    talk.settle();
     for (int i = 0; i < 5; ++i) {
-        clock.advance(std::chrono::seconds(9));
+        talk.clock.advance(std::chrono::seconds(9));
         if (i % 2) {
             write_some(talk.peer, "x");
         } else {
             talk.journal.transport->write("y");
         }
-        settle(reactor);
+        talk.settle();
         CHECK_FALSE(talk.journal.over);
     }
-    clock.advance(std::chrono::seconds(10) - Duration(1));
-    settle(reactor);
+    talk.pass(std::chrono::seconds(10) - Duration(1));
     CHECK_FALSE(talk.journal.over);
-    clock.advance(Duration(1));
-    settle(reactor);
+    talk.pass(Duration(1));
     CHECK(talk.journal.over);
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
 TEST_CASE("A loop that was busy for longer than a deadline does not hold it against who spoke meanwhile") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
-    Conversation patient(reactor, options), busy(reactor);
-    settle(reactor);
+    TimedConversation patient(options);
+    Conversation busy(patient.reactor);
+    patient.settle();
     busy.journal.on_received = [&](Bytes input) {
         write_some(patient.peer, "here I am");
-        clock.advance(std::chrono::seconds(20));
+        patient.clock.advance(std::chrono::seconds(20));
         return input.size();
     };
     write_some(busy.peer, "a long calculation");
-    run_until(reactor, [&] { return !patient.journal.input.empty() || patient.journal.over; });
-    settle(reactor);
+    run_until(patient.reactor, [&] { return !patient.journal.input.empty() || patient.journal.over; });
+    patient.settle();
     CHECK(patient.journal.input == "here I am");
     CHECK_FALSE(patient.journal.over);
-    clock.advance(std::chrono::seconds(10));
-    settle(reactor);
+    patient.pass(std::chrono::seconds(10));
     CHECK(patient.journal.reason == Error::idle_timeout);
 }
 
 TEST_CASE("A message that comes a byte now and then ends its connection in time, whole ones however slow do not") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.message_timeout = std::chrono::seconds(10);
-    Conversation talk(reactor, options);
+    TimedConversation talk(options);
     talk.journal.on_received = [&](Bytes input) { return input.size() / 4 * 4; };  // messages of four bytes
-    settle(reactor);
+    talk.settle();
     for (int i = 0; i < 5; ++i) {  // each within its time, with pauses as long as they like
-        clock.advance(std::chrono::hours(1));
+        talk.clock.advance(std::chrono::hours(1));
         write_some(talk.peer, "ab");
-        settle(reactor);
-        clock.advance(std::chrono::seconds(9));
+        talk.settle();
+        talk.clock.advance(std::chrono::seconds(9));
         write_some(talk.peer, "cd");
-        settle(reactor);
+        talk.settle();
         REQUIRE_FALSE(talk.journal.over);
     }
     // A rest that begins with the end of another message has a time of its own.
     write_some(talk.peer, "abcdef");
-    settle(reactor);
-    clock.advance(std::chrono::seconds(9));
+    talk.settle();
+    talk.clock.advance(std::chrono::seconds(9));
     write_some(talk.peer, "ghi");
-    settle(reactor);
+    talk.settle();
     for (int i = 0; i < 9; ++i) {  // what was added to the rest does not put it off
-        clock.advance(std::chrono::seconds(1));
-        settle(reactor);
+        talk.pass(std::chrono::seconds(1));
         REQUIRE_FALSE(talk.journal.over);
     }
-    clock.advance(std::chrono::seconds(1));
-    settle(reactor);
+    talk.pass(std::chrono::seconds(1));
     REQUIRE(talk.journal.over);
     CHECK(talk.journal.reason == Error::message_timeout);
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
 TEST_CASE("A message whose reading is paused is not its sender's delay") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.message_timeout = std::chrono::seconds(10);
-    Conversation talk(reactor, options);
+    TimedConversation talk(options);
     talk.journal.on_received = [&](Bytes) { return std::size_t(0); };
-    settle(reactor);
+    talk.settle();
     write_some(talk.peer, "begun");
-    settle(reactor);
+    talk.settle();
     talk.journal.transport->pause_reading();
-    for (int i = 0; i < 20; ++i) {
-        clock.advance(std::chrono::seconds(5));
-        settle(reactor);
-    }
+    for (int i = 0; i < 20; ++i) talk.pass(std::chrono::seconds(5));
     CHECK_FALSE(talk.journal.over);
     talk.journal.transport->resume_reading();
-    clock.advance(std::chrono::seconds(20));
-    settle(reactor);
-    settle(reactor);
+    talk.pass(std::chrono::seconds(20));
+    talk.settle();
     CHECK(talk.journal.reason == Error::message_timeout);
 }
 
 TEST_CASE("A peer that reads nothing ends its connection in time, one that reads a little does not") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.write_timeout = std::chrono::seconds(10);
     options.send_buffer = 4096;
-    Conversation talk(reactor, options, 4096);
-    settle(reactor);
-    clock.advance(std::chrono::hours(1));  // with nothing to send it does not count
-    settle(reactor);
+    TimedConversation talk(options, 4096);
+    talk.settle();
+    talk.pass(std::chrono::hours(1));  // with nothing to send it does not count
     talk.journal.transport->write(std::string(1'000'000, 'x'));
-    settle(reactor);
+    talk.settle();
     for (int i = 0; i < 5; ++i) {
-        clock.advance(std::chrono::seconds(9));
+        talk.clock.advance(std::chrono::seconds(9));
         const std::size_t queued = talk.journal.transport->queued();
-        run_until(reactor, [&] {
+        run_until(talk.reactor, [&] {
             read_all(talk.peer);
             return talk.journal.transport->queued() < queued;
         });
         REQUIRE_FALSE(talk.journal.over);
     }
-    settle(reactor);
-    clock.advance(std::chrono::seconds(10));
-    settle(reactor);
+    talk.settle();
+    talk.pass(std::chrono::seconds(10));
     REQUIRE(talk.journal.over);
     CHECK(talk.journal.reason == Error::write_timeout);
 }
 
 TEST_CASE("An idle timeout that is taken back strikes no more, one that is given later counts from then") {
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
-    Conversation talk(reactor, options);
-    settle(reactor);
+    TimedConversation talk(options);
+    talk.settle();
     Limits limits = options.limits;
     limits.idle_timeout = Duration::zero();
     talk.journal.transport->set_limits(limits);
-    clock.advance(std::chrono::hours(1));
-    settle(reactor);
+    talk.pass(std::chrono::hours(1));
     CHECK_FALSE(talk.journal.over);
-    CHECK_FALSE(reactor.next_timeout());
+    CHECK_FALSE(talk.reactor.next_timeout());
 
     limits.idle_timeout = std::chrono::seconds(10);
     talk.journal.transport->set_limits(limits);
-    clock.advance(std::chrono::seconds(9));
-    settle(reactor);
+    talk.pass(std::chrono::seconds(9));
     CHECK_FALSE(talk.journal.over);
-    clock.advance(std::chrono::seconds(1));
-    settle(reactor);
+    talk.pass(std::chrono::seconds(1));
     CHECK(talk.journal.over);
 }
 
@@ -1005,21 +993,19 @@ TEST_CASE("S51: a protocol's own timer ends a peer that sends a byte at a time, 
         std::error_code& end;
         Timer timer;
     };
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
+    TimedLoop loop;
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(2);
     auto [peer, own] = tcp_pair();
     std::error_code end;
-    Connection::open(reactor, std::move(own), std::make_unique<Impatient>(reactor, end), options);
-    settle(reactor);
+    Connection::open(loop.reactor, std::move(own), std::make_unique<Impatient>(loop.reactor, end), options);
+    loop.settle();
     int seconds = 0;
     while (!end && seconds < 20) {
         write_some(peer, "x");
-        settle(reactor);
-        clock.advance(std::chrono::seconds(1));
+        loop.settle();
+        loop.pass(std::chrono::seconds(1));
         ++seconds;
-        settle(reactor);
     }
     CHECK(end == std::errc::timed_out);
     CHECK(seconds == 10);

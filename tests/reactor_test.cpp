@@ -82,6 +82,32 @@ struct Pipe {
     FileDescriptor reading, writing;
 };
 
+// A pipe that has been told of once, closed behind the loop's back while a duplicate keeps it open; and another.
+struct ClosedBehindTheBack {
+    explicit ClosedBehindTheBack(Reactor& reactor)
+        : registration(reactor.watch(pipe.reading.get(), Interest::readable, probe)),
+          stays(reactor.watch(other.reading.get(), Interest::readable, bystander)),
+          number(pipe.reading.get()) {
+        pipe.write();
+        reactor.run_once(no_wait);
+        REQUIRE(probe.readables == 1);
+        duplicate.reset(::dup(number));
+        pipe.reading.reset();
+    }
+    bool others_are_served(Reactor& reactor) {
+        bystander.readables = 0;
+        other.write();
+        reactor.run_once(no_wait);
+        other.read();
+        return bystander.readables == 1;
+    }
+    Pipe pipe, other;
+    Probe probe, bystander;
+    Registration registration, stays;
+    const int number;
+    FileDescriptor duplicate;
+};
+
 // Two ends of a connection over loopback: urgent data and resets need TCP.
 std::pair<Socket, Socket> tcp_pair() {
     Socket listening = Socket::open(Address::Family::ipv4);
@@ -157,16 +183,10 @@ TEST_CASE("S1: a descriptor closed and its number reused within a batch do not h
 
 TEST_CASE("S2: a file closed behind the loop's back that a duplicate keeps alive cannot spin the loop") {
     Reactor reactor;
-    Pipe pipe, other;
-    Probe probe, bystander;
-    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
-    const Registration stays = reactor.watch(other.reading.get(), readable, bystander);
-    pipe.write();
-    reactor.run_once(no_wait);
-    REQUIRE(probe.readables == 1);
-    const int number = pipe.reading.get();
-    const FileDescriptor duplicate(::dup(number));
-    pipe.reading.reset();
+    ClosedBehindTheBack closed(reactor);
+    Probe& probe = closed.probe;
+    Registration& registration = closed.registration;
+    const int number = closed.number;
 
     SUBCASE("and its registration goes") { registration.reset(); }
     SUBCASE("and its interest goes") { registration.set_interest(no_interest); }
@@ -194,9 +214,7 @@ TEST_CASE("S2: a file closed behind the loop's back that a duplicate keeps alive
     const int before = probe.readables;
     CHECK(turns_until_quiet(reactor, 3) <= 3);
     CHECK(probe.readables == before);
-    other.write();
-    reactor.run_once(no_wait);
-    CHECK(bystander.readables == 1);
+    CHECK(closed.others_are_served(reactor));
 }
 
 TEST_CASE("S2: the same with two registrations that both lost it") {
@@ -218,30 +236,18 @@ TEST_CASE("S2: the same with two registrations that both lost it") {
 
 TEST_CASE("S2: out of descriptors the loop cannot leave a set that reports a closed file; it leaves it when it can") {
     Reactor reactor;
-    Pipe pipe, other;
-    Probe probe, bystander;
-    Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
-    const Registration stays = reactor.watch(other.reading.get(), readable, bystander);
-    pipe.write();
-    reactor.run_once(no_wait);
-    const FileDescriptor duplicate(::dup(pipe.reading.get()));
-    pipe.reading.reset();
-    registration.reset();
+    ClosedBehindTheBack closed(reactor);
+    closed.registration.reset();
     rlimit before{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
     rlimit none = before;
-    none.rlim_cur = rlim_t(FileDescriptor(::dup(duplicate.get())).get());  // the lowest number that is free
+    none.rlim_cur = rlim_t(FileDescriptor(::dup(closed.duplicate.get())).get());  // the lowest number that is free
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
     for (int turn = 0; turn < 5; ++turn) reactor.run_once(no_wait);
-    other.write();
-    reactor.run_once(no_wait);
-    CHECK(bystander.readables == 1);
-    other.read();
+    CHECK(closed.others_are_served(reactor));
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK(turns_until_quiet(reactor, 3) <= 3);
-    other.write();
-    reactor.run_once(no_wait);
-    CHECK(bystander.readables == 2);
+    CHECK(closed.others_are_served(reactor));
 }
 
 TEST_CASE("S3: a descriptor closed behind the loop's back: its handler is told once, the others are served") {
