@@ -289,7 +289,7 @@ public:
         std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
-    /// The same for sockets of datagrams: datagram.cpp.
+    /// The same for sockets of datagrams: datagram_parts.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
 
 private:

@@ -1,6 +1,5 @@
 // DatagramEndpoint: the transport that is a socket of datagrams: UDP, or a Unix socket of datagrams or packets. It
-// receives and sends in batches. All system calls of datagrams stand in datagram.cpp. It knows nothing of
-// retransmission, order or congestion: that is a protocol's business.
+// receives and sends in batches. It knows nothing of retransmission, order or congestion: that is a protocol's business.
 #pragma once
 
 #include <reactor/datagram_protocol.hpp>

@@ -1,0 +1,64 @@
+// What the kernel says of a datagram beside its bytes, and what it is told beside them (cmsg(3), ip(7), ipv6(7)): values
+// in control messages, and addresses made of them. Not installed.
+#pragma once
+
+#include <reactor/net/address.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <cstring>
+#include <system_error>
+
+namespace reactor::control_messages {
+
+template <class Value>
+Value value_in(const cmsghdr* control) noexcept {
+    Value value{};
+    std::memcpy(&value, CMSG_DATA(control), sizeof value);
+    return value;
+}
+
+template <class Value>
+void put_control(msghdr& header, int level, int type, const Value& value) noexcept {
+    auto* const control = reinterpret_cast<cmsghdr*>(static_cast<char*>(header.msg_control) + header.msg_controllen);
+    control->cmsg_level = level;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(sizeof value);
+    std::memcpy(CMSG_DATA(control), &value, sizeof value);
+    header.msg_controllen += CMSG_SPACE(sizeof value);
+}
+
+template <class Kind>
+Address address_of(const Kind& filled) noexcept {
+    return Address(reinterpret_cast<const sockaddr*>(&filled), sizeof filled);
+}
+
+inline Address ipv4_address(const in_addr& host, std::uint16_t port) noexcept {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr = host;
+    address.sin_port = htons(port);
+    return address_of(address);
+}
+
+inline Address ipv6_address(const in6_addr& host, std::uint16_t port, unsigned interface) noexcept {
+    sockaddr_in6 address{};
+    address.sin6_family = AF_INET6;
+    address.sin6_addr = host;
+    address.sin6_port = htons(port);
+    if (IN6_IS_ADDR_LINKLOCAL(&host) || IN6_IS_ADDR_MC_LINKLOCAL(&host)) address.sin6_scope_id = interface;
+    return address_of(address);
+}
+
+// Of family none also where an Address cannot hold it.
+inline Address sender_of(const msghdr& header) noexcept {
+    try {
+        return Address(static_cast<const sockaddr*>(header.msg_name), header.msg_namelen);
+    } catch (const std::system_error&) {
+        return {};
+    }
+}
+
+}  // namespace reactor::control_messages
