@@ -588,6 +588,28 @@ TEST_CASE("One endpoint sends by another, in the middle of its own batch") {
     }
 }
 
+TEST_CASE("A socket for longer datagrams, opened in the middle of a batch, leaves the batch whole") {
+    Reactor reactor;
+    Letters letters, of_longer;
+    DatagramOptions options;
+    options.largest = 5'000;
+    DatagramEndpoint& server = read_from(reactor, udp(), letters, options);
+    DatagramEndpoint* longer = nullptr;
+    letters.on_received = [&](const Datagram& datagram) {
+        if (longer == nullptr) longer = &read_from(reactor, udp(), of_longer);
+        CHECK(text_of(datagram.data) == letters.data.back());
+        server.answer(datagram, datagram.data);
+    };
+    Socket client = connected_to(server.local(), udp());
+    for (int i = 0; i < 5; ++i) CHECK(send_raw(client, server.local(), std::string(5'000, char('a' + i))));
+    for (int i = 0; i < 5; ++i) CHECK(receive_raw(reactor, client) == std::string(5'000, char('a' + i)));
+    const std::string most = random_bytes(65'507, 1);
+    CHECK(send_raw(client, longer->local(), most));
+    run_until(reactor, [&] { return of_longer.data.size() == 1; });
+    CHECK(of_longer.data[0] == most);
+    CHECK(server.counters().truncated + longer->counters().truncated == 0);
+}
+
 TEST_CASE("Who asked one of a machine's addresses is answered from that one") {
     Reactor reactor;
     DatagramEndpoint& server = echo(reactor, udp("0.0.0.0"));

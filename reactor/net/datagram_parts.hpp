@@ -15,6 +15,7 @@
 #include <memory>
 #include <system_error>
 #include <type_traits>
+#include <utility>
 
 namespace reactor {
 
@@ -74,6 +75,8 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
 
     std::unique_ptr<std::byte[]> input;
     std::size_t input_size = 0;
+    std::unique_ptr<std::byte[]> larger;  // takes its place with the next batch
+    std::size_t larger_size = 0;
     std::array<datagrams::Message, most_batch> incoming{};
     std::array<Slot, most_batch> incoming_slots;
     std::size_t prepared_for = 0;           // the length of datagram that the slots are laid out for
@@ -101,15 +104,20 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
         owner = nullptr;
         gathered_count = output_used = 0;
     }
+    // Whoever asks may be called with a datagram that lies in the present input, and answer it afterwards.
     void make_room(std::size_t batch, std::size_t largest) {
-        if (const std::size_t size = batch * datagrams::stride_of(largest); size > input_size) {
-            input.reset(new std::byte[size]);
-            input_size = size;
-            prepared_for = 0;
+        if (const std::size_t size = batch * datagrams::stride_of(largest); size > std::max(input_size, larger_size)) {
+            larger.reset(new std::byte[size]);
+            larger_size = size;
         }
     }
     // Lays out `count` slots, if they are not still so from the last time.
     void prepare(std::size_t count, std::size_t largest) noexcept {
+        if (larger != nullptr) {
+            input = std::move(larger);
+            input_size = std::exchange(larger_size, 0);
+            prepared_for = 0;
+        }
         if (prepared_for != largest) {
             prepared_for = largest;
             stale = most_batch;
