@@ -1,12 +1,10 @@
 #include <reactor/reactor.hpp>
-
-#include <fcntl.h>
+#include <reactor/registration_table.hpp>
+#include <reactor/stopwatch.hpp>
 
 #include <algorithm>
 #include <cerrno>
-#include <new>
 #include <stdexcept>
-#include <string>
 #include <system_error>
 #include <thread>
 
@@ -15,10 +13,6 @@ namespace reactor {
 namespace {
 
 constexpr std::size_t few = 4;  // so many ready descriptors are worth a busy wait for the next ones
-
-// Up to here the table grows for any number, which is a megabyte; beyond, only for a descriptor that is open, since
-// the table is as large as the highest one, and one that is not a descriptor may be any number.
-constexpr std::size_t believed_descriptors = 64 * 1024;
 
 constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
 
@@ -37,9 +31,11 @@ void clear_keeping_little(std::vector<T>& list) noexcept {
 
 // ── Registration ──
 
-void Registration::set_interest(Interest interest) noexcept { reactor_->set_interest(descriptor_, id_, interest); }
+void Registration::set_interest(Interest interest) noexcept {
+    reactor_->table_->set_interest(descriptor_, id_, interest);
+}
 
-Interest Registration::interest() const noexcept { return reactor_->interest(descriptor_, id_); }
+Interest Registration::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
 
 void Registration::trigger(Interest ready) {
     // One each: a call that throws must not take the next one with it. Urgent is the condition that is told
@@ -54,14 +50,14 @@ void Registration::reset() noexcept {
     if (reactor_ != nullptr) reactor_->retire(*this);
 }
 
-// ── the table: who watches what ──
+// ── who is watched, and whose they are ──
 
 Reactor::Reactor(std::string_view backend, const Clock& clock) : Reactor(make_demultiplexer(backend), clock) {
     made_by_name_ = true;
 }
 
 Reactor::Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& clock)
-    : clock_(clock), demultiplexer_(std::move(demultiplexer)), made_by_name_(false) {
+    : clock_(clock), table_(std::make_unique<Table>(std::move(demultiplexer))), made_by_name_(false) {
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
 }
 
@@ -74,14 +70,7 @@ Reactor::~Reactor() {
     }
     unrun.clear();
     posted_now_.clear();
-    // A handler's destructor may remove others, so each is taken out of the table before it is destroyed.
-    for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
-        while (slots_[descriptor].generation != 0) {
-            const Slot& slot = slots_[descriptor];
-            const std::uint32_t id = slot.shared() ? shared_[int(descriptor)].front().id : slot.generation;
-            const std::unique_ptr<OwnedHandler> owned(remove(int(descriptor), id));
-        }
-    }
+    table_->clear();
     for (OwnedHandler* list : {retired_now_, retired_})
         while (list != nullptr) {
             const std::unique_ptr<OwnedHandler> owned(list);
@@ -91,18 +80,18 @@ Reactor::~Reactor() {
 }
 
 Registration Reactor::watch(int descriptor, Interest interest, EventHandler& handler) {
-    return add(descriptor, interest, handler, false);
+    return {*this, descriptor, table_->add(descriptor, interest, handler, false)};
 }
 
 Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler> handler) {
-    Registration registration = add(descriptor, interest, *handler, true);
+    const std::uint32_t id = table_->add(descriptor, interest, *handler, true);
     handler.release();
-    return registration;
+    return {*this, descriptor, id};
 }
 
 void Reactor::retire(Registration& registration) noexcept {
     if (std::exchange(registration.reactor_, nullptr) == nullptr) return;
-    OwnedHandler* handler = remove(registration.descriptor_, registration.id_);
+    OwnedHandler* handler = table_->remove(registration.descriptor_, registration.id_);
     if (handler == nullptr) return;
     *retired_end_ = handler;
     retired_end_ = &handler->next_retired_;
@@ -110,132 +99,10 @@ void Reactor::retire(Registration& registration) noexcept {
 
 std::unique_ptr<OwnedHandler> Reactor::release(Registration& registration) noexcept {
     if (std::exchange(registration.reactor_, nullptr) == nullptr) return nullptr;
-    return std::unique_ptr<OwnedHandler>(remove(registration.descriptor_, registration.id_));
+    return std::unique_ptr<OwnedHandler>(table_->remove(registration.descriptor_, registration.id_));
 }
 
-std::uint32_t Reactor::next_id() noexcept {
-    if (++last_id_ == 0) ++last_id_;  // 0 stands for nobody
-    return last_id_;
-}
-
-Registration Reactor::add(int descriptor, Interest interest, EventHandler& handler, bool owned) {
-    const auto index = std::size_t(descriptor);
-    const bool grows = index >= slots_.size();
-    if (descriptor < 0 || (grows && index >= believed_descriptors && ::fcntl(descriptor, F_GETFD) < 0))
-        throw std::system_error(EBADF, std::system_category(),
-                                "Reactor::watch: descriptor " + std::to_string(descriptor));
-    if (grows) {
-        const std::size_t size = std::max(index + 1, slots_.size() * 2);
-        changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
-        slots_.resize(size);
-    }
-    Slot& slot = slots_[index];
-    const std::uint32_t id = next_id();
-    if (slot.generation != 0) {
-        note_change(descriptor);
-        share(descriptor);
-        shared_[descriptor].push_back({&handler, id, interest, owned, false});
-        slot.set_wanted(slot.wanted | interest);
-        // The number may have been closed and used again. The kernel may have forgotten the earlier file, or go on
-        // reporting it because of a duplicate: the new generation tells it from this one.
-        slot.resubmit = true;
-        slot.generation = next_id();
-        ++removals_;
-    } else {
-        if (interest != Interest::none) note_change(descriptor);
-        slot.handler = &handler;
-        slot.generation = id;
-        slot.set_wanted(interest);
-        slot.owned = owned;
-    }
-    return Registration(*this, descriptor, id);
-}
-
-// Moves a single registration out of its slot, to make room for more.
-void Reactor::share(int descriptor) {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared()) return;
-    shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost()});
-    if (slot.lost()) slot.set_wanted(Interest::none);  // the number lives again, but not for the one who lost it
-    slot.handler = nullptr;
-    slot.owned = false;
-    slot.set_kind(Slot::Kind::shared);
-}
-
-// The registration with this id, or one without a handler.
-Reactor::Watch Reactor::find(int descriptor, std::uint32_t id) noexcept {
-    const Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared()) {
-        const Watch* watch = find_shared(descriptor, id);
-        return watch == nullptr ? Watch{} : *watch;
-    }
-    if (slot.generation != id) return {};
-    return {slot.handler, id, slot.wanted, slot.owned, slot.lost()};
-}
-
-Reactor::Watch* Reactor::find_shared(int descriptor, std::uint32_t id) noexcept {
-    for (Watch& watch : shared_.find(descriptor)->second)
-        if (watch.id == id) return &watch;
-    return nullptr;
-}
-
-void Reactor::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    if (!slot.shared()) {
-        slot.set_wanted(interest);
-        return note_change(descriptor);
-    }
-    find_shared(descriptor, id)->wanted = interest;
-    update_union(descriptor);
-}
-
-// What a shared descriptor is watched for: all that anyone wants who has not lost it.
-void Reactor::update_union(int descriptor) noexcept {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    Interest wanted = Interest::none;
-    for (const Watch& watch : shared_.find(descriptor)->second)
-        if (!watch.lost) wanted |= watch.wanted;
-    slot.set_wanted(wanted);
-    note_change(descriptor);
-}
-
-Interest Reactor::interest(int descriptor, std::uint32_t id) noexcept { return find(descriptor, id).wanted; }
-
-void Reactor::note_change(int descriptor) noexcept {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.changed) return;
-    changes_.push_back(descriptor);
-    slot.changed = true;
-}
-
-// Takes a registration out of the table and returns its handler if the reactor owned it.
-OwnedHandler* Reactor::remove(int descriptor, std::uint32_t id) noexcept {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    const Watch gone = find(descriptor, id);
-    if (gone.handler == nullptr) return nullptr;
-    bool last = true;
-    if (slot.shared()) {
-        auto watches = shared_.find(descriptor);
-        std::erase_if(watches->second, [&](const Watch& watch) { return watch.id == id; });
-        last = watches->second.empty();
-        if (last) {
-            shared_.erase(watches);
-        } else {
-            update_union(descriptor);
-        }
-    }
-    if (last) {
-        if (slot.submitted != Interest::none) {
-            ++counters_.changes;
-            demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
-        }
-        const bool changed = slot.changed;  // it still stands in changes_
-        slot = Slot{};
-        slot.changed = changed;
-    }
-    ++removals_;
-    return gone.owned ? static_cast<OwnedHandler*>(gone.handler) : nullptr;
-}
+void Reactor::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) { table_->visit_owned(visit, with); }
 
 // ── the turn ──
 
@@ -311,7 +178,7 @@ void Reactor::turn(std::optional<Duration> limit) {
     if (step_ == Step::wait) {
         if (!before_wait_.empty()) run_hooks(before_wait_);
         if (rebuild_) rebuild();
-        if (!changes_.empty()) hand_over_changes();
+        if (table_->changed()) table_->hand_over_changes(triggers_);
         wait(limit);
         step_ = Step::dispatch;
         if (!after_wait_.empty()) run_hooks(after_wait_);
@@ -341,7 +208,7 @@ void Reactor::go_through_steps() {
             step_ = Step::timers;
             [[fallthrough]];
         case Step::timers:
-            if (timers_.size() > 0 || timers_.interrupted()) counters_.timers += timers_.run_due(now());
+            if (!timers_.empty() || timers_.interrupted()) counters_.timers += timers_.run_due(now());
             step_ = Step::posted;
             [[fallthrough]];
         case Step::posted:
@@ -364,53 +231,8 @@ void Reactor::run_hooks(std::vector<Hook*>& hooks) {
     std::erase(hooks, nullptr);
 }
 
-// In the order in which they were asked for, which poll's array then keeps.
-void Reactor::hand_over_changes() {
-    std::size_t handed_over = 0;
-    try {
-        for (; handed_over < changes_.size(); ++handed_over) hand_over(changes_[handed_over]);
-    } catch (...) {  // no memory to note that one was refused: it and those behind it stay
-        changes_.erase(changes_.begin(), changes_.begin() + std::ptrdiff_t(handed_over));
-        throw;
-    }
-    changes_.clear();
-}
-
-void Reactor::hand_over(int descriptor) {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    const bool differs = slot.wanted != slot.submitted || slot.resubmit;
-    if (differs && !slot.lost() && slot.generation != 0) {
-        ++counters_.changes;
-        std::error_code refused;
-        try {
-            demultiplexer_->update({descriptor, slot.generation}, slot.submitted, slot.wanted);
-            slot.submitted = slot.wanted;
-        } catch (const std::system_error& error) {
-            refused = error.code();
-        } catch (const std::bad_alloc&) {
-            refused = std::make_error_code(std::errc::not_enough_memory);
-        }
-        if (refused) {
-            slot.submitted = Interest::none;
-            tell_lost_later(descriptor, refused);
-        }
-    }
-    slot.resubmit = false;
-    slot.changed = false;
-}
-
-void Reactor::tell_lost_later(int descriptor, std::error_code reason) {
-    const Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.shared()) {
-        for (const Watch& watch : shared_.find(descriptor)->second)
-            triggers_.push_back({{descriptor, watch.id}, Condition::invalid, reason});
-    } else {
-        triggers_.push_back({{descriptor, slot.generation}, Condition::invalid, reason});
-    }
-}
-
 std::optional<Duration> Reactor::next_timeout() noexcept {
-    const bool work_waits = step_ != Step::wait || !changes_.empty() || !triggers_.empty() || retired_ != nullptr ||
+    const bool work_waits = step_ != Step::wait || table_->changed() || !triggers_.empty() || retired_ != nullptr ||
                             timers_.interrupted() || posted_waiting_.load() || stop_.load();
     if (work_waits) return Duration::zero();
     const auto next = timers_.next();
@@ -425,16 +247,16 @@ void Reactor::wait(std::optional<Duration> limit) {
     next_event_ = batch_end_ = nullptr;
     ++counters_.turns;
     const bool busy = busy_wait_ > Duration::zero() && few_were_ready_ && timeout != Duration::zero();
-    const std::span<const Event> batch = busy ? busy_wait(timeout) : demultiplexer_->wait(timeout);
+    const std::span<const Event> batch = busy ? busy_wait(timeout) : table_->demultiplexer().wait(timeout);
     few_were_ready_ = !batch.empty() && batch.size() <= few;
     next_event_ = batch.data();
     batch_end_ = next_event_ + batch.size();
     asleep_ = false;
     counters_.events += batch.size();
-    batch_removals_ = removals_;
+    batch_removals_ = table_->removals();
     turn_time_known_ = false;
     // A deadline holds against who had not spoken when the loop looked; what handlers take from here on is not their time.
-    if (timers_.size() > 0) (void)turn_time();
+    if (!timers_.empty()) (void)turn_time();
 }
 
 // By the real clock, whatever the loop's own one is: it is the processor's time that is spent.
@@ -445,18 +267,18 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
     Duration passed = Duration::zero();
     do {
         ++counters_.looks;
-        const std::span<const Event> batch = demultiplexer_->wait(Duration::zero());
+        const std::span<const Event> batch = table_->demultiplexer().wait(Duration::zero());
         if (!batch.empty()) return batch;
         std::this_thread::yield();  // who is to answer may be waiting for this very processor
         passed = clock.now() - begin;
     } while (passed < longest);
     if (timeout) timeout = std::max(*timeout - passed, Duration::zero());
-    return demultiplexer_->wait(timeout);
+    return table_->demultiplexer().wait(timeout);
 }
 
 // The way of nearly every event: one registration, readable or writable and not both.
-[[gnu::always_inline]] inline void Reactor::dispatch(const Event& event) {
-    const Slot& slot = slots_[std::size_t(event.token.descriptor)];
+[[gnu::always_inline]] inline void Reactor::dispatch(const Table& table, const Event& event) {
+    const Table::Slot& slot = table.slot(event.token.descriptor);
     if (slot.generation == event.token.generation) [[likely]] {
         if (event.condition == Condition::readable && any(slot.direct, Interest::readable)) [[likely]]
             return slot.handler->readable();
@@ -467,48 +289,49 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
 }
 
 void Reactor::dispatch_batch() {
+    const Table& table = *table_;  // which is the same for as long as the reactor lives, as the compiler cannot know
     if (on_slow_call_ == nullptr) [[likely]] {
         // Who is called may put an end to the batch (after_fork), and an exception leaves the rest of it for later.
         for (const Event* event = next_event_; event < batch_end_;) {
             next_event_ = event + 1;
-            dispatch(*event++);
+            dispatch(table, *event++);
         }
         return;
     }
     while (next_event_ != batch_end_) {
         const Event& event = *next_event_++;
-        const EventHandler* handler = slots_[std::size_t(event.token.descriptor)].handler;
+        const EventHandler* handler = table.slot(event.token.descriptor).handler;
         const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, event.token.descriptor);
-        dispatch(event);
+        dispatch(table, event);
     }
 }
 
 void Reactor::dispatch_rare(Token token, Condition condition) {
-    const Slot& slot = slots_[std::size_t(token.descriptor)];
+    const Table::Slot& slot = table_->slot(token.descriptor);
     if (slot.generation != token.generation || slot.submitted == Interest::none) {
         // Removed earlier in this batch, as a rule. If nothing was, then the kernel still watches a file that
         // was closed behind our back while a duplicate keeps it alive; there is no way to remove that from an
         // epoll set but to leave the set.
-        if (removals_ == batch_removals_) rebuild_ = made_by_name_;
+        if (table_->removals() == batch_removals_) rebuild_ = made_by_name_;
         return;
     }
     const auto bad = std::error_code(EBADF, std::system_category());
     if (!slot.shared()) return tell(token.descriptor, token.generation, condition, bad);
     std::vector<std::uint32_t> ids;
-    for (const Watch& watch : shared_[token.descriptor]) ids.push_back(watch.id);
+    for (const Table::Watch& watch : table_->watches(token.descriptor)) ids.push_back(watch.id);
     for (const std::uint32_t id : ids) tell(token.descriptor, id, condition, bad);
 }
 
 // Tells one registration all that it wants to hear of, looking again before each call whether it still does.
 void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) {
     if (any(condition, Condition::invalid)) {
-        const Watch watch = find(descriptor, id);
+        const Table::Watch watch = table_->find(descriptor, id);
         if (watch.handler == nullptr || watch.lost) return;
-        lose(descriptor, id);
+        table_->lose(descriptor, id);
         return watch.handler->lost(error);
     }
     for (const Interest one : all_interests) {
-        const Watch watch = find(descriptor, id);
+        const Table::Watch watch = table_->find(descriptor, id);
         if (watch.handler == nullptr || watch.lost) return;
         if (!any(told(condition, watch.wanted), one)) continue;
         if (one == Interest::readable) watch.handler->readable();
@@ -517,26 +340,10 @@ void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::e
     }
 }
 
-// The registration stays in the table, but nothing comes of it any more.
-void Reactor::lose(int descriptor, std::uint32_t id) noexcept {
-    Slot& slot = slots_[std::size_t(descriptor)];
-    if (slot.submitted != Interest::none) {
-        demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
-        slot.submitted = Interest::none;
-    }
-    if (!slot.shared()) {
-        slot.set_kind(Slot::Kind::lost);
-        return;
-    }
-    // The others are told next. If one of them throws, the backend is asked again for those behind it.
-    find_shared(descriptor, id)->lost = true;
-    update_union(descriptor);
-}
-
 void Reactor::run_triggers() {
     while (trigger_next_ < triggers_now_.size()) {
         const Trigger trigger = triggers_now_[trigger_next_++];
-        const EventHandler* handler = slots_[std::size_t(trigger.token.descriptor)].handler;
+        const EventHandler* handler = table_->slot(trigger.token.descriptor).handler;
         const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, trigger.token.descriptor);
         tell(trigger.token.descriptor, trigger.token.generation, trigger.condition, trigger.error);
     }
@@ -571,27 +378,17 @@ void Reactor::run_retired() {
 
 void Reactor::rebuild() noexcept {
     try {
-        replace_demultiplexer();
+        table_->replace_demultiplexer();
         rebuild_ = false;
     } catch (const std::exception&) {
         // No descriptor or no memory: the old one still works, and the next turn tries again.
     }
 }
 
-// A new backend, to which everything is submitted anew. The old one is told nothing.
-void Reactor::replace_demultiplexer() {
-    demultiplexer_ = make_demultiplexer(demultiplexer_->name());
-    for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
-        Slot& slot = slots_[descriptor];
-        slot.submitted = Interest::none;
-        if (slot.wanted != Interest::none) note_change(int(descriptor));
-    }
-}
-
 void Reactor::after_fork() {
     if (!made_by_name_) throw std::logic_error("Reactor::after_fork: the demultiplexer is the caller's");
     Wakeup wakeup;
-    replace_demultiplexer();
+    table_->replace_demultiplexer();
     // The batch lay in the old backend; being level-triggered, the new one tells all of it again.
     next_event_ = batch_end_ = nullptr;
     wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
@@ -600,8 +397,13 @@ void Reactor::after_fork() {
     if (!asleep_) wakeup_.notify();  // somebody has notified the old one
 }
 
+std::string_view Reactor::backend() const noexcept { return table_->demultiplexer().name(); }
+
+int Reactor::native_handle() const noexcept { return table_->demultiplexer().native_handle(); }
+
 Counters Reactor::counters() const noexcept {
     Counters all = counters_;
+    all.changes = table_->changes_handed_over();
     if (workspace_ == nullptr) return all;
     all.connections = workspace_->connections;
     all.bytes_received = workspace_->bytes_received;
@@ -626,15 +428,5 @@ void Reactor::on_notice(MoveOnlyFunction<void(Notice, std::string_view)> hook) {
 void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) {
     on_exception_ = hook ? std::make_unique<Callback<std::exception_ptr>>(std::move(hook)) : nullptr;
 }
-
-// ── Hook ──
-
-Hook::Hook(Reactor& reactor, When when, Task callable)
-    : list_(when == When::before_wait ? reactor.before_wait_ : reactor.after_wait_), callable_(std::move(callable)) {
-    list_.push_back(this);
-}
-
-// The list may be in use: run_hooks sweeps up.
-Hook::~Hook() { std::replace(list_.begin(), list_.end(), this, static_cast<Hook*>(nullptr)); }
 
 }  // namespace reactor

@@ -18,6 +18,9 @@
 #include <reactor/event_handler.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
+#include <reactor/hook.hpp>
+#include <reactor/observing.hpp>
+#include <reactor/registration.hpp>
 #include <reactor/timer_queue.hpp>
 #include <reactor/wakeup.hpp>
 
@@ -30,116 +33,13 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <unordered_map>
-#include <utility>
+#include <system_error>
 #include <vector>
 
 namespace reactor {
 
-class Hook;
-class Reactor;
-
 /// Work for the loop: any callable, also one that owns things and can only be moved.
 using Task = MoveOnlyFunction<void()>;
-
-/// One descriptor watched for one handler. Once it is destroyed, or reset, the handler is never called
-/// again, even if its event was already waiting. Destroy it before closing the descriptor, and before the reactor.
-class [[nodiscard]] REACTOR_EXPORT Registration {
-public:
-    Registration() noexcept = default;
-    Registration(Registration&& other) noexcept
-        : reactor_(std::exchange(other.reactor_, nullptr)), descriptor_(other.descriptor_), id_(other.id_) {}
-    Registration& operator=(Registration&& other) noexcept {
-        if (this != &other) {
-            reset();
-            reactor_ = std::exchange(other.reactor_, nullptr);
-            descriptor_ = other.descriptor_;
-            id_ = other.id_;
-        }
-        return *this;
-    }
-    ~Registration() { reset(); }
-
-    explicit operator bool() const noexcept { return reactor_ != nullptr; }
-    int descriptor() const noexcept { return descriptor_; }
-    Reactor& reactor() const noexcept { return *reactor_; }
-
-    /// What the handler wants to hear of from now on; `none` is allowed and costs nothing. Takes effect at
-    /// once for events already waiting; the kernel is told just before the next wait, and only if the
-    /// interest is then another one than it knows.
-    void set_interest(Interest interest) noexcept;
-    Interest interest() const noexcept;
-
-    /// Has the handler called this turn or, from within step 4's second half and later, the next turn, as if the
-    /// kernel had found the descriptor ready; told only if it is wanted then. For data that waits where the
-    /// kernel cannot see it: in a buffer, inside a TLS engine.
-    void trigger(Interest ready);
-
-    /// Stops watching, at once. An adopted handler is retired by it.
-    void reset() noexcept;
-
-private:
-    friend class Reactor;
-    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
-        : reactor_(&reactor), descriptor_(descriptor), id_(id) {}
-
-    Reactor* reactor_ = nullptr;
-    int descriptor_ = -1;
-    std::uint32_t id_ = 0;
-};
-
-/// A handler that the reactor owns (Reactor::adopt): connections are such.
-class REACTOR_EXPORT OwnedHandler : public EventHandler {
-public:
-    virtual ~OwnedHandler() = default;
-    /// The last call, at the end of the turn in which it was retired; it is destroyed next.
-    virtual void retired() {}
-    /// The address of what it shares with its like, null if there is no such thing: by this those are found among
-    /// all the handlers of a loop that are of one kind. Not by dynamic_cast, for programs without run-time types.
-    virtual const void* belongs_to() const noexcept { return nullptr; }
-
-private:
-    friend class Reactor;
-    OwnedHandler* next_retired_ = nullptr;  // a list through the handlers: retiring cannot run out of memory
-};
-
-/// What a reactor has done so far.
-struct Counters {
-    std::uint64_t turns = 0;    ///< waits, each a system call
-    std::uint64_t looks = 0;    ///< further system calls, made in busy waits
-    std::uint64_t events = 0;   ///< descriptors reported ready
-    std::uint64_t changes = 0;  ///< interest changes handed to the backend; with epoll a system call each
-    std::uint64_t wakeups = 0;  ///< waits ended by post() or stop()
-    std::uint64_t timers = 0;   ///< timers called
-    std::uint64_t tasks = 0;    ///< posted tasks run
-    std::uint64_t connections = 0;     ///< begun; those that live are the acceptors' to say
-    std::uint64_t bytes_received = 0;  ///< by connections
-    std::uint64_t bytes_sent = 0;      ///< by connections
-};
-
-/// A call that took longer than Reactor::on_slow_call was told to bear.
-struct SlowCall {
-    enum class Kind : std::uint8_t {
-        event,   ///< a descriptor's readiness, told to its handler; with several watchers, to all of them
-        timer,   ///< a Timer's callback
-        task,    ///< posted work
-        retired  ///< a handler's last call and its destruction: a connection's `disconnected`
-    };
-    Kind kind = Kind::event;
-    int descriptor = -1;          ///< of an event
-    const void* who = nullptr;    ///< the EventHandler or the Timer; it may be gone: to be compared, not followed
-    Duration duration{};
-};
-
-/// What an operator wants to know, and no counter says of whom.
-enum class Notice : std::uint8_t {
-    connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
-    accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while
-    idle_timeout,       ///< Limits::idle_timeout ended a connection
-    message_timeout,    ///< Limits::message_timeout ended a connection
-    write_timeout,      ///< Limits::write_timeout ended a connection
-    close_timeout,      ///< Limits::close_timeout ended a connection that was closing
-};
 
 class REACTOR_EXPORT Reactor {
 public:
@@ -201,16 +101,8 @@ public:
 
     /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
     template <class Visit>
-    void for_each_owned(Visit&& visit) {
-        for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
-            const Slot slot = slots_[descriptor];
-            if (!slot.shared() && slot.owned) visit(static_cast<OwnedHandler&>(*slot.handler));
-            if (!slot.shared()) continue;
-            const std::vector<Watch> watches = shared_.find(int(descriptor))->second;
-            for (const Watch& watch : watches)
-                if (watch.owned && find(int(descriptor), watch.id).handler != nullptr)
-                    visit(static_cast<OwnedHandler&>(*watch.handler));
-        }
+    void for_each_owned(Visit visit) {
+        visit_owned([](void* with, OwnedHandler& handler) { (*static_cast<Visit*>(with))(handler); }, &visit);
     }
 
     // ── time ──
@@ -238,13 +130,13 @@ public:
     // ── looking in, and embedding ──
 
     /// "select", "poll", "epoll": what it runs on.
-    std::string_view backend() const noexcept { return demultiplexer_->name(); }
+    std::string_view backend() const noexcept;
     Counters counters() const noexcept;
 
     /// For life inside another loop: watch this descriptor for readable, at most for `next_timeout()`, then call
     /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone. Ask
     /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
-    int native_handle() const noexcept { return demultiplexer_->native_handle(); }
+    int native_handle() const noexcept;
     /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned.
     std::optional<Duration> next_timeout() noexcept;
 
@@ -296,109 +188,31 @@ private:
     friend class Hook;
     friend class Registration;
     friend class Timer;
+    class Table;
+    class Stopwatch;
     struct Running;
-
-    // Measures one call, if somebody wants to know.
-    class Stopwatch {
-    public:
-        Stopwatch(Reactor& reactor, SlowCall::Kind kind, const void* who, int descriptor = -1) noexcept
-            : reactor_(reactor.on_slow_call_ == nullptr ? nullptr : &reactor), call_{kind, descriptor, who, {}} {
-            if (reactor_ != nullptr) [[unlikely]]
-                start_ = reactor.now();
-        }
-        Stopwatch(const Stopwatch&) = delete;
-        Stopwatch& operator=(const Stopwatch&) = delete;
-        ~Stopwatch() {
-            if (reactor_ != nullptr) [[unlikely]]
-                reactor_->report(call_, start_);
-        }
-
-    private:
-        Reactor* reactor_;
-        SlowCall call_;
-        TimePoint start_{};
-    };
-
-    struct Watch {
-        EventHandler* handler = nullptr;
-        std::uint32_t id = 0;
-        Interest wanted = Interest::none;
-        bool owned = false;
-        bool lost = false;
-    };
-
-    // One descriptor. With a single registration, the normal case, it is all here, and its id is the generation.
-    // With several, `handler` is null, the watches stand in shared_, and `wanted` is the union of what they want.
-    struct Slot {
-        EventHandler* handler = nullptr;
-        std::uint32_t generation = 0;  // what the backend's events must carry; 0: unwatched
-        Interest wanted = Interest::none;
-        Interest submitted = Interest::none;  // what the backend knows
-        Interest direct = Interest::none;     // what goes straight to `handler`: `wanted`, if there is one watcher
-        enum class Kind : std::uint8_t { plain, shared, lost } kind : 2 = Kind::plain;
-        bool owned : 1 = false;
-        bool changed : 1 = false;   // stands in changes_
-        bool resubmit : 1 = false;  // the backend is told even if nothing seems to have changed
-
-        void set_wanted(Interest interest) noexcept {
-            wanted = interest;
-            direct = kind == Kind::plain ? interest : Interest::none;
-        }
-        void set_kind(Kind what) noexcept {
-            kind = what;
-            set_wanted(wanted);
-        }
-        bool shared() const noexcept { return kind == Kind::shared; }
-        bool lost() const noexcept { return kind == Kind::lost; }
-    };
-    static_assert(sizeof(void*) != 8 || sizeof(Slot) == 16, "a million descriptors are 16 MB of table");
-
-    struct Trigger {
-        Token token;  // the generation is the registration's id
-        Condition condition;
-        std::error_code error;  // with `invalid`
-    };
+    struct Trigger;
 
     enum class Step { wait, dispatch, triggers, timers, posted, retire };
 
-    std::uint32_t next_id() noexcept;
-    Registration add(int descriptor, Interest interest, EventHandler& handler, bool owned);
-    void set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept;
-    Interest interest(int descriptor, std::uint32_t id) noexcept;
-    OwnedHandler* remove(int descriptor, std::uint32_t id) noexcept;
-    void share(int descriptor);
-    Watch find(int descriptor, std::uint32_t id) noexcept;
-    Watch* find_shared(int descriptor, std::uint32_t id) noexcept;
-    void update_union(int descriptor) noexcept;
-    void note_change(int descriptor) noexcept;
-    void lose(int descriptor, std::uint32_t id) noexcept;
-
+    void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
     void turn(std::optional<Duration> limit);
     void run_hooks(std::vector<Hook*>& hooks);
-    void hand_over_changes();
-    void hand_over(int descriptor);
-    void tell_lost_later(int descriptor, std::error_code reason);
     void wait(std::optional<Duration> limit);
     std::span<const Event> busy_wait(std::optional<Duration> timeout);
     void go_through_steps();
     void dispatch_batch();
-    void dispatch(const Event& event);
+    void dispatch(const Table& table, const Event& event);
     void dispatch_rare(Token token, Condition condition);
     void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error);
     void run_triggers();
     void run_posted();
     void run_retired();
     void rebuild() noexcept;
-    void replace_demultiplexer();
     void report(SlowCall call, TimePoint start) noexcept;
 
     const Clock& clock_;
-    std::unique_ptr<Demultiplexer> demultiplexer_;
-    std::vector<Slot> slots_;
-    std::unordered_map<int, std::vector<Watch>> shared_;
-    std::vector<int> changes_;
-    std::uint32_t last_id_ = 0;
-    std::uint64_t removals_ = 0;  // of generations, which may leave events of theirs in the batch
+    std::unique_ptr<Table> table_;
 
     // The turn under way. All of it survives an exception, so that the next turn can go on where this one broke off.
     Step step_ = Step::wait;
@@ -446,23 +260,6 @@ private:
     std::mutex posted_mutex_;
     std::vector<Task> posted_;
     bool closing_ = false;  // under posted_mutex_
-};
-
-/// A callable that runs in every turn, just before or after the wait, for as long as this object lives: for
-/// libraries that prepare and check (D-Bus, Wayland, GLib). What it changes before the wait counts for that wait.
-/// What it throws leaves run().
-class [[nodiscard]] REACTOR_EXPORT Hook {
-public:
-    enum class When { before_wait, after_wait };
-    Hook(Reactor& reactor, When when, Task callable);
-    ~Hook();
-    Hook(const Hook&) = delete;
-    Hook& operator=(const Hook&) = delete;
-
-private:
-    friend class Reactor;
-    std::vector<Hook*>& list_;
-    Callback<> callable_;
 };
 
 }  // namespace reactor

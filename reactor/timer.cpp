@@ -1,4 +1,5 @@
 #include <reactor/reactor.hpp>
+#include <reactor/stopwatch.hpp>
 #include <reactor/timer.hpp>
 
 #include <stdexcept>

@@ -64,7 +64,7 @@ public:
     /// When to call run_due next: the earliest deadline; or, while more of those in front than a few have been moved
     /// later, one that was given up.
     std::optional<TimePoint> next() noexcept {
-        if (size() == 0) return std::nullopt;
+        if (empty()) return std::nullopt;
         return find_next();
     }
 
@@ -78,6 +78,7 @@ public:
 
     /// How many wait, those of a due set not counted.
     std::size_t size() const noexcept { return heap_.size() + listed_; }
+    bool empty() const noexcept { return listed_ == 0 && heap_.empty(); }
 
 private:
     struct Entry {  // the keys are copies, kept beside each other for the cache

@@ -1,0 +1,49 @@
+// What can be seen of a loop from outside: what it counts, which call held it up, and what an operator may want to
+// know. Reactor::counters, Reactor::on_slow_call and Reactor::on_notice tell it; nothing here prints or keeps anything.
+#pragma once
+
+#include <reactor/clock.hpp>
+
+#include <cstdint>
+
+namespace reactor {
+
+/// What a reactor has done so far.
+struct Counters {
+    std::uint64_t turns = 0;    ///< waits, each a system call
+    std::uint64_t looks = 0;    ///< further system calls, made in busy waits
+    std::uint64_t events = 0;   ///< descriptors reported ready
+    std::uint64_t changes = 0;  ///< interest changes handed to the backend; with epoll a system call each
+    std::uint64_t wakeups = 0;  ///< waits ended by post() or stop()
+    std::uint64_t timers = 0;   ///< timers called
+    std::uint64_t tasks = 0;    ///< posted tasks run
+    std::uint64_t connections = 0;     ///< begun; those that live are the acceptors' to say
+    std::uint64_t bytes_received = 0;  ///< by connections
+    std::uint64_t bytes_sent = 0;      ///< by connections
+};
+
+/// A call that took longer than Reactor::on_slow_call was told to bear.
+struct SlowCall {
+    enum class Kind : std::uint8_t {
+        event,   ///< a descriptor's readiness, told to its handler; with several watchers, to all of them
+        timer,   ///< a Timer's callback
+        task,    ///< posted work
+        retired  ///< a handler's last call and its destruction: a connection's `disconnected`
+    };
+    Kind kind = Kind::event;
+    int descriptor = -1;          ///< of an event
+    const void* who = nullptr;    ///< the EventHandler or the Timer; it may be gone: to be compared, not followed
+    Duration duration{};
+};
+
+/// What an operator wants to know, and no counter says of whom.
+enum class Notice : std::uint8_t {
+    connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
+    accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while
+    idle_timeout,       ///< Limits::idle_timeout ended a connection
+    message_timeout,    ///< Limits::message_timeout ended a connection
+    write_timeout,      ///< Limits::write_timeout ended a connection
+    close_timeout,      ///< Limits::close_timeout ended a connection that was closing
+};
+
+}  // namespace reactor

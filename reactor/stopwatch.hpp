@@ -1,0 +1,29 @@
+// Measures one call, if somebody wants to know (Reactor::on_slow_call). Internal.
+#pragma once
+
+#include <reactor/observing.hpp>
+#include <reactor/reactor.hpp>
+
+namespace reactor {
+
+class Reactor::Stopwatch {
+public:
+    Stopwatch(Reactor& reactor, SlowCall::Kind kind, const void* who, int descriptor = -1) noexcept
+        : reactor_(reactor.on_slow_call_ == nullptr ? nullptr : &reactor), call_{kind, descriptor, who, {}} {
+        if (reactor_ != nullptr) [[unlikely]]
+            start_ = reactor.now();
+    }
+    Stopwatch(const Stopwatch&) = delete;
+    Stopwatch& operator=(const Stopwatch&) = delete;
+    ~Stopwatch() {
+        if (reactor_ != nullptr) [[unlikely]]
+            reactor_->report(call_, start_);
+    }
+
+private:
+    Reactor* reactor_;
+    SlowCall call_;
+    TimePoint start_{};
+};
+
+}  // namespace reactor
