@@ -227,12 +227,13 @@ private:
     void set(State state) noexcept;
     void unset(State state) noexcept { state_ &= ~std::uint32_t(state); }
 
-    Registration registration_;
+    // What a message needs comes first, so that it lies together.
     std::unique_ptr<Protocol> protocol_;
     ConnectionGroup::Reference group_;
     std::unique_ptr<Extra> extra_;  // only while there is something in it
     Socket socket_;
     std::uint32_t state_ = fresh;
+    Registration registration_;
 };
 
 }  // namespace reactor
