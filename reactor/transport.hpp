@@ -32,9 +32,10 @@ struct Limits {
     std::size_t output_limit = 16 * 1024 * 1024;
     /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
     std::size_t input_limit = 16 * 1024 * 1024;
-    /// What one read takes, and so what one turn spends on a peer that never stops. From 64 KiB on it is four times as
-    /// much for as long as the peer fills that.
+    /// What one read takes, and so what one turn spends on a peer that never stops.
     std::size_t read_size = 64 * 1024;
+    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that.
+    std::size_t largest_read = 256 * 1024;
     /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
     /// How long `received` may leave the beginning of a message unconsumed: who sends a byte now and then is not idle,

@@ -1030,6 +1030,45 @@ TEST_CASE("S43: a hundred thousand chained writes and reads need no stack") {
     run_until(reactor, [&] { return exchanged >= 100'000; });
 }
 
+TEST_CASE("A message of known length wakes the loop when it is whole, and not for its pieces") {
+    constexpr std::size_t length = 8'000, pieces = 16;
+    Reactor reactor;
+    ConnectionOptions options;
+    options.message_length = length;
+    Conversation talk(reactor, options);
+    std::vector<std::size_t> sizes;
+    std::string got;
+    talk.journal.on_received = [&](Bytes input) {
+        sizes.push_back(input.size());
+        got += text_of(input);
+        return input.size();
+    };
+    settle(reactor);
+    const std::string all = random_bytes(3 * length + 10, 6);
+    std::size_t sent = 0;
+    const auto send_until = [&](std::size_t end) {
+        while (sent < end) {
+            sent += write_some(talk.peer, std::string_view(all).substr(sent, std::min(length / pieces, end - sent)));
+            settle(reactor);
+        }
+    };
+    send_until(length - 1);
+    CHECK(sizes.empty());
+    send_until(length);
+    CHECK(sizes == std::vector{length});
+    // What comes together is told one by one, and of the next message nothing is taken before its time.
+    const std::string_view rest = std::string_view(all).substr(sent);
+    REQUIRE(write_some(talk.peer, rest) == rest.size());
+    sent = all.size();
+    run_until(reactor, [&] { return sizes.size() == 3; });
+    settle(reactor);
+    CHECK(sizes == std::vector{length, length, length});
+    // Until there is no hope.
+    REQUIRE_FALSE(talk.peer.shutdown_write());
+    run_until(reactor, [&] { return talk.journal.count("end") == 1; });
+    CHECK(got == all);
+}
+
 TEST_CASE("S49: an endless sender starves neither other connections nor timers") {
     Reactor reactor;
     Conversation endless(reactor), other(reactor);

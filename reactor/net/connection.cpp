@@ -26,7 +26,6 @@ constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such fla
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
-constexpr std::size_t eagerness = 4;            // how much larger
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
 
 std::error_code system_error_code(int error) noexcept { return {error, std::system_category()}; }
@@ -92,7 +91,7 @@ void Connection::readable_unusual() {
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
 void Connection::read_more() {
-    const std::size_t size = is(eager) ? eagerness * limits().read_size : limits().read_size;
+    const std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
     const std::size_t rest = unconsumed().size();
     std::byte* into = nullptr;
     try {
@@ -124,9 +123,9 @@ void Connection::read_unusual(Workspace& space, ssize_t count) {
 // Who fills what it is read with gets more, for as long as it fills more than that. Small reads stay as they are: their
 // size is somebody's choice.
 void Connection::judge_read(std::size_t count) noexcept {
-    const std::size_t usual = limits().read_size;
-    if (count < usual || usual < large_read) return unset(eager);
-    set(eager);
+    const Limits& allowed = limits();
+    const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
+    filled && allowed.largest_read > allowed.read_size ? set(eager) : unset(eager);
 }
 
 void Connection::nothing_read(ssize_t count) {

@@ -32,6 +32,16 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice, which adapts.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
+    /// For protocols whose every message, from the first byte on, has this length. The kernel then wakes the loop when one
+    /// is whole and not for each of its pieces (SO_RCVLOWAT), and each read takes one: worth it from some KiB on, from
+    /// peers whose packets come one by one; short messages are better read many at a time. It delays none, as a message
+    /// is of no use before its end. What the peer leaves unfinished is received when its stream ends; until then nobody
+    /// sees it, so that Limits::idle_timeout, and not message_timeout, ends who never completes one. Zero: whatever
+    /// comes is received at once. On sockets that know no such mark (Unix) only the reads change.
+    std::size_t message_length = 0;
+
+    /// `limits`, with what `message_length` makes of the size of reads.
+    Limits connection_limits() const noexcept;
 
     /// Sets the options of the socket's on it. On a listening socket they hold for all that it accepts: Linux and
     /// the BSDs copy them.

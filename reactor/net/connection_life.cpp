@@ -15,6 +15,15 @@ void ConnectionOptions::apply_to(Socket& socket) const {
     if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
     if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
     if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+    if (message_length > 0) socket.set_receive_low_water(message_length);
+}
+
+// One message a read: of what came behind it a part would be taken, too, and the rest of that wait for a mark that is not
+// reached.
+Limits ConnectionOptions::connection_limits() const noexcept {
+    Limits result = limits;
+    if (message_length > 0) result.read_size = result.largest_read = message_length;
+    return result;
 }
 
 // ── beginning ──
@@ -22,7 +31,7 @@ void ConnectionOptions::apply_to(Socket& socket) const {
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              const ConnectionOptions& options) {
     options.apply_to(socket);
-    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options.limits));
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options.connection_limits()));
 }
 
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
