@@ -5,6 +5,7 @@
 //     opened() ──▶ received(datagram) ⟲ ──▶ closed(error)
 //                  refused(to, error) ⟲
 //                  resume_sending()   ⟲
+//                  draining()         ⟲
 //
 // opened() comes first, once; closed() exactly once, last, after which the protocol is destroyed. None is ever called
 // from inside a call to the transport.
@@ -135,6 +136,11 @@ public:
 
     /// `send` has dropped something for lack of room, and now half of the queue is free.
     virtual void resume_sending() {}
+
+    /// The end of the connection is wished for: the acceptor of packets to which it belongs is being drained
+    /// (PacketAcceptor::drain). At most once for each drain. Closes, unless overridden by a protocol that has something
+    /// to finish first.
+    virtual void draining() { transport().close(); }
 
     /// It is over: without an error after `close()` and, of packet sockets, when the peer has closed. The last call;
     /// nothing can be sent any more.

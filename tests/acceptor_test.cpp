@@ -5,7 +5,6 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,19 +34,6 @@ bool echoes(Reactor& reactor, Socket& client, std::string_view text = "hello") {
     });
     return got == text;
 }
-
-// Lowers the limit of descriptors to what is open now and `more`, until the end of the scope.
-struct FewDescriptors {
-    explicit FewDescriptors(std::size_t more) {
-        ::getrlimit(RLIMIT_NOFILE, &before);
-        rlimit few = before;
-        FileDescriptor probe(::open("/dev/null", O_RDONLY | O_CLOEXEC));  // the lowest free number
-        few.rlim_cur = rlim_t(std::size_t(probe.get()) + more);
-        ::setrlimit(RLIMIT_NOFILE, &few);
-    }
-    ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
-    rlimit before{};
-};
 
 }  // namespace
 

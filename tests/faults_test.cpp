@@ -9,6 +9,7 @@
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/connector.hpp>
 #include <reactor/net/datagram.hpp>
+#include <reactor/net/packet_acceptor.hpp>
 #include <reactor/net/pipe.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -882,6 +883,115 @@ TEST_CASE("S75, S83: any call of an exchange of datagrams and descriptors fails,
     }
     MESSAGE(runs << " failures");
     CHECK(runs > 200);
+}
+
+namespace {
+
+struct PacketOutcome {
+    bool struck = false, set_up = false, drained = false;
+    int exceptions = 0, answered = 0, ended = 0, turns = 0;
+    std::size_t left_open = 0;
+    unsigned bad_closes = 0;
+    long leaked = 0;
+};
+
+// Clients ask a server of packets one question each, and then it is drained.
+PacketOutcome serve_packets(const faults::Plan& plan) {
+    constexpr int clients = 4;
+    PacketOutcome outcome;
+    const long before = faults::live_allocations();
+    {
+        testing::ManualClock clock;
+        const faults::Armed armed(plan, clock, false);
+        try {
+            Reactor reactor("auto", clock);
+            const Address address = Address::unix_abstract("reactor-faults-" + std::to_string(::getpid()));
+            int failed = 0;
+            PacketAcceptor acceptor(reactor, address, [&] { return std::make_unique<Answerer>(failed); });
+            std::vector<Socket> asking;
+            {
+                const faults::Suspended suspended;
+                for (int i = 0; i < clients; ++i) {
+                    asking.push_back(Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets));
+                    REQUIRE_FALSE(asking.back().connect(address));
+                    REQUIRE(::send(asking.back().get(), "x", 1, MSG_NOSIGNAL) == 1);
+                }
+            }
+            outcome.set_up = true;
+            const auto turn = [&] {
+                ++outcome.turns;
+                try {
+                    reactor.run_once();
+                } catch (const std::exception&) {
+                    ++outcome.exceptions;
+                }
+            };
+            while (outcome.answered + outcome.ended < clients && outcome.turns < 500 && !faults::waited_for_ever()) {
+                turn();
+                const faults::Suspended suspended;
+                std::erase_if(asking, [&](const Socket& client) {
+                    char byte = 0;
+                    const ssize_t count = ::recv(client.get(), &byte, 1, 0);
+                    if (count < 0 && errno == EAGAIN) return false;
+                    ++(count == 1 && byte == 'x' ? outcome.answered : outcome.ended);
+                    return true;
+                });
+            }
+            acceptor.drain(std::chrono::seconds(1), [&](const Acceptor::Drained&) { outcome.drained = true; });
+            while (!outcome.drained && outcome.turns < 500 && !faults::waited_for_ever()) turn();
+            if (acceptor.connections() > 0) outcome.drained = false;
+        } catch (const std::exception&) {
+            ++outcome.exceptions;
+        }
+        outcome.struck = faults::struck();
+        outcome.left_open = faults::open_descriptors();
+        outcome.bad_closes = faults::bad_closes();
+    }
+    outcome.leaked = faults::live_allocations() - before;
+    return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("S27, S75: any call of a server of packets fails: who is accepted is answered, and nothing leaks or spins") {
+    const PacketOutcome sound = serve_packets({});
+    CHECK(sound.answered == 4);
+    CHECK(sound.drained);
+    CHECK(sound.turns < 50);
+    int runs = 0;
+    for (const Call call : {Call::accept4, Call::socket, Call::bind, Call::listen, Call::open, Call::setsockopt,
+                            Call::getsockopt, Call::getsockname, Call::getpeername, Call::recvmsg, Call::sendmsg,
+                            Call::allocation}) {
+        for (const int error : faults::errors_of(call)) {
+            if (error == EPIPE || error == ECONNRESET || error == ENOTCONN) continue;  // then the plan would break it
+            faults::Plan plan;
+            plan.call = call;
+            plan.error = error;
+            for (plan.from = 1; plan.from < 1'000; ++plan.from) {
+                const PacketOutcome outcome = serve_packets(plan);
+                INFO(std::string(faults::name_of(call)), " ", plan.from, ": ",
+                     std::generic_category().message(error));
+                CHECK(outcome.left_open == 0);
+                CHECK(outcome.bad_closes == 0);
+                CHECK(outcome.leaked == 0);
+                CHECK(outcome.turns < 200);
+                CHECK((outcome.set_up || outcome.exceptions > 0));
+                if (outcome.exceptions == 0) CHECK(outcome.drained);
+                // A packet that finds no memory is dropped. Out of descriptors one who waits is turned away; nothing
+                // else that befalls accepting costs anybody anything.
+                const bool dropped = call == Call::sendmsg && (error == ENOBUFS || error == ENOMEM);
+                if (outcome.set_up && outcome.exceptions == 0)
+                    CHECK(outcome.answered + outcome.ended == 4 - int(dropped && outcome.struck));
+                if (outcome.set_up) CHECK(outcome.ended <= 1);
+                const bool turned_away = (error == EMFILE || error == ENFILE) && plan.from <= 4;
+                if (call == Call::accept4) CHECK(outcome.ended == int(turned_away));
+                if (!outcome.struck) break;
+                ++runs;
+            }
+        }
+    }
+    MESSAGE(runs << " failures");
+    CHECK(runs > 100);
 }
 
 TEST_CASE("S72: every other call of an exchange of datagrams is interrupted, and all is well") {

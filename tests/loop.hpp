@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -117,6 +119,19 @@ public:
 
 private:
     std::string path_ = "/tmp";
+};
+
+/// Lowers the limit of descriptors to what is open now and `more`, until the end of the scope.
+struct FewDescriptors {
+    explicit FewDescriptors(std::size_t more) {
+        ::getrlimit(RLIMIT_NOFILE, &before);
+        rlimit few = before;
+        reactor::FileDescriptor probe(::open("/dev/null", O_RDONLY | O_CLOEXEC));  // the lowest free number
+        few.rlim_cur = rlim_t(std::size_t(probe.get()) + more);
+        ::setrlimit(RLIMIT_NOFILE, &few);
+    }
+    ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
+    rlimit before{};
 };
 
 inline std::string random_bytes(std::size_t size, unsigned seed) {

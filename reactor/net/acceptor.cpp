@@ -49,8 +49,8 @@ private:
     SocketFile file_;
 };
 
-ListeningSocket listen_on(const Address& address, const AcceptorOptions& options) {
-    Socket socket = Socket::open(address.family());
+ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
+    Socket socket = Socket::open(address.family(), kind);
     if (address.family() != Address::Family::unix_domain) {
         if (options.reuse_address) socket.set_reuse_address(true);
         if (options.reuse_port) socket.set_reuse_port(true);
@@ -72,9 +72,9 @@ struct Acceptor::Peers {
     using Notes = std::map<const Connection*, Counts::iterator>;
 
     Notes::node_type count_one_more(const Address& peer) {
-        Notes notes;
-        notes.emplace(nullptr, counts.end());
-        Notes::node_type note = notes.extract(notes.begin());
+        Notes made;
+        made.emplace(nullptr, counts.end());
+        Notes::node_type note = made.extract(made.begin());
         note.mapped() = counts.try_emplace(peer).first;
         ++note.mapped()->second;
         return note;
@@ -144,9 +144,7 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions op
 Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
                    AcceptorOptions options)
     : Acceptor(reactor, std::move(factory), std::move(options)) {
-    const auto listen_on_one = [this](const Address& address) { return listen_on(address, options_); };
-    for (ListeningSocket& socket : bind_everywhere(addresses, listen_on_one))
-        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+    listen_on(addresses, SocketKind::stream);
     join_sharing();
 }
 
@@ -162,6 +160,25 @@ Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFact
 // Last of all, when nothing can fail any more: from then on others hand over to it.
 void Acceptor::join_sharing() {
     if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
+}
+
+Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener,
+                   AcceptorOptions options)
+    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
+    opener_ = std::move(opener);
+    listen_on({address}, sockets);
+}
+
+Acceptor::Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options)
+    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
+    opener_ = std::move(opener);
+    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(listening))));
+}
+
+void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
+    const auto listen = [&](const Address& address) { return listen_on_one(address, sockets, options_); };
+    for (ListeningSocket& socket : bind_everywhere(addresses, listen))
+        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
 }
 
 Acceptor::~Acceptor() {
@@ -247,6 +264,7 @@ void Acceptor::accept_from(Listener& listener) {
 // False if the factory has destroyed this acceptor. A factory that throws costs this connection; the others come at the
 // next turn.
 bool Acceptor::serve(Socket socket) {
+    if (opener_) return opener_(std::move(socket));
     const Lifetime::Watch watch(lifetime_);
     std::unique_ptr<Protocol> protocol = factory_();
     if (watch.over()) return false;
@@ -343,8 +361,8 @@ void Acceptor::update_interest() noexcept {
 }
 
 // From a connection that is about to close its descriptor.
-void Acceptor::connection_ended(const Connection& connection) noexcept {
-    if (peers_ != nullptr) peers_->ended(connection);
+void Acceptor::connection_ended(const OwnedHandler& connection) noexcept {
+    if (peers_ != nullptr) peers_->ended(static_cast<const Connection&>(connection));
     back_off_timer_.cancel();
     count_shared();
     update_interest();

@@ -111,9 +111,15 @@ public:
 
 private:
     friend class AcceptorSharing;
+    friend class PacketAcceptor;
     struct Listener;
+    // What opens a connection that is no stream; false if that has destroyed the acceptor.
+    using Opener = MoveOnlyFunction<bool(Socket)>;
 
     Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
+    Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options);
+    Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options);
+    void listen_on(const std::vector<Address>& addresses, SocketKind sockets);
     void join_sharing();
     bool serve(Socket socket);
     void take(Socket socket);
@@ -124,11 +130,12 @@ private:
     bool shed(Listener& listener) noexcept;
     void back_off() noexcept;
     void update_interest() noexcept;
-    void connection_ended(const Connection& connection) noexcept override;
+    void connection_ended(const OwnedHandler& connection) noexcept override;
     void no_new_ones() noexcept override { close(); }
 
     Reactor& reactor_;
     ProtocolFactory factory_;
+    Opener opener_;
     AcceptorOptions options_;
     ConnectionGroup::Reference group_;
     AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes

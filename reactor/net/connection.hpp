@@ -57,7 +57,7 @@ public:
     class Owner {
     public:
         /// One of the group's connections is gone. Comes at the end of a turn, after `disconnected`.
-        virtual void connection_ended(const Connection& connection) noexcept = 0;
+        virtual void connection_ended(const OwnedHandler& connection) noexcept = 0;
         /// The loop is being drained: nothing that would become a connection may be begun any more.
         virtual void no_new_ones() noexcept = 0;
 
@@ -91,6 +91,14 @@ public:
     static Reference make(Reactor& reactor, const Limits& limits, Owner* owner = nullptr);
     void disown() noexcept;
 
+    /// For its connections: each is counted in the group and in the loop, and so is how it ends.
+    void join() noexcept { ++counts.live; }
+    void leave(const OwnedHandler& connection) noexcept;
+    void enter_loop(Reactor::Workspace& loop) noexcept;
+    void leave_loop() noexcept;
+    void note_unsent(std::size_t bytes) noexcept;
+    void note_end(std::error_code reason) noexcept;
+
     const Limits limits;
     Reactor::Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
     Owner* owner;                   ///< null once it is gone
@@ -102,7 +110,7 @@ private:
     std::size_t references_ = 0;
 };
 
-class REACTOR_EXPORT Connection final : public OwnedHandler, public Transport {
+class REACTOR_EXPORT Connection final : public Drainable, public Transport {
 public:
     /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected`
     /// comes from the loop. Throws std::system_error or std::bad_alloc; the socket is then closed.
@@ -150,7 +158,6 @@ public:
 private:
     friend class Acceptor;
     friend class ConnectionGroup;
-    friend class Drain;
     friend void drain(Reactor&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
     struct Workspace;
     struct Extra;
@@ -169,14 +176,12 @@ private:
     Workspace& workspace() const noexcept;
     Extra& extra();
     void start();
-    void tell_draining();
+    const ConnectionGroup* group() const noexcept override { return group_.get(); }
+    void tell_draining() override;
     bool leaving() const noexcept;
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
     void join(ConnectionGroup::Reference group);
-    void leave_group() noexcept;
-    void enter_loop(Workspace& space) noexcept;
-    void leave_loop() noexcept;
     void readable_unusual();
     void read_more();
     void read_rest();

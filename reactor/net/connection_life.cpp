@@ -48,42 +48,25 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
 Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
     : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
     attach(*protocol_, this);
-    ++group_->counts.live;
-    ++workspace().counts.live;
+    group_->join();
+    group_->enter_loop(*group_->workspace);
 }
 
 Connection::~Connection() {
     protocol_.reset();
-    leave_group();
-    leave_loop();
-}
-
-void Connection::leave_group() noexcept {
-    --group_->counts.live;
-    if (group_->owner != nullptr) group_->owner->connection_ended(*this);
+    group_->leave(*this);
+    group_->leave_loop();
 }
 
 void Connection::join(ConnectionGroup::Reference group) {
-    leave_group();
+    group_->leave(*this);
     group_ = std::move(group);
-    ++group_->counts.live;
+    group_->join();
 }
 
 Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
     if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
     return static_cast<Workspace&>(*reactor.workspace());
-}
-
-void Connection::enter_loop(Workspace& space) noexcept {
-    group_->workspace = &space;
-    ++space.counts.live;
-}
-
-void Connection::leave_loop() noexcept {
-    if (group_->workspace == nullptr) return;  // it is on its way
-    Workspace& space = workspace();
-    --space.counts.live;
-    if (space.drain != nullptr) space.drain->connection_ended();
 }
 
 ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const Limits& limits, Owner* owner) {
@@ -96,6 +79,35 @@ ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const Limits&
 void ConnectionGroup::disown() noexcept {
     std::erase(static_cast<Connection::Workspace&>(*workspace).owners, owner);
     owner = nullptr;
+}
+
+void ConnectionGroup::leave(const OwnedHandler& connection) noexcept {
+    --counts.live;
+    if (owner != nullptr) owner->connection_ended(connection);
+}
+
+void ConnectionGroup::enter_loop(Reactor::Workspace& loop) noexcept {
+    workspace = &loop;
+    ++static_cast<Connection::Workspace&>(loop).counts.live;
+}
+
+void ConnectionGroup::leave_loop() noexcept {
+    if (workspace == nullptr) return;  // it is on its way
+    auto& space = static_cast<Connection::Workspace&>(*workspace);
+    --space.counts.live;
+    if (space.drain != nullptr) space.drain->connection_ended();
+}
+
+void ConnectionGroup::note_unsent(std::size_t bytes) noexcept {
+    counts.bytes_unsent += bytes;
+    static_cast<Connection::Workspace&>(*workspace).counts.bytes_unsent += bytes;
+}
+
+void ConnectionGroup::note_end(std::error_code reason) noexcept {
+    for (ConnectionCounts* all : {&counts, &static_cast<Connection::Workspace&>(*workspace).counts}) {
+        ++all->ended;
+        if (reason) ++all->failed;
+    }
 }
 
 void Connection::start() {
@@ -147,8 +159,7 @@ void Connection::finish(std::error_code reason) noexcept {
     // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
     if (const std::size_t unsent = queued(); unsent > 0) {
         reset_on_close();
-        group_->counts.bytes_unsent += unsent;
-        workspace().counts.bytes_unsent += unsent;
+        group_->note_unsent(unsent);
     }
     set(over);
     if (reason) {
@@ -168,10 +179,7 @@ void Connection::finish(std::error_code reason) noexcept {
 void Connection::retired() {
     std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
-    for (ConnectionCounts* counts : {&group_->counts, &workspace().counts}) {
-        ++counts->ended;
-        if (reason) ++counts->failed;
-    }
+    group_->note_end(reason);
     protocol_->disconnected(reason);
 }
 

@@ -38,14 +38,14 @@ void Connection::depart() {
         const int descriptor = registration_.descriptor();
         traveller->connection = here.release(registration_);
         Workspace& space = workspace();
-        leave_loop();
+        group_->leave_loop();
         group_->workspace = nullptr;
         try {
             if (target.post(std::move(task))) return;
             failure = std::errc::operation_canceled;
         } catch (const std::bad_alloc&) {
         }
-        enter_loop(space);
+        group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
     } catch (const std::bad_alloc&) {
@@ -58,7 +58,7 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     extra_->move.reset();
     extra_->timers = &reactor.timers();
     try {
-        enter_loop(workspace_of(reactor));
+        group_->enter_loop(workspace_of(reactor));
         workspace().room_for_input(limits().read_size);
         (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
     } catch (const std::bad_alloc&) {

@@ -206,7 +206,7 @@ void Connector::plan_reconnect() {
     connecting_ = true;
 }
 
-void Connector::connection_ended(const Connection&) noexcept { try_to_reconnect(); }
+void Connector::connection_ended(const OwnedHandler&) noexcept { try_to_reconnect(); }
 
 void Connector::try_to_reconnect() noexcept {
     try {

@@ -90,7 +90,7 @@ private:
     void stop_trying() noexcept;
     void plan_reconnect();
     void try_to_reconnect() noexcept;
-    void connection_ended(const Connection& connection) noexcept override;
+    void connection_ended(const OwnedHandler& connection) noexcept override;
     void no_new_ones() noexcept override { cancel(); }
 
     Reactor& reactor_;

@@ -33,13 +33,20 @@ constexpr std::size_t most_failures = 64;  // that wait to be told
 
 DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                          const DatagramOptions& options) {
+    return open(reactor, std::move(socket), std::move(protocol), options, nullptr);
+}
+
+DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
+                                         const DatagramOptions& options, ConnectionGroup* group) {
     if (reactor.datagram_workspace() == nullptr) reactor.datagram_workspace() = std::make_unique<Workspace>();
     const int descriptor = socket.get();
     std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));
     DatagramEndpoint& endpoint = *made;
+    if (group != nullptr) endpoint.membership_ = std::make_unique<Membership>(*group, endpoint);
     auto& space = static_cast<Workspace&>(*reactor.datagram_workspace());
     space.make_room(endpoint.options_.batch, endpoint.options_.largest);
     endpoint.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    if (group != nullptr) ++group->workspace->connections;
     endpoint.trigger(Interest::readable);  // opened() comes from the loop
     return endpoint;
 }
@@ -108,13 +115,23 @@ void DatagramEndpoint::finish(std::error_code reason) noexcept {
     if (over_) return;
     over_ = true;
     reason_ = reason;
+    if (membership_ != nullptr) membership_->group->note_unsent(queued_);
     output_.clear();
     queued_ = 0;
     registration_.reactor().retire(registration_);
 }
 
 // From here on nothing asks for the loop: its workspace may be gone.
-void DatagramEndpoint::retired() { protocol_->closed(reason_); }
+void DatagramEndpoint::retired() {
+    if (membership_ != nullptr) membership_->group->note_end(reason_);
+    protocol_->closed(reason_);
+}
+
+const void* DatagramEndpoint::belongs_to() const noexcept {
+    return membership_ == nullptr ? nullptr : membership_->group->workspace;
+}
+
+const ConnectionGroup* DatagramEndpoint::group() const noexcept { return membership_->group.get(); }
 
 void DatagramEndpoint::lost(std::error_code reason) { finish(reason); }
 
@@ -153,6 +170,12 @@ void DatagramEndpoint::tell_failures() {
     const std::vector<Failure> failures = std::exchange(failures_, {});
     for (const Failure& failure : failures)
         if (!over_) tell_refused(failure.to, failure.error);
+}
+
+void DatagramEndpoint::tell_draining() {
+    if (fresh_) return close();  // it has not even begun
+    if (over_ || closing_) return;
+    call([this] { protocol_->draining(); });
 }
 
 // It is told by the loop, which calls writable() for it.

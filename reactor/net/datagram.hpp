@@ -5,6 +5,7 @@
 #include <reactor/datagram_protocol.hpp>
 #include <reactor/export.hpp>
 #include <reactor/net/byte_queue.hpp>
+#include <reactor/net/drain.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
 
@@ -49,7 +50,7 @@ struct REACTOR_EXPORT DatagramOptions {
     bool reuse_address = false;
 };
 
-class REACTOR_EXPORT DatagramEndpoint final : public OwnedHandler, public DatagramTransport {
+class REACTOR_EXPORT DatagramEndpoint final : public Drainable, public DatagramTransport {
 public:
     /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
     /// the reactor from now on. `opened` comes from the loop. Throws std::system_error or std::bad_alloc; the socket is
@@ -84,10 +85,14 @@ public:
     const Counters& counters() const noexcept { return counters_; }
 
 private:
+    friend class PacketAcceptor;
     struct Workspace;
     struct Outgoing;
     struct Failure;
+    struct Membership;
 
+    static DatagramEndpoint& open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
+                                  const DatagramOptions& options, ConnectionGroup* group);
     DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtocol> protocol, const DatagramOptions& options);
 
     // From the loop.
@@ -95,6 +100,11 @@ private:
     void writable() override;
     void lost(std::error_code reason) override;
     void retired() override;
+    // From a drain.
+    const void* belongs_to() const noexcept override;
+    const ConnectionGroup* group() const noexcept override;
+    void tell_draining() override;
+    void abort(std::error_code reason) override { finish(reason); }
 
     Workspace& workspace() const noexcept;
     std::size_t receive_batch(Workspace& space, std::size_t wanted, std::error_code& error);
@@ -148,6 +158,7 @@ private:
     std::size_t queued_ = 0;     // bytes of it that are data
     ByteQueue kept_;             // received, and not told because the protocol paused
     std::vector<Failure> failures_;  // not yet told
+    std::unique_ptr<Membership> membership_;  // among those that an acceptor has accepted
     std::unique_ptr<FileDescriptor[]> descriptors_;
     std::size_t descriptor_count_ = 0;
     Counters counters_;

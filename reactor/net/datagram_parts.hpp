@@ -2,6 +2,7 @@
 // protocol's call. Not installed.
 #pragma once
 
+#include <reactor/net/connection.hpp>
 #include <reactor/net/datagram.hpp>
 
 #include <sys/socket.h>
@@ -60,6 +61,23 @@ static_assert(std::is_trivially_copyable_v<Route> && std::is_trivially_copyable_
 struct DatagramEndpoint::Failure {
     Address to;
     std::error_code error;
+};
+
+// A place among those that an acceptor has accepted, which it counts.
+struct DatagramEndpoint::Membership {
+    Membership(ConnectionGroup& of, const DatagramEndpoint& endpoint) noexcept : group(&of), member(endpoint) {
+        group->join();
+        group->enter_loop(*group->workspace);
+    }
+    ~Membership() {
+        group->leave(member);
+        group->leave_loop();
+    }
+    Membership(const Membership&) = delete;
+    Membership& operator=(const Membership&) = delete;
+
+    const ConnectionGroup::Reference group;
+    const DatagramEndpoint& member;
 };
 
 // What the endpoints of a loop share: only one of them is in its protocol, or in a system call, at a time.

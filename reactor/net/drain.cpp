@@ -39,8 +39,8 @@ void Drain::for_each_connection(Call&& call) {
     if (space == nullptr) return;  // there has never been one
     reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // what is called may destroy this drain
         if (handler.belongs_to() != space) return;
-        auto& connection = static_cast<Connection&>(handler);
-        if (group == nullptr || connection.group_.get() == group) call(connection);
+        auto& connection = static_cast<Drainable&>(handler);
+        if (group == nullptr || connection.group() == group) call(connection);
     });
 }
 
@@ -50,7 +50,7 @@ void Drain::tell() {
     told_ = true;
     std::exception_ptr first;
     const Lifetime::Watch watch(lifetime_);
-    for_each_connection([&](Connection& connection) {
+    for_each_connection([&](Drainable& connection) {
         if (watch.over()) return;
         try {
             connection.tell_draining();
@@ -62,7 +62,7 @@ void Drain::tell() {
 }
 
 void Drain::cut() {
-    for_each_connection([](Connection& connection) { connection.abort(std::make_error_code(std::errc::timed_out)); });
+    for_each_connection([](Drainable& connection) { connection.abort(std::make_error_code(std::errc::timed_out)); });
 }
 
 void Drain::report() {

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <system_error>
 
 namespace reactor {
 
@@ -43,7 +44,7 @@ enum class Draining : std::uint8_t {
 /// is called from the loop when none is left, never from inside this call. A connection that moves here meanwhile is
 /// told when it has arrived; who makes a new one, to finish something, must end it too. Again: only the last counts.
 /// Who waits in a kernel's queue is lost, with a reset: to lose nobody, hand the listening sockets on before
-/// (Acceptor::listening_sockets). Datagrams, pipes and children are not touched. On the loop's thread. Throws
+/// (Acceptor::listening_sockets). Datagrams are not touched, but for accepted packets; nor are pipes and children. On the loop's thread. Throws
 /// std::bad_alloc, and then nothing has changed.
 REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
@@ -53,6 +54,15 @@ REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<v
 /// then drain, and nobody is told.
 REACTOR_EXPORT void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
+
+/// What is drained: connections, of streams and of packets.
+class REACTOR_EXPORT Drainable : public OwnedHandler {
+private:
+    friend class Drain;
+    virtual const ConnectionGroup* group() const noexcept = 0;
+    virtual void tell_draining() = 0;
+    virtual void abort(std::error_code reason) = 0;
+};
 
 /// How connections are drained, for those that count them: acceptors and loops.
 class REACTOR_EXPORT Drain {

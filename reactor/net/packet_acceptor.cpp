@@ -1,68 +1,49 @@
 #include <reactor/net/packet_acceptor.hpp>
 
-#include <new>
-#include <utility>
+#include <memory>
 
 namespace reactor {
 
 namespace {
 
-constexpr int backlog = 4096;
-constexpr int accepts_per_turn = 64;
-constexpr Duration rest_time = std::chrono::milliseconds(50);
+AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
+    AcceptorOptions result;
+    result.backlog = options.backlog;
+    result.accepts_per_turn = options.accepts_per_turn;
+    result.max_connections = options.max_connections;
+    return result;
+}
 
 }  // namespace
 
 PacketAcceptor::PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
-                               const DatagramOptions& options)
+                               const PacketAcceptorOptions& options)
     : reactor_(reactor),
       factory_(std::move(factory)),
-      options_(options),
-      socket_(Socket::open(address.family(), SocketKind::sequenced_packets)),
-      rest_timer_(reactor, [this] { registration_.set_interest(Interest::readable); }) {
-    bind_replacing(socket_, address);
-    file_ = SocketFile(address);
-    socket_.listen(backlog);
-    registration_ = reactor.watch(socket_.get(), Interest::readable, *this);
+      options_(options.connection),
+      acceptor_(reactor, address, SocketKind::sequenced_packets, [this](Socket socket) { return serve(std::move(socket)); },
+                of_acceptor(options)) {}
+
+PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
+                               const PacketAcceptorOptions& options)
+    : reactor_(reactor),
+      factory_(std::move(factory)),
+      options_(options.connection),
+      acceptor_(reactor, std::move(listening), [this](Socket socket) { return serve(std::move(socket)); },
+                of_acceptor(options)) {}
+
+Address PacketAcceptor::address() const {
+    const std::vector<Address> addresses = acceptor_.addresses();
+    return addresses.empty() ? Address() : addresses[0];
 }
 
-PacketAcceptor::~PacketAcceptor() {
-    registration_.reset();
-    file_.remove();
-}
-
-void PacketAcceptor::readable() {
-    for (int count = 0; count < accepts_per_turn && accept_one(); ++count) {
-    }
-}
-
-// False if there is nothing more to do, perhaps because the factory has destroyed the acceptor.
-bool PacketAcceptor::accept_one() {
-    Socket accepted;
-    Address peer;
-    if (const std::error_code error = socket_.accept(accepted, peer)) {
-        if (error == std::errc::connection_aborted) return true;
-        if (error != std::errc::operation_would_block) rest();
-        return false;
-    }
+bool PacketAcceptor::serve(Socket socket) {
     const Lifetime::Watch watch(lifetime_);
-    try {
-        std::unique_ptr<DatagramProtocol> protocol = factory_();
-        if (watch.over()) return false;
-        if (protocol) DatagramEndpoint::open(reactor_, std::move(accepted), std::move(protocol), options_);
-    } catch (const std::bad_alloc&) {
-        if (watch.over()) return false;
-        rest();
-    }
+    std::unique_ptr<DatagramProtocol> protocol = factory_();
+    if (watch.over()) return false;
+    if (!protocol) return true;
+    DatagramEndpoint::open(reactor_, std::move(socket), std::move(protocol), options_, acceptor_.group_.get());
     return true;
-}
-
-void PacketAcceptor::rest() noexcept {
-    try {
-        rest_timer_.start(rest_time);
-        registration_.set_interest(Interest::none);
-    } catch (const std::bad_alloc&) {  // then the next turn tries again
-    }
 }
 
 }  // namespace reactor
