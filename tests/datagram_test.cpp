@@ -107,6 +107,22 @@ bool send_raw(const Socket& socket, const Address& to, std::string_view text) {
     return ::sendto(socket.get(), text.data(), text.size(), 0, to.data(), socklen_t(to.size())) == ssize_t(text.size());
 }
 
+// An interface over which datagrams to this IPv6 group come back; 0 if there is none. The loopback interface, where it
+// has a route for them; groups of interface-local scope (ff01::, RFC 4291 2.7) leave the machine by none.
+unsigned interface_for(const Address& group) {
+    struct Names {
+        ~Names() { ::if_freenameindex(all); }
+        struct if_nameindex* all = ::if_nameindex();
+    };
+    const Names names;
+    for (const auto* one = names.all; one != nullptr && one->if_index != 0; ++one) {
+        const auto to = Address::ip(group.host() + "%" + one->if_name, 9);
+        const Socket socket = Socket::open(Address::Family::ipv6, SocketKind::datagram);
+        if (to && send_raw(socket, *to, "")) return one->if_index;
+    }
+    return 0;
+}
+
 // The next datagram on a raw socket, which may be on its way through the loop.
 std::string receive_raw(Reactor& reactor, const Socket& socket) {
     std::string buffer(70'000, '\0');
@@ -647,6 +663,54 @@ TEST_CASE("What is sent to a multicast group comes to those who joined, who know
     CHECK_THROWS_WITH_AS(member.socket().join_group(*Address::ip("127.0.0.1", 0)),
                          doctest::Contains("MCAST_JOIN_GROUP, 127.0.0.1"), std::system_error);
     CHECK_THROWS_AS(interface_number("no-such-interface"), std::system_error);
+}
+
+TEST_CASE("An IPv6 group is joined on an interface, and its members know by which one a datagram came") {
+    const Address scopeless = *Address::ip("ff01::7:9", 0);
+    const unsigned interface = interface_for(scopeless);
+    if (interface == 0) {
+        MESSAGE("skipped: this machine has no interface with a route to IPv6 groups");
+        return;
+    }
+    for (const DatagramOptions& options : ways_to_move) {
+        Reactor reactor;
+        Letters joined, others, answers;
+        DatagramEndpoint& member = read_from(reactor, udp("::"), joined, options);
+        DatagramEndpoint& stranger = read_from(reactor, udp("::"), others, options);
+        CHECK_THROWS_WITH_AS(stranger.socket().join_group(*Address::ip("::1", 0), interface),
+                             doctest::Contains("MCAST_JOIN_GROUP, ::1"), std::system_error);
+        member.socket().join_group(scopeless, interface);
+        joined.on_received = [&](const Datagram& datagram) { CHECK(member.answer(datagram, datagram.data)); };
+        DatagramEndpoint& sender = read_from(reactor, udp("::"), answers, options);
+        sender.socket().set_multicast_loop(true);
+        sender.socket().set_multicast_hops(1);
+        Address to = scopeless.with_port(member.local().port());
+        // By the interface of the route, by the socket's own, and by the scope of the address.
+        CHECK(sender.send(Route{to, {}, interface}, bytes_of("by a route")));
+        sender.socket().set_multicast_interface(interface);
+        CHECK(sender.send(to, "by the socket"));
+        char name[IF_NAMESIZE];
+        REQUIRE(::if_indextoname(interface, name) != nullptr);
+        to = *Address::ip(std::string("ff01::7:9%") + name, member.local().port());
+        CHECK(sender.send(to, "by the address"));
+        run_until(reactor, [&] { return answers.data.size() == 3; });
+        CHECK(answers.data == std::vector<std::string>{"by a route", "by the socket", "by the address"});
+        CHECK(joined.data == answers.data);
+        for (const Datagram& head : joined.heads) {
+            CHECK(head.destination == to);
+            CHECK(head.local == Address());
+            CHECK(head.interface == interface);
+        }
+        CHECK(answers.heads[0].sender.port() == member.local().port());
+        // What came is an address to send to.
+        CHECK(sender.send(joined.heads[0].destination, "once more"));
+        run_until(reactor, [&] { return answers.data.size() == 4; });
+        member.socket().leave_group(scopeless, interface);
+        CHECK(sender.send(to, "nobody any more"));
+        settle(reactor);
+        CHECK(joined.data.size() == 4);
+        CHECK(others.data.empty());
+    }
 }
 
 TEST_CASE("Broadcasts are sent by those who may, and known as such by those who get them") {

@@ -48,7 +48,8 @@ inline Address ipv6_address(const in6_addr& host, std::uint16_t port, unsigned i
     address.sin6_family = AF_INET6;
     address.sin6_addr = host;
     address.sin6_port = htons(port);
-    if (IN6_IS_ADDR_LINKLOCAL(&host) || IN6_IS_ADDR_MC_LINKLOCAL(&host)) address.sin6_scope_id = interface;
+    if (IN6_IS_ADDR_LINKLOCAL(&host) || IN6_IS_ADDR_MC_LINKLOCAL(&host) || IN6_IS_ADDR_MC_NODELOCAL(&host))
+        address.sin6_scope_id = interface;
     return address_of(address);
 }
 
