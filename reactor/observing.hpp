@@ -18,8 +18,8 @@ struct Counters {
     std::uint64_t timers = 0;   ///< timers called
     std::uint64_t tasks = 0;    ///< posted tasks run
     std::uint64_t connections = 0;     ///< begun; those that live are the acceptors' to say
-    std::uint64_t bytes_received = 0;  ///< by connections
-    std::uint64_t bytes_sent = 0;      ///< by connections
+    std::uint64_t bytes_received = 0;  ///< by connections, and as datagrams
+    std::uint64_t bytes_sent = 0;      ///< by connections, and as datagrams
 };
 
 /// A call that took longer than Reactor::on_slow_call was told to bear.

@@ -422,10 +422,12 @@ int Reactor::native_handle() const noexcept { return table_->demultiplexer().nat
 Counters Reactor::counters() const noexcept {
     Counters all = counters_;
     all.changes = table_->changes_handed_over();
-    if (workspace_ == nullptr) return all;
-    all.connections = workspace_->connections;
-    all.bytes_received = workspace_->bytes_received;
-    all.bytes_sent = workspace_->bytes_sent;
+    for (const Workspace* const space : {workspace_.get(), datagram_workspace_.get()}) {
+        if (space == nullptr) continue;
+        all.connections += space->connections;
+        all.bytes_received += space->bytes_received;
+        all.bytes_sent += space->bytes_sent;
+    }
     return all;
 }
 

@@ -247,6 +247,36 @@ TEST_CASE("A datagram as long as UDP has them goes there and back whole") {
     CHECK(receive_raw(reactor, client) == most);
 }
 
+TEST_CASE("The loop counts the bytes of datagrams beside those of connections, whichever way they went") {
+    for (const DatagramOptions& options : ways_to_move) {
+        Reactor reactor;
+        Letters letters;
+        DatagramEndpoint& server = echo(reactor, udp(), options);
+        DatagramEndpoint& client = read_from(reactor, udp(), letters, options);
+        Conversation talk(reactor);
+        std::uint64_t bytes = 0;
+        for (const unsigned size : {0U, 100U, 100U, 100U, 7U, 3'000U}) {
+            CHECK(client.send(server.local(), std::string(size, 'x')));
+            bytes += size;
+        }
+        run_until(reactor, [&] { return letters.data.size() == 6; });
+        CHECK(reactor.counters().bytes_sent == 2 * bytes);
+        CHECK(reactor.counters().bytes_received == 2 * bytes);
+        CHECK(client.send(nobody(), "sent all the same"));
+        CHECK(client.send(server.local(), std::string(65'508, 'x')));  // the kernel does not take it
+        write_some(talk.peer, "a stream");
+        run_until(reactor, [&] { return talk.journal.input == "a stream" && letters.refusals.size() == 2; });
+        CHECK(reactor.counters().bytes_sent == 2 * bytes + 17);
+        CHECK(reactor.counters().bytes_received == 2 * bytes + 8);
+
+        auto [mine, theirs] = Socket::pair(SocketKind::sequenced_packets);
+        DatagramEndpoint& giver = read_from(reactor, std::move(mine), letters, options);
+        const int one[] = {theirs.get()};
+        CHECK(giver.send_descriptors({}, bytes_of("with one"), one));
+        CHECK(reactor.counters().bytes_sent == 2 * bytes + 25);
+    }
+}
+
 TEST_CASE("Whatever sizes follow each other in a batch, each datagram arrives as it was sent, and apart") {
     for (const DatagramOptions& options : ways_to_move) {
         for (const char* host : {"127.0.0.1", "::1"}) {

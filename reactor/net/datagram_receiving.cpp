@@ -116,6 +116,7 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
     try {
         for (std::size_t index = 0; index < count && !over_ && !closing_; ++index) {
             const Message& message = space.incoming[index];
+            space.bytes_received += message.msg_len;
             Datagram datagram;
             datagram.data = {static_cast<const std::byte*>(message.msg_hdr.msg_iov->iov_base), message.msg_len};
             datagram.sender = sender_of(message.msg_hdr);

@@ -119,6 +119,7 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
     } while (count < 0 && errno == EINTR);
     if (count >= 0) {
         ++counters_.sent;
+        workspace().bytes_sent += data.size();
         return true;
     }
     const std::error_code error = last_error();
@@ -233,6 +234,7 @@ std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noex
             if (earlier && !error_queue_) note_failure({}, earlier);
             earlier.clear();
             counters_.sent += sent;
+            for (const Outgoing& one : batch.subspan(done, sent)) workspace().bytes_sent += one.data.size();
             done += sent;
         } else if (would_block(error) && waits_for_room()) {
             break;
