@@ -68,6 +68,14 @@ public:
         check(::posix_spawn_file_actions_addopen(&actions_, number, "/dev/null", mode, 0),
               "posix_spawn_file_actions_addopen");
     }
+    void change_to([[maybe_unused]] const std::string& directory) {
+#if defined(__APPLE__) || (defined(__GLIBC__) && __GLIBC_MINOR__ >= 29) || (defined(__FreeBSD__) && __FreeBSD__ >= 14)
+        check(::posix_spawn_file_actions_addchdir_np(&actions_, directory.c_str()),
+              "posix_spawn_file_actions_addchdir(" + directory + ")");
+#else
+        check(EOPNOTSUPP, "posix_spawn_file_actions_addchdir(" + directory + ")");
+#endif
+    }
     const posix_spawn_file_actions_t* get() const noexcept { return &actions_; }
 
 private:
@@ -141,6 +149,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
         throw std::invalid_argument("Process: " + command[0] + ": only standard error can join standard output");
 
     FileActions actions;
+    if (!options.directory.empty()) actions.change_to(options.directory);
     Pipe pipes[3];
     const Stream streams[3] = {options.input, options.output, options.error};
     for (int number = 0; number < 3; ++number) {
@@ -160,7 +169,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     if (options.environment) environment = pointers_to(*options.environment);
     char** const variables = options.environment ? environment.data() : environ;
     check(::posix_spawnp(&id_, arguments[0], actions.get(), attributes.get(), arguments.data(), variables),
-          "posix_spawn(" + command[0] + ")");
+          "posix_spawn(" + command[0] + (options.directory.empty() ? "" : ", in " + options.directory) + ")");
     running_ = true;
     try {
         watch();

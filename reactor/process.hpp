@@ -46,6 +46,9 @@ struct ProcessOptions {
     std::unique_ptr<Protocol> error_protocol;
     /// For both transports.
     Limits limits;
+    /// Where it runs; a relative `command[0]` with a slash, too, is looked for there. Empty: where the program is.
+    /// Throws std::system_error (operation_not_supported) where posix_spawn(3) cannot do that.
+    std::string directory;
     /// "NAME=value" each. Nothing: the program's own.
     std::optional<std::vector<std::string>> environment;
 };

@@ -95,6 +95,27 @@ TEST_CASE("What cannot be executed is an error here, with exec's reason and the 
     CHECK(no_children());
 }
 
+TEST_CASE("A child runs in the directory that it is given, and one that is not there is an error that names it") {
+    Reactor reactor;
+    ProcessOptions options = streams(Stream::inherit, Stream::pipe);
+    options.directory = "/usr/..";  // a shell says which that is
+    Child child(reactor, shell("pwd -P"), std::move(options));
+    run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
+    CHECK(child.journal.input == "/\n");
+    CHECK(child.result.success());
+
+    options = {};
+    options.directory = "/no/such/directory";
+    try {
+        const Process none(reactor, {"true"}, std::move(options), nullptr);
+        FAIL("it was started nowhere");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::no_such_file_or_directory);
+        CHECK(std::string_view(error.what()).find("/no/such/directory") != std::string_view::npos);
+    }
+    CHECK(no_children());
+}
+
 TEST_CASE("A child that does not match its options is a mistake") {
     Reactor reactor;
     const auto start = [&](std::vector<std::string> command, ProcessOptions options) {
