@@ -35,6 +35,7 @@ struct Settings {
     std::size_t max_message = default_maximum_message;
     double idle_timeout = 0;
     std::size_t max_connections = 0;
+    std::uint64_t rate = 0;
     std::size_t chunk = 64 * 1024;
     std::size_t threads = 1;
     std::string sharing = "reuse-port";
@@ -244,6 +245,7 @@ int serve(const Settings& settings) {
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.idle_timeout));
     if (settings.max_connections > 0)
         options.max_connections = (settings.max_connections + group.size() - 1) / group.size();
+    options.connection.rates.bytes_in.per_second = settings.rate;
     options.reuse_port = reuse_port && !alone;
     if (!reuse_port && !alone) options.sharing = &sharing;
 
@@ -309,6 +311,8 @@ int main(int argc, char** argv) {
         ->check(program::seconds(0, 1e9));
     arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number")
         ->check(CLI::Range(std::size_t(0), std::size_t(1) << 30));
+    arguments.add_option("--rate", settings.rate, "bytes a second read from each client at most; 0: any number")
+        ->check(CLI::Range(std::uint64_t(0), std::uint64_t(1) << 40));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
         ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
     arguments.add_option("--threads", settings.threads, "loops, each on a thread of its own; 0: as many as run at once")
@@ -326,7 +330,8 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0U, 1'000'000U));
     arguments
         .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
-        ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--chunk", "--threads", "--sharing");
+        ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk", "--threads",
+                   "--sharing");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -165,7 +165,10 @@ protected:
 private:
     friend class framing_detail::FramedProtocol<F, Framed<F>>;
     static Decoded decode(F& framing, Bytes input) { return framing.next(input); }
-    void deliver(const Decoded& decoded) { message(decoded.message); }
+    void deliver(const Decoded& decoded) {
+        this->transport().message_received();
+        message(decoded.message);
+    }
 };
 
 /// Messages in parts, as they come: no more is kept than a header or a piece of a delimiter, so the framing's
@@ -185,7 +188,10 @@ protected:
 private:
     friend class framing_detail::FramedProtocol<F, FramedParts<F>>;
     static Decoded decode(F& framing, Bytes input) { return framing.next_part(input); }
-    void deliver(const Decoded& decoded) { part(decoded.message, decoded.last); }
+    void deliver(const Decoded& decoded) {
+        if (decoded.last) this->transport().message_received();
+        part(decoded.message, decoded.last);
+    }
 };
 
 }  // namespace reactor

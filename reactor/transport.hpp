@@ -94,6 +94,10 @@ public:
     /// Bytes written and not yet taken by the kernel, gathered ones included.
     virtual std::size_t queued() const noexcept = 0;
 
+    /// A protocol that finds messages in what it receives says so of each, so that they can be counted where their
+    /// number is limited (RateLimits::messages_in). Framed does. If it was the last for now `reading` is then false.
+    virtual void message_received() {}
+
     virtual const Limits& limits() const noexcept = 0;
     /// Takes effect at once; an idle timeout counts from now.
     virtual void set_limits(const Limits& limits) = 0;

@@ -681,6 +681,10 @@ class ManyClients(ProgramTest):
         self.until(serves_again, "the server to take clients again")
         self.assertEqual(len([self.assert_echoes(self.connect(server)) for _ in range(30)]), 30)
 
+    def test_what_a_client_sends_beyond_the_rate_comes_back_all_the_same(self):
+        client = self.connect(self.server("--rate", "100000"))
+        self.assert_echoes(client, random.Random(8).randbytes(110_000))
+
     def test_max_connections_lets_the_others_wait_until_one_leaves(self):
         server = self.server("--max-connections", "2")
         first, second, third = [self.connect(server) for _ in range(3)]

@@ -133,7 +133,7 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions op
     : reactor_(reactor),
       factory_(std::move(factory)),
       options_(std::move(options)),
-      group_(ConnectionGroup::make(reactor, options_.connection.connection_limits(), this)),
+      group_(ConnectionGroup::make(reactor, options_.connection, this)),
       reserve_(open_reserve()),
       back_off_timer_(reactor, [this] { update_interest(); }),
       back_off_time_(shortest_back_off),

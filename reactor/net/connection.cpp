@@ -91,7 +91,11 @@ void Connection::readable_unusual() {
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
 void Connection::read_more() {
-    const std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
+    std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
+    if (is(metered)) {
+        size = may_move(extra_->meter->input, size);
+        if (size == 0) return;
+    }
     const std::size_t rest = unconsumed().size();
     std::byte* into = nullptr;
     try {
@@ -104,6 +108,7 @@ void Connection::read_more() {
         into += rest;
     }
     const ssize_t count = ::read(socket_.get(), into, size);
+    if (is(metered)) extra_->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
     if (count <= 0) return nothing_read(count);
     workspace().bytes_received += std::size_t(count);
     note_activity();
@@ -297,6 +302,11 @@ void Connection::gather(Workspace& space, Bytes data) {
 
 // Sends both pieces with one system call.
 void Connection::send_now(Bytes first, Bytes second) {
+    if (is(metered)) {
+        queue(first);
+        if (!is(over)) queue(second);
+        return flush();
+    }
     iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
                        {const_cast<std::byte*>(second.data()), second.size()}};
     msghdr message{};
@@ -365,9 +375,14 @@ void Connection::writable() {
 
 // Sends of the queue what the kernel takes at once.
 void Connection::flush() {
-    if (output_size() == 0) return;
-    const Bytes waiting = extra_->output.view();
+    if (output_size() == 0 || is(output_spent | over)) return;
+    Bytes waiting = extra_->output.view();
+    if (is(metered)) {
+        waiting = waiting.first(may_move(extra_->meter->output, waiting.size()));
+        if (waiting.empty()) return;
+    }
     const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
+    if (is(metered)) extra_->meter->output.used(std::size_t(std::max(count, ssize_t(0))));
     if (count > 0) {
         note_sent(std::size_t(count));
         if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
@@ -428,8 +443,10 @@ void Connection::update_interest() {
     if (is(over)) return;
     if (leaving()) return registration_.set_interest(Interest::writable);
     Interest wanted = Interest::none;
-    if (!is(peer_ended) && (is(closing) || !is(paused | held_back))) wanted |= Interest::readable;
-    if (output_size() > 0 || is(over_high)) wanted |= Interest::writable;
+    if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent))) wanted |= Interest::readable;
+    // Without tokens there is still the high mark to be told of.
+    const bool to_tell = is(over_high) && !is(pause_told);
+    if (is(output_spent) ? to_tell : output_size() > 0 || is(over_high)) wanted |= Interest::writable;
     const Interest before = registration_.interest();
     if (wanted == before) return;
     registration_.set_interest(wanted);
@@ -454,7 +471,9 @@ void Connection::note_activity() noexcept {
         extra_->since.last_activity = registration_.reactor().turn_time();
 }
 
-bool Connection::reading() const noexcept { return !is(paused | held_back | peer_ended | closing | over) && !leaving(); }
+bool Connection::reading() const noexcept {
+    return !is(paused | held_back | input_spent | peer_ended | closing | over) && !leaving();
+}
 
 Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
 

@@ -8,6 +8,7 @@
 #include <reactor/net/drain.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/protocol.hpp>
+#include <reactor/rate_limit.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/transport.hpp>
 
@@ -24,6 +25,9 @@ namespace reactor {
 /// What the connections of one acceptor or connector have in common.
 struct REACTOR_EXPORT ConnectionOptions {
     Limits limits;
+    /// What each of them may do in a second, and what all of them together may.
+    RateLimits rates = {};
+    RateLimits rates_together = {};
     /// TCP_NODELAY: on, because writes are gathered here already, and Nagle's wait would come on top.
     bool no_delay = true;
     std::optional<KeepAlive> keep_alive;
@@ -88,7 +92,7 @@ public:
     };
 
     /// A group's connections are all of one reactor. If there is an owner it must `disown` the group before it goes.
-    static Reference make(Reactor& reactor, const Limits& limits, Owner* owner = nullptr);
+    static Reference make(Reactor& reactor, const ConnectionOptions& options, Owner* owner = nullptr);
     void disown() noexcept;
 
     /// For its connections: each is counted in the group and in the loop, and so is how it ends.
@@ -99,14 +103,29 @@ public:
     void note_unsent(std::size_t bytes) noexcept;
     void note_end(std::error_code reason) noexcept;
 
+    /// What all together may take.
+    struct Budget {
+        TokenBucket bytes_in, bytes_out, messages_in;
+        explicit Budget(const RateLimits& rates) noexcept
+            : bytes_in(rates.bytes_in), bytes_out(rates.bytes_out), messages_in(rates.messages_in) {}
+    };
+
     const Limits limits;
+    const RateLimits rates;  ///< of each
+    Budget budget;
+    const bool limits_rates;  ///< of each or together
     Reactor::Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
     Owner* owner;                   ///< null once it is gone
     ConnectionCounts counts;
 
 private:
-    ConnectionGroup(const Limits& the_limits, Reactor::Workspace& space, Owner* the_owner) noexcept
-        : limits(the_limits), workspace(&space), owner(the_owner) {}
+    ConnectionGroup(const ConnectionOptions& options, Reactor::Workspace& space, Owner* the_owner) noexcept
+        : limits(options.connection_limits()),
+          rates(options.rates),
+          budget(options.rates_together),
+          limits_rates(options.rates.any() || options.rates_together.any()),
+          workspace(&space),
+          owner(the_owner) {}
     std::size_t references_ = 0;
 };
 
@@ -133,6 +152,10 @@ public:
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
+    void message_received() override;
+    /// Rates of its own from now on, instead of those of its acceptor or connector; what all together may do still
+    /// holds. The budget is full at first. Throws std::bad_alloc, and then nothing has changed.
+    void set_rates(const RateLimits& rates);
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
     std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
@@ -162,6 +185,8 @@ private:
     struct Workspace;
     struct Extra;
     struct Move;
+    struct Meter;
+    struct Flow;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -209,6 +234,10 @@ private:
     void settle();
     void update_interest();
     void trigger(Interest ready) noexcept;
+    void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
+    void wait_for_tokens(Flow& flow, TimePoint ready) noexcept;
+    void tokens_came(Flow& flow);
+    std::size_t may_move(Flow& flow, std::size_t wanted) noexcept;
     void plan_deadline();
     void wait_for_deadline() noexcept;
     void note_sent(std::size_t count) noexcept;
@@ -237,6 +266,9 @@ private:
         watches_idleness = 1 << 13,
         holds_extra = 1 << 14,
         eager = 1 << 15,          // the last read was filled: the next one is larger
+        metered = 1 << 16,        // it has rates, or shares in some
+        input_spent = 1 << 17,    // nothing is read before there are tokens
+        output_spent = 1 << 18,   // nothing is sent before there are tokens
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     void set(State state) noexcept;

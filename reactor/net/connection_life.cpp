@@ -31,7 +31,7 @@ Limits ConnectionOptions::connection_limits() const noexcept {
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              const ConnectionOptions& options) {
     options.apply_to(socket);
-    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options.connection_limits()));
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options));
 }
 
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
@@ -59,6 +59,9 @@ Connection::~Connection() {
 }
 
 void Connection::join(ConnectionGroup::Reference group) {
+    const Meter* const meter = extra_ == nullptr ? nullptr : extra_->meter.get();
+    const bool own_rates = meter != nullptr && meter->own;
+    use_rates(own_rates ? RateLimits(meter->rates) : group->rates, own_rates, *group.get());
     group_->leave(*this);
     group_ = std::move(group);
     group_->join();
@@ -69,9 +72,10 @@ Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
     return static_cast<Workspace&>(*reactor.workspace());
 }
 
-ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const Limits& limits, Owner* owner) {
+ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options,
+                                                Owner* owner) {
     Connection::Workspace& space = Connection::workspace_of(reactor);
-    Reference group(new ConnectionGroup(limits, space, owner));
+    Reference group(new ConnectionGroup(options, space, owner));
     if (owner != nullptr) space.owners.push_back(owner);
     return group;
 }
@@ -114,6 +118,7 @@ void Connection::start() {
     unset(fresh);
     try {
         workspace().room_for_input(limits().read_size);  // so that reading need not ask
+        if (group_->limits_rates && !is(metered)) use_rates(group_->rates, false, *group_.get());
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -171,6 +176,8 @@ void Connection::finish(std::error_code reason) noexcept {
     }
     if (extra_ != nullptr) {
         extra_->timers->cancel(*extra_);
+        extra_->meter.reset();
+        unset(metered);
         extra_->output.clear();  // not the input: received() may be looking at it
     }
     registration_.reactor().retire(registration_);
@@ -220,6 +227,8 @@ void Connection::deadline() {
     Reactor& reactor = registration_.reactor();
     const TimePoint now = reactor.turn_time();
     if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
+    if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's
+    if (is(output_spent)) extra_->since.last_activity = extra_->since.output_since = now;
     const Deadlines::Next next = extra_->next_deadline();
     if (now < next.at) return wait_for_deadline();
     reactor.notice(next.notice, [&] {

@@ -32,7 +32,10 @@ void Connection::depart() {
             auto& connection = static_cast<Connection&>(*traveller->connection);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
-        join(ConnectionGroup::make(here, limits()));  // what it travels with is its own
+        ConnectionOptions options;  // what it travels with is its own
+        options.limits = limits();
+        if (extra_->meter != nullptr) options.rates = extra_->meter->rates;
+        join(ConnectionGroup::make(here, options));
         extra_->timers->cancel(*extra_);
         traveller->arrived = std::move(extra_->move->arrived);
         const int descriptor = registration_.descriptor();

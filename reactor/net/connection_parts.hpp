@@ -31,12 +31,12 @@ struct Connection::Workspace final : Reactor::Workspace {
     const Connection* straight = nullptr;  // who sent large writes in this turn
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
+    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
+    bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
+
     ConnectionCounts counts;
     std::vector<ConnectionGroup::Owner*> owners;
     std::unique_ptr<Drain> drain;  // of all of them, if there ever was one
-
-    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
-    bool spilled = false;               // more was written in this call than is gathered: it stands in the queue
 
     // What begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
@@ -75,6 +75,43 @@ struct Connection::Move {
     MoveOnlyFunction<void()> arrived;
 };
 
+// One direction of a connection that has rates. What it may move next it has taken from all the budgets before, and
+// waits until all of it has come: so each of those who wait for a budget that they share has its turn, and is woken
+// once for it.
+struct Connection::Flow final : TimerQueue::Node {
+    Flow(Connection& owner, bool input, Rate rate, TokenBucket& all) noexcept
+        : connection(owner), of_input(input), own(rate), together(all) {}
+    ~Flow();
+    void due() override { connection.tokens_came(*this); }
+
+    bool limits() const noexcept { return own.limits() || together.limits(); }
+    void used(std::size_t count) noexcept;
+
+    Connection& connection;
+    const bool of_input;
+    TokenBucket own;
+    TokenBucket& together;
+    TimerQueue* timers = nullptr;
+    std::size_t allowed = 0;  // taken, and not used yet
+    std::size_t coming = 0;   // taken, and there when the timer comes
+};
+
+struct Connection::Meter {
+    Meter(Connection& owner, const RateLimits& the_rates, bool of_its_own, ConnectionGroup::Budget& together) noexcept
+        : rates(the_rates),
+          own(of_its_own),
+          input(owner, true, rates.bytes_in, together.bytes_in),
+          output(owner, false, rates.bytes_out, together.bytes_out),
+          messages(rates.messages_in),
+          messages_together(together.messages_in) {}
+
+    const RateLimits rates;
+    const bool own;  // set_rates has given it these
+    Flow input, output;
+    TokenBucket messages;
+    TokenBucket& messages_together;
+};
+
 // What an idle connection does not need.
 struct Connection::Extra final : TimerQueue::Node {
     explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
@@ -89,6 +126,7 @@ struct Connection::Extra final : TimerQueue::Node {
     ByteQueue input;   // what received() left
     ByteQueue output;  // what the kernel did not take
     std::unique_ptr<Limits> limits;
+    std::unique_ptr<Meter> meter;
     Deadlines since;
     std::error_code reason;
 
@@ -96,7 +134,8 @@ struct Connection::Extra final : TimerQueue::Node {
         return since.next(connection.limits(), connection.is(closing), !input.empty(), !output.empty());
     }
     bool in_use() const noexcept {
-        return !input.empty() || !output.empty() || limits != nullptr || move != nullptr || scheduled() || reason;
+        return !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
+               move != nullptr || scheduled() || reason;
     }
 };
 

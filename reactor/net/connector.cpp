@@ -63,7 +63,7 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       given_(std::move(addresses)),
       factory_(std::move(factory)),
       options_(std::move(options)),
-      group_(ConnectionGroup::make(reactor, options_.connection.connection_limits(), this)),
+      group_(ConnectionGroup::make(reactor, options_.connection, this)),
       begin_timer_(reactor, [this] { begin(); }),
       next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
       timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }) {
