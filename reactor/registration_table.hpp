@@ -5,6 +5,7 @@
 
 #include <reactor/demultiplexer.hpp>
 #include <reactor/event_handler.hpp>
+#include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/registration.hpp>
 
@@ -25,7 +26,7 @@ struct Reactor::Trigger {
     std::error_code error;  // with `invalid`
 };
 
-class Reactor::Table {
+class REACTOR_INTERNAL Reactor::Table {
 public:
     // One registration: of several for one descriptor, or as `find` gives it.
     struct Watch {

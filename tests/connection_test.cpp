@@ -2,6 +2,7 @@
 #include "loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/net/byte_queue.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/timer.hpp>
 

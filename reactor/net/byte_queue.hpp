@@ -4,7 +4,7 @@
 
 #include <reactor/bytes.hpp>
 
-#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -52,7 +52,7 @@ private:
         if (needed <= capacity_ / 2 && needed > capacity_ / 8) {
             std::memmove(memory_.get(), memory_.get() + begin_, used);
         } else {
-            const std::size_t capacity = std::max<std::size_t>(2 * needed, 512);
+            const std::size_t capacity = needed > 256 ? 2 * needed : 512;
             std::unique_ptr<std::byte[]> larger(new std::byte[capacity]);
             if (used > 0) std::memcpy(larger.get(), memory_.get() + begin_, used);
             memory_ = std::move(larger);

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <reactor/export.hpp>
-#include <reactor/net/byte_queue.hpp>
 #include <reactor/net/drain.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/protocol.hpp>

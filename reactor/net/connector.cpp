@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <random>
 #include <utility>
 
 namespace reactor {
@@ -201,10 +202,14 @@ void Connector::plan_reconnect() {
     const Reconnect& reconnect = *options_.reconnect;
     reconnect_delay_ = reconnect_delay_ == Duration::zero() ? reconnect.first
                                                             : std::min(2 * reconnect_delay_, reconnect.longest);
-    const double kept = 1 - reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random_);
+    std::minstd_rand random(random_);
+    const double kept = 1 - reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
+    random_ = std::uint32_t(random());
     begin_timer_.start(Duration(std::int64_t(double(reconnect_delay_.count()) * kept)));
     connecting_ = true;
 }
+
+std::uint32_t Connector::random_number() { return std::random_device{}(); }
 
 void Connector::connection_ended(const OwnedHandler&) noexcept { try_to_reconnect(); }
 

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -88,6 +87,7 @@ private:
     void fail(std::error_code error);
     void out_of_time();
     void stop_trying() noexcept;
+    static std::uint32_t random_number();
     void plan_reconnect();
     void try_to_reconnect() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
@@ -108,7 +108,7 @@ private:
     Timer next_timer_;
     Timer timeout_timer_;
     Duration reconnect_delay_ = Duration::zero();
-    std::minstd_rand random_{std::random_device{}()};
+    std::uint32_t random_ = random_number();  // the last one
     bool connecting_ = true;
     Lifetime lifetime_;
 };
