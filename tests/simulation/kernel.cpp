@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/errqueue.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -75,6 +78,36 @@ struct Kernel::Stream final : File {
     TimePoint last_arrival{};     // at the peer: what is sent later does not overtake
 };
 
+// A UDP socket.
+struct Kernel::Mailbox final : File {
+    struct Letter {
+        Address from;
+        std::string text;
+    };
+    struct Refusal {
+        Address to;
+        int error;
+    };
+
+    short ready() const override {
+        short bits = short(error != 0 || !refusals.empty() ? POLLERR : 0);
+        if (!input.empty()) bits = short(bits | POLLIN);
+        if (on_the_way * 2 <= capacity) bits = short(bits | POLLOUT);
+        return bits;
+    }
+
+    Address local, remote;  // the latter of a connected one
+    std::deque<Letter> input;
+    std::size_t input_size = 0;
+    std::deque<Refusal> refusals;  // its error queue
+    bool keeps_refusals = false;   // IP_RECVERR
+    bool tells_arrival = false;    // IP_PKTINFO
+    bool closed = false;
+    int error = 0;                 // SO_ERROR
+    std::size_t capacity = 1;      // of the input, and of what is on the way
+    std::size_t on_the_way = 0;
+};
+
 struct Kernel::Epoll final : File {
     short ready() const override { return 0; }
     struct Watch {
@@ -85,6 +118,25 @@ struct Kernel::Epoll final : File {
 };
 
 // ── the simulation itself ──
+
+namespace {
+
+// All that the kernel has to say beside a message; nothing, where nobody asked.
+template <class Value>
+void put_control(msghdr& message, bool wanted, int level, int type, const Value& value) {
+    if (!wanted || message.msg_controllen < CMSG_SPACE(sizeof value)) {
+        message.msg_controllen = 0;
+        return;
+    }
+    cmsghdr* const control = CMSG_FIRSTHDR(&message);
+    control->cmsg_level = level;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(sizeof value);
+    std::memcpy(CMSG_DATA(control), &value, sizeof value);
+    message.msg_controllen = CMSG_SPACE(sizeof value);
+}
+
+}  // namespace
 
 Kernel::Kernel(Dice& dice, const Weather& weather) : dice_(dice), weather_(weather) { current_ = this; }
 
@@ -173,6 +225,10 @@ int Kernel::open(std::shared_ptr<File> file, std::size_t most) {
     return int(answered(number));
 }
 
+bool Kernel::is_socket(const File& file) {
+    return dynamic_cast<const Stream*>(&file) != nullptr || dynamic_cast<const Mailbox*>(&file) != nullptr;
+}
+
 // ── making and closing ──
 
 Kernel::StreamPointer Kernel::make_stream() {
@@ -183,9 +239,14 @@ Kernel::StreamPointer Kernel::make_stream() {
     return stream;
 }
 
-int Kernel::make_socket() {
+int Kernel::make_socket(bool for_datagrams) {
     called("socket");
     if (dice_.chance(weather_.starved)) return refused(dice_.chance(500) ? ENFILE : ENOBUFS);
+    if (for_datagrams) {
+        auto box = std::make_shared<Mailbox>();
+        box->capacity = weather_.smallest_buffer + std::size_t(dice_.magnitude(weather_.largest_buffer));
+        return open(std::move(box), weather_.most_descriptors);
+    }
     return open(make_stream(), weather_.most_descriptors);
 }
 
@@ -215,6 +276,11 @@ int Kernel::close(int descriptor) {
     for (auto& [number, other] : table_)
         if (auto* epoll = dynamic_cast<Epoll*>(other.get())) epoll->watches.erase(descriptor);
     if (auto stream = std::dynamic_pointer_cast<Stream>(file)) close_stream(stream);
+    if (auto* box = dynamic_cast<Mailbox*>(file.get())) {
+        box->closed = true;
+        mailboxes_.erase(box->local);
+        post_.lost += box->input.size() + box->refusals.size();
+    }
     if (auto* listener = dynamic_cast<Listener*>(file.get())) {
         listener->open = false;
         listeners_.erase(listener->address);
@@ -246,6 +312,11 @@ void Kernel::close_stream(const StreamPointer& stream) {
 
 int Kernel::bind(int descriptor, const Address& address) {
     called("bind", descriptor);
+    if (const auto box = std::dynamic_pointer_cast<Mailbox>(find(descriptor, "bind"))) {
+        box->local = address.with_port(next_port_++);
+        mailboxes_[box->local] = box;
+        return 0;
+    }
     const auto stream = find_as<Stream>(descriptor, "bind");
     if (stream == nullptr) return -1;
     stream->local = address.port() == 0 ? address.with_port(next_port_++) : address;
@@ -269,6 +340,10 @@ int Kernel::listen(int descriptor, int backlog) {
 
 int Kernel::connect(int descriptor, const Address& address) {
     called("connect", descriptor);
+    if (const auto box = std::dynamic_pointer_cast<Mailbox>(find(descriptor, "connect"))) {
+        box->remote = address;
+        return 0;
+    }
     const auto stream = find_as<Stream>(descriptor, "connect");
     if (stream == nullptr) return -1;
     if (dice_.chance(weather_.unreachable)) return refused(dice_.chance(500) ? ENETUNREACH : EADDRNOTAVAIL);
@@ -451,10 +526,192 @@ int Kernel::name(int descriptor, bool of_peer, Address& address) {
         address = listener->address;
         return of_peer ? refused(ENOTCONN) : 0;
     }
+    if (const auto* box = dynamic_cast<Mailbox*>(file.get())) {
+        address = of_peer ? box->remote : box->local;
+        return address.family() == Address::Family::none ? refused(ENOTCONN) : 0;
+    }
     const auto stream = find_as<Stream>(descriptor, "getsockname");
     if (stream == nullptr) return -1;
     if (of_peer && stream->state != Stream::State::connected) return refused(ENOTCONN);
     address = of_peer ? stream->remote : stream->local;
+    return 0;
+}
+
+// ── datagrams ──
+
+bool Kernel::is_mailbox(int descriptor) const {
+    const auto found = table_.find(descriptor);
+    return found != table_.end() && dynamic_cast<const Mailbox*>(found->second.get()) != nullptr;
+}
+
+int Kernel::kind_of(int descriptor, int& kind) {
+    called("getsockopt", descriptor);
+    if (find(descriptor, "getsockopt") == nullptr) return refused(EBADF);
+    kind = is_mailbox(descriptor) ? SOCK_DGRAM : SOCK_STREAM;
+    return 0;
+}
+
+// Some kernels know UDP_SEGMENT.
+int Kernel::cuts_up(int descriptor) {
+    called("getsockopt", descriptor);
+    if (find(descriptor, "getsockopt") == nullptr) return refused(EBADF);
+    return dice_.chance(500) ? 0 : refused(ENOPROTOOPT);
+}
+
+int Kernel::set_option(int descriptor, int level, int option) {
+    called("setsockopt", descriptor);
+    const auto box = find_as<Mailbox>(descriptor, "setsockopt");
+    if (box == nullptr) return -1;
+    if (level == IPPROTO_IP && option == IP_RECVERR) box->keeps_refusals = true;
+    if (level == IPPROTO_IP && option == IP_PKTINFO) box->tells_arrival = true;
+    return 0;
+}
+
+ssize_t Kernel::send(int descriptor, const msghdr& message) {
+    called("sendmsg", descriptor);
+    const auto box = find_as<Mailbox>(descriptor, "sendmsg");
+    const ssize_t size = box == nullptr ? -1 : send_datagram(box, message);
+    return size < 0 ? -1 : answered(size);
+}
+
+int Kernel::send(int descriptor, mmsghdr* messages, unsigned count) {
+    called("sendmmsg", descriptor);
+    const auto box = find_as<Mailbox>(descriptor, "sendmmsg");
+    if (box == nullptr) return -1;
+    for (unsigned done = 0; done < count; ++done) {
+        if (done > 0 && dice_.chance(weather_.partial / 4)) return int(answered(done));
+        if (send_datagram(box, messages[done].msg_hdr) < 0) return done > 0 ? int(answered(done)) : -1;
+    }
+    return int(answered(count));
+}
+
+ssize_t Kernel::send_datagram(const MailboxPointer& box, const msghdr& message) {
+    // What came back of an earlier one is returned first, and once.
+    if (box->error != 0) return refused(std::exchange(box->error, 0));
+    std::string text;
+    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
+        text.append(static_cast<const char*>(message.msg_iov[i].iov_base), message.msg_iov[i].iov_len);
+    const Address to = message.msg_name == nullptr
+                           ? box->remote
+                           : Address(static_cast<const sockaddr*>(message.msg_name), message.msg_namelen);
+    if (to.family() == Address::Family::none) return refused(EDESTADDRREQ);
+    std::size_t piece = std::max<std::size_t>(text.size(), 1);
+    for (const cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+         control = CMSG_NXTHDR(const_cast<msghdr*>(&message), const_cast<cmsghdr*>(control))) {
+        if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_SEGMENT) continue;
+        std::uint16_t size = 0;
+        std::memcpy(&size, CMSG_DATA(control), sizeof size);
+        piece = size;
+        if (piece == 0 || text.size() > 64 * piece) fail("a datagram is to be cut into more pieces than the kernel makes");
+        if (dice_.chance(20)) return refused(EIO);  // the link cannot
+    }
+    if (to.host() == no_host) return refused(ENETUNREACH);
+    if (text.size() > 65'507) return refused(EMSGSIZE);
+    if (dice_.chance(weather_.interrupted)) return refused(EINTR);
+    if (dice_.chance(weather_.starved)) return refused(dice_.chance(500) ? ENOBUFS : ENOMEM);
+    if (box->on_the_way >= box->capacity || dice_.chance(weather_.spurious)) return refused(EAGAIN);
+    note_progress();
+    for (std::size_t place = 0; place == 0 || place < text.size(); place += piece) carry(box, to, text.substr(place, piece));
+    return ssize_t(text.size());
+}
+
+// Each goes its own way.
+void Kernel::carry(const MailboxPointer& box, const Address& to, std::string text) {
+    const std::size_t weight = text.size() + 1;
+    ++post_.sent;
+    box->on_the_way += weight;
+    at(dice_.delay(weather_.longest_delay), [this, box, to, weight, text = std::move(text)] {
+        box->on_the_way -= weight;
+        if (dice_.chance(weather_.lost)) {
+            ++post_.lost;
+        } else {
+            deliver(box, to, text);
+        }
+    });
+}
+
+void Kernel::deliver(const MailboxPointer& sender, const Address& to, std::string text) {
+    const auto found = mailboxes_.find(to);
+    const MailboxPointer receiver = found == mailboxes_.end() ? nullptr : found->second.lock();
+    if (receiver != nullptr) {
+        if (receiver->input_size >= receiver->capacity) {
+            ++post_.lost;
+            return;
+        }
+        receiver->input_size += text.size() + 1;
+        receiver->input.push_back({sender->local, std::move(text)});
+        return;
+    }
+    at(dice_.delay(weather_.longest_delay), [this, sender, to] {
+        if (sender->closed || !sender->keeps_refusals) {
+            ++post_.lost;
+            return;
+        }
+        sender->error = ECONNREFUSED;
+        sender->refusals.push_back({to, ECONNREFUSED});
+    });
+}
+
+ssize_t Kernel::receive(int descriptor, msghdr& message, int flags) {
+    called("recvmsg", descriptor);
+    const auto box = find_as<Mailbox>(descriptor, "recvmsg");
+    if (box == nullptr) return -1;
+    const bool refusal = (flags & MSG_ERRQUEUE) != 0;
+    const ssize_t size = refusal ? receive_refusal(*box, message) : receive_datagram(*box, message);
+    return size < 0 ? -1 : answered(size);
+}
+
+int Kernel::receive(int descriptor, mmsghdr* messages, unsigned count) {
+    called("recvmmsg", descriptor);
+    const auto box = find_as<Mailbox>(descriptor, "recvmmsg");
+    if (box == nullptr) return -1;
+    for (unsigned done = 0; done < count; ++done) {
+        if (done > 0 && (box->input.empty() || dice_.chance(weather_.partial / 4))) return int(answered(done));
+        const ssize_t size = receive_datagram(*box, messages[done].msg_hdr);
+        if (size < 0) return done > 0 ? int(answered(done)) : -1;
+        messages[done].msg_len = unsigned(size);
+    }
+    return int(answered(count));
+}
+
+ssize_t Kernel::receive_datagram(Mailbox& box, msghdr& message) {
+    if (box.error != 0) return refused(std::exchange(box.error, 0));
+    if (dice_.chance(weather_.interrupted)) return refused(EINTR);
+    if (box.input.empty() || dice_.chance(weather_.spurious)) return refused(EAGAIN);
+    const Mailbox::Letter letter = std::move(box.input.front());
+    box.input.pop_front();
+    box.input_size -= letter.text.size() + 1;
+    note_progress();
+    ++post_.read;
+    const std::size_t size = std::min(letter.text.size(), message.msg_iov[0].iov_len);
+    std::memcpy(message.msg_iov[0].iov_base, letter.text.data(), size);
+    message.msg_flags = size < letter.text.size() ? MSG_TRUNC : 0;
+    std::memcpy(message.msg_name, letter.from.data(), letter.from.size());
+    message.msg_namelen = socklen_t(letter.from.size());
+    in_pktinfo arrival{};
+    sockaddr_in local{};
+    std::memcpy(&local, box.local.data(), sizeof local);
+    arrival.ipi_addr = arrival.ipi_spec_dst = local.sin_addr;
+    arrival.ipi_ifindex = 1;
+    put_control(message, box.tells_arrival, IPPROTO_IP, IP_PKTINFO, arrival);
+    return ssize_t(size);
+}
+
+// The next refusal is the socket's error again: sock_dequeue_err_skb() in the kernel.
+ssize_t Kernel::receive_refusal(Mailbox& box, msghdr& message) {
+    if (box.refusals.empty()) return refused(EAGAIN);
+    const Mailbox::Refusal refusal = box.refusals.front();
+    box.refusals.pop_front();
+    ++post_.refused;
+    box.error = box.refusals.empty() ? 0 : box.refusals.front().error;
+    note_progress();
+    std::memcpy(message.msg_name, refusal.to.data(), refusal.to.size());
+    message.msg_namelen = socklen_t(refusal.to.size());
+    message.msg_flags = MSG_ERRQUEUE;
+    sock_extended_err error{};
+    error.ee_errno = std::uint32_t(refusal.error);
+    error.ee_origin = SO_EE_ORIGIN_ICMP;
+    put_control(message, true, IPPROTO_IP, IP_RECVERR, error);
     return 0;
 }
 
@@ -500,7 +757,7 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
     }
     if (operation == EPOLL_CTL_ADD) {
         if (watch != epoll->watches.end()) return refused(EEXIST);
-        if (dynamic_cast<Stream*>(file.get()) != nullptr && dice_.chance(weather_.starved))
+        if (is_socket(*file) && dice_.chance(weather_.starved))
             return refused(dice_.chance(500) ? ENOMEM : ENOSPC);
         epoll->watches[descriptor] = {file, *event};
         return 0;
@@ -510,11 +767,11 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
     return 0;
 }
 
-// Of one file, what is wanted and what comes unasked. Streams are reported ready at times where they are not.
+// Of one file, what is wanted and what comes unasked. Sockets are reported ready at times where they are not.
 short Kernel::condition(const std::shared_ptr<File>& file, short wanted) {
     const short told = short(wanted | POLLERR | POLLHUP);
     short bits = short(file->ready() & told);
-    if (bits == 0 && dynamic_cast<Stream*>(file.get()) != nullptr && dice_.chance(weather_.spurious / 4))
+    if (bits == 0 && is_socket(*file) && dice_.chance(weather_.spurious / 4))
         bits = short(wanted & (POLLIN | POLLOUT));
     return bits;
 }
@@ -673,7 +930,8 @@ void give_out(const reactor::Address& address, sockaddr* into, socklen_t* length
 extern "C" {
 
 int socket(int domain, int type, int protocol) noexcept {
-    if (auto* kernel = Kernel::current()) return kernel->make_socket();
+    constexpr int kinds = 0xf;  // what the others are, are flags
+    if (auto* kernel = Kernel::current()) return kernel->make_socket((type & kinds) == SOCK_DGRAM);
     REAL(socket, domain, type, protocol);
 }
 
@@ -737,12 +995,28 @@ ssize_t send(int descriptor, const void* data, size_t size, int flags) {
 
 ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
     if (Kernel::simulates(descriptor)) {
+        if (Kernel::current()->is_mailbox(descriptor)) return Kernel::current()->send(descriptor, *message);
         std::string together;
         for (std::size_t i = 0; i < message->msg_iovlen; ++i)
             together.append(static_cast<const char*>(message->msg_iov[i].iov_base), message->msg_iov[i].iov_len);
         return Kernel::current()->send(descriptor, together);
     }
     REAL(sendmsg, descriptor, message, flags);
+}
+
+int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
+    if (Kernel::simulates(descriptor)) return Kernel::current()->send(descriptor, messages, count);
+    REAL(sendmmsg, descriptor, messages, count, flags);
+}
+
+ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
+    if (Kernel::simulates(descriptor)) return Kernel::current()->receive(descriptor, *message, flags);
+    REAL(recvmsg, descriptor, message, flags);
+}
+
+int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, timespec* limit) {
+    if (Kernel::simulates(descriptor)) return Kernel::current()->receive(descriptor, messages, count);
+    REAL(recvmmsg, descriptor, messages, count, flags, limit);
 }
 
 int shutdown(int descriptor, int how) noexcept {
@@ -753,11 +1027,16 @@ int shutdown(int descriptor, int how) noexcept {
 int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept {
     if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_ERROR)
         return Kernel::current()->pending_error(descriptor, *static_cast<int*>(value));
+    if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_TYPE)
+        return Kernel::current()->kind_of(descriptor, *static_cast<int*>(value));
+    if (Kernel::simulates(descriptor) && level == IPPROTO_UDP && name == UDP_SEGMENT)
+        return Kernel::current()->cuts_up(descriptor);
     REAL(getsockopt, descriptor, level, name, value, length);
 }
 
 int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept {
     if (Kernel::simulates(descriptor)) {
+        if (Kernel::current()->is_mailbox(descriptor)) return Kernel::current()->set_option(descriptor, level, name);
         if (level != SOL_SOCKET || name != SO_LINGER) return Kernel::current()->check_socket(descriptor);
         const auto* linger = static_cast<const ::linger*>(value);
         return Kernel::current()->set_linger(descriptor, linger->l_onoff != 0 && linger->l_linger == 0);

@@ -3,8 +3,9 @@
 // installed, backends included. One thread, one seed: sockets deliver in pieces, late, or not at all; calls are
 // interrupted; numbers of descriptors are reused at once; time passes only while somebody waits or calls.
 //
-// It models what tcp(7), socket(7) and epoll(7) promise and nothing that only one version of Linux does. It has no
-// urgent data, no datagrams and no Unix sockets.
+// It models what tcp(7), udp(7), ip(7), socket(7) and epoll(7) promise and nothing that only one version of Linux does.
+// Datagrams get lost, overtake each other and come back as refused. It has no urgent data and no Unix sockets, puts no
+// datagrams together (UDP_GRO), and no network here doubles one.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -59,7 +60,8 @@ struct Weather {
     unsigned unreachable = 0;    ///< connect fails at once
     unsigned silent = 0;         ///< nobody ever answers a connect
     unsigned accept_fails = 0;   ///< accept reports a connection that failed before it was accepted
-    unsigned starved = 0;        ///< the kernel has no memory for a socket or for watching one
+    unsigned starved = 0;        ///< the kernel has no memory for a socket, for watching one, or for a datagram
+    unsigned lost = 0;           ///< the network loses a datagram
     unsigned jump = 0;           ///< waiting takes up to an hour longer than it should
     std::size_t smallest_buffer = 1, largest_buffer = 64 * 1024;
     Duration longest_delay = std::chrono::milliseconds(50);
@@ -99,11 +101,21 @@ public:
     std::size_t open_descriptors() const noexcept { return table_.size(); }
     /// How long the loop has slept, in all.
     Duration slept() const noexcept { return slept_; }
+    /// What became of the datagrams that were sent; those that are none of the others are on their way, or wait.
+    struct Post {
+        std::uint64_t sent = 0, lost = 0, refused = 0, read = 0;
+        bool delivered() const noexcept { return sent == lost + refused + read; }
+    };
+    const Post& post() const noexcept { return post_; }
+    /// Nobody ever listens at this port, and no network leads to this host.
+    static constexpr std::uint16_t dead_port = 9;
+    static constexpr const char* no_host = "192.0.2.1";
+
     /// Of everything that was called and answered: equal if and only if two runs were.
     std::uint64_t digest() const noexcept { return digest_; }
 
     // The calls. As in the manual, errno included.
-    int make_socket();
+    int make_socket(bool for_datagrams);
     int make_event();
     int make_null();
     int make_epoll();
@@ -117,7 +129,15 @@ public:
     int shut_down(int descriptor);
     int pending_error(int descriptor, int& error);
     int set_linger(int descriptor, bool resets);
+    int set_option(int descriptor, int level, int option);
     int check_socket(int descriptor);
+    int kind_of(int descriptor, int& kind);
+    int cuts_up(int descriptor);
+    bool is_mailbox(int descriptor) const;
+    ssize_t send(int descriptor, const msghdr& message);
+    int send(int descriptor, mmsghdr* messages, unsigned count);
+    ssize_t receive(int descriptor, msghdr& message, int flags);
+    int receive(int descriptor, mmsghdr* messages, unsigned count);
     int name(int descriptor, bool of_peer, Address& address);
     ssize_t read_event(int descriptor, void* into, std::size_t size);
     ssize_t write_event(int descriptor, const void* from, std::size_t size);
@@ -134,8 +154,10 @@ private:
     struct Null;
     struct Listener;
     struct Stream;
+    struct Mailbox;
     struct Epoll;
     using StreamPointer = std::shared_ptr<Stream>;
+    using MailboxPointer = std::shared_ptr<Mailbox>;
 
     void called(const char* call, long long a = 0);
     long long answered(long long result);
@@ -151,6 +173,12 @@ private:
     void send_reset(const StreamPointer& stream);
     void reset(Stream& stream, int error);
     void close_stream(const StreamPointer& stream);
+    ssize_t send_datagram(const MailboxPointer& box, const msghdr& message);
+    void carry(const MailboxPointer& box, const Address& to, std::string text);
+    void deliver(const MailboxPointer& sender, const Address& to, std::string text);
+    ssize_t receive_datagram(Mailbox& box, msghdr& message);
+    ssize_t receive_refusal(Mailbox& box, msghdr& message);
+    static bool is_socket(const File& file);
     short condition(const std::shared_ptr<File>& file, short wanted);
     void run_due();
     template <class Collect>
@@ -166,6 +194,8 @@ private:
     std::map<int, std::shared_ptr<File>> table_;
     std::vector<std::weak_ptr<Stream>> streams_;  // all that were ever made
     std::map<Address, std::weak_ptr<Listener>> listeners_;
+    std::map<Address, std::weak_ptr<Mailbox>> mailboxes_;
+    Post post_;
     std::uint16_t next_port_ = 20000;
     std::string failure_;
     bool in_hook_ = false;

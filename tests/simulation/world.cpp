@@ -8,6 +8,7 @@
 #include <protocols/length_prefixed.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/net/connector.hpp>
+#include <reactor/net/datagram.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 
@@ -17,6 +18,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -66,6 +68,27 @@ struct Side {
     std::error_code reason;
 };
 
+constexpr std::size_t largest_letter = 3000;
+constexpr std::size_t most_letters = 60;  // of one sender: no more refusals than an endpoint remembers
+
+/// One socket of datagrams: what it did and what it was told. It outlives its protocol.
+struct Box {
+    enum class Stage { made, opened, over };
+
+    std::uint32_t number = 0;
+    Stage stage = Stage::made;
+    DatagramEndpoint* endpoint = nullptr;  // while it is opened
+    Address address;
+    DatagramOptions options;
+    std::size_t to_send = 0, sent = 0;
+    std::size_t refusable = 0, unreachable = 0;  // of those: to a port that nobody has, to a host without a way
+    std::size_t told = 0, told_refused = 0, told_unreachable = 0;
+    bool owed_room = false;  // something was dropped since it was last told of room
+    bool paused = false;
+    std::set<std::pair<std::uint32_t, std::size_t>> read;  // whose, and which
+    DatagramEndpoint::Counters counters;                   // when it ended
+};
+
 struct Thrown : std::runtime_error {
     Thrown() : std::runtime_error("thrown on purpose") {}
 };
@@ -93,6 +116,8 @@ public:
         return number < sides_.size() ? sides_[number].get() : nullptr;
     }
     Side* somebody() { return sides_.empty() ? nullptr : sides_[std::size_t(dice_.below(sides_.size()))].get(); }
+    Box* some_box() { return boxes_.empty() ? nullptr : boxes_[std::size_t(dice_.below(boxes_.size()))].get(); }
+    const Box* box(std::size_t number) const { return number < boxes_.size() ? boxes_[number].get() : nullptr; }
     void add_client();
     void watcher_told(std::size_t place);
 
@@ -111,6 +136,9 @@ private:
 
     std::unique_ptr<Protocol> make(const Server& server, bool client);
     void add_server();
+    void add_box();
+    bool letters_have_come() const;
+    void check_letters();
     void add_watcher();
     void wake_watchers();
     void set_alarm(Alarm& alarm);
@@ -120,6 +148,7 @@ private:
     void begin();
     void begin_closing();
     bool sides_over() const;
+    bool boxes_over() const;
     bool talk_is_over() const;
     bool drained() const;
     std::string unfinished() const;
@@ -136,6 +165,7 @@ private:
     std::vector<std::unique_ptr<Side>> sides_;
     std::vector<std::unique_ptr<Server>> servers_;
     std::vector<std::unique_ptr<Connector>> connectors_;
+    std::vector<std::unique_ptr<Box>> boxes_;
     std::vector<std::unique_ptr<Watcher>> watchers_;
     std::vector<std::unique_ptr<Alarm>> alarms_;
     std::size_t clients_left_ = 0;
@@ -401,6 +431,189 @@ private:
     }
 };
 
+// ── datagrams ──
+
+/// The n-th letter of the box with this number: these two, and bytes that follow from them. Empty ones do not say.
+std::string letter_of(std::uint32_t number, std::size_t place) {
+    const auto mixed = (std::uint64_t(number) << 32 | place) * 0x9e3779b97f4a7c15u;
+    if (mixed >> 32 & 1 && mixed >> 33 & 1 && mixed >> 34 & 1) return {};
+    std::string text = std::to_string(number) + ' ' + std::to_string(place) + ' ';
+    const bool alike = mixed >> 35 & 1;  // in size with others, so that they may leave in one piece
+    const std::size_t length = alike ? 100 : std::size_t((mixed >> 40) % largest_letter);
+    while (text.size() < length) text += char('!' + (mixed + text.size() * text.size()) % 90);
+    return text;
+}
+
+/// Sends its share in its own time, to others and to nobody, and checks what comes.
+class Correspondent final : public DatagramProtocol {
+public:
+    Correspondent(World& world, Box& box) : world_(world), box_(box), tick_(world.loop(), [this] { tick(); }) {}
+    ~Correspondent() override {
+        world_.check(box_.stage != Box::Stage::opened || world_.tearing_down(), "a socket's end is told");
+        box_.stage = Box::Stage::over;
+        box_.endpoint = nullptr;
+    }
+
+private:
+    void opened() override {
+        world_.kernel().trace("opened", box_.number);
+        world_.check(box_.stage == Box::Stage::made, "opened comes first, and once");
+        box_.stage = Box::Stage::opened;
+        box_.endpoint = static_cast<DatagramEndpoint*>(&transport());
+        act();
+        tick_.start(world_.dice().delay(milliseconds(20)));
+    }
+
+    void received(const Datagram& datagram) override {
+        check_stage();
+        ++box_.told;
+        world_.check(!box_.paused, "nothing is received while receiving is paused");
+        world_.check(datagram.destination == box_.address && datagram.interface == 1, "a datagram says where it arrived");
+        const std::string text(text_of(datagram.data));
+        if (!text.empty()) check_letter(datagram, text);
+        if (world_.dice().chance(200)) act();
+        // By another socket, in the middle of what this one has received.
+        Box* const other = world_.some_box();
+        if (world_.dice().chance(100) && other->endpoint != nullptr) send(*other);
+        if (!world_.calm() && world_.dice().chance(2)) throw Thrown();
+        world_.check(text == text_of(datagram.data), "a datagram stays as it is for as long as it is told of");
+    }
+
+    void check_letter(const Datagram& datagram, const std::string& text) {
+        char* rest = nullptr;
+        const auto number = std::uint32_t(std::strtoul(text.c_str(), &rest, 10));
+        const std::size_t place = std::strtoul(rest, nullptr, 10);
+        const Box* const sender = world_.box(number);
+        if (sender == nullptr || place >= sender->sent)
+            return world_.check(false, "no datagram comes that was not sent");
+        const std::string whole = letter_of(number, place);
+        world_.check(text == whole.substr(0, box_.options.largest), "a datagram comes whole, as far as there is room");
+        world_.check(datagram.truncated == (whole.size() > box_.options.largest), "what is cut off is said to be");
+        world_.check(datagram.sender == sender->address, "a datagram's sender is who sent it");
+        world_.check(box_.read.emplace(number, place).second, "a datagram comes once");
+    }
+
+    void refused(const Address& to, std::error_code error) override {
+        check_stage();
+        if (error == std::errc::network_unreachable) {
+            world_.check(to.host() == Kernel::no_host, "what is told of a datagram is that one's");
+            world_.check(++box_.told_unreachable <= box_.unreachable, "what cannot be sent is told once");
+        } else {
+            world_.check(error == std::errc::connection_refused && (!world_.calm() || to.port() == Kernel::dead_port),
+                         "who is there refuses nothing");
+            world_.check(++box_.told_refused <= (world_.calm() ? box_.refusable : box_.sent),
+                         "what is refused is told once");
+        }
+        if (world_.dice().chance(100)) act();
+    }
+
+    void resume_sending() override {
+        check_stage();
+        world_.check(std::exchange(box_.owed_room, false), "room is told of who missed it, and once");
+        act();
+    }
+
+    void closed(std::error_code reason) override {
+        world_.kernel().trace("closed", box_.number, reason.value());
+        world_.kernel().note_progress();
+        world_.check(box_.stage != Box::Stage::over, "the end is told exactly once");
+        world_.check(!world_.tearing_down(), "a reactor that is destroyed calls nobody");
+        world_.check(!world_.calm() || !reason, "in good weather nothing fails");
+        box_.stage = Box::Stage::over;
+        if (box_.endpoint != nullptr) box_.counters = box_.endpoint->counters();
+        box_.endpoint = nullptr;
+        tick_.cancel();
+    }
+
+    void check_stage() {
+        world_.kernel().note_progress();
+        world_.check(box_.stage == Box::Stage::opened, "nothing is told before the beginning or after the end");
+    }
+
+    void send(Box& by) {
+        if (by.sent >= by.to_send || world_.closing()) return;
+        Dice& dice = world_.dice();
+        Address to = world_.some_box()->address;
+        if (dice.chance(100)) to = *Address::ip("127.0.0.1", Kernel::dead_port);
+        else if (dice.chance(50)) to = *Address::ip(Kernel::no_host, 7);
+        by.refusable += std::size_t(to.port() == Kernel::dead_port);
+        by.unreachable += std::size_t(to.host() == Kernel::no_host);
+        const std::uint64_t dropped = by.endpoint->dropped();
+        const std::string letter = letter_of(by.number, by.sent++);
+        const bool taken = by.endpoint->send(to, letter);
+        // In foul weather it may have ended already, and have not been told yet.
+        world_.check(taken || by.endpoint->dropped() > dropped || !world_.calm(), "what is not taken is counted as dropped");
+        by.owed_room = by.owed_room || !taken;
+    }
+
+    void act() {
+        Dice& dice = world_.dice();
+        if (box_.endpoint == nullptr) return;
+        while (box_.sent < box_.to_send && !world_.closing() && dice.chance(900)) send(box_);
+        if (dice.chance(100) && !world_.closing()) {
+            transport().pause_receiving();
+            box_.paused = true;
+        }
+        if (!world_.calm() && dice.chance(5)) transport().close();
+    }
+
+    void tick() {
+        check_stage();
+        if (box_.paused && (world_.closing() || world_.dice().chance(700))) {
+            box_.paused = false;
+            transport().resume_receiving();
+        }
+        act();
+        if (box_.endpoint != nullptr) tick_.start(milliseconds(1) + world_.dice().delay(milliseconds(100)));
+    }
+
+    World& world_;
+    Box& box_;
+    Timer tick_;
+};
+
+void World::add_box() {
+    boxes_.push_back(std::make_unique<Box>());
+    Box& box = *boxes_.back();
+    box.number = std::uint32_t(boxes_.size() - 1);
+    box.to_send = std::size_t(dice_.magnitude(most_letters));
+    box.options.batch = 1 + std::size_t(dice_.below(64));
+    box.options.receives_per_turn = 1 + std::size_t(dice_.magnitude(100));
+    box.options.largest = 20 + std::size_t(dice_.magnitude(2 * largest_letter));
+    box.options.queue_limit = std::size_t(dice_.magnitude(20'000));
+    Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+    socket.bind(*Address::ip("127.0.0.1", 0));
+    box.address = socket.local();
+    DatagramEndpoint::open(*reactor_, std::move(socket), std::make_unique<Correspondent>(*this, box), box.options);
+}
+
+bool World::letters_have_come() const {
+    std::uint64_t told = 0;
+    for (const auto& box : boxes_) {
+        const DatagramEndpoint::Counters& counters = box->endpoint->counters();
+        if (box->sent < box->to_send || box->sent > counters.sent + counters.dropped + box->told_unreachable) return false;
+        told += box->told;
+    }
+    return kernel_->post().delivered() && told == kernel_->post().read;
+}
+
+// What the endpoints counted is what the kernel did.
+void World::check_letters() {
+    Kernel::Post counted;
+    std::uint64_t missing = 0;
+    for (const auto& box : boxes_) {
+        counted.sent += box->counters.sent;
+        counted.read += box->counters.received;
+        counted.refused += box->told_refused;
+        missing += box->sent - box->counters.sent - box->counters.dropped - box->told_unreachable;
+    }
+    const Kernel::Post& post = kernel_->post();
+    check(counted.sent == post.sent, "a socket counts what it has sent");
+    check(counted.read == post.read, "every datagram that was read is told of");
+    check(counted.refused == post.refused, "every refusal is told");
+    check(missing == 0, "every datagram is sent, or dropped and counted, or told of, and one of these");
+}
+
 // ── raw handlers, timers, other threads ──
 
 /// Counters of the kernel's, each watched by a raw handler. Never reported ready without being so: who is told and
@@ -541,6 +754,7 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
         weather.silent = at_times(200);
         weather.accept_fails = at_times(200);
         weather.starved = at_times(50);
+        weather.lost = at_times(300);
         weather.jump = at_times(5);
         if (dice_.chance(300)) weather.most_descriptors = 12 + std::size_t(dice_.below(40));
     }
@@ -632,6 +846,8 @@ void World::add_client() {
 
 void World::begin() {
     for (std::uint64_t left = 1 + dice_.below(3); left > 0; --left) add_server();
+    if (dice_.chance(500))
+        for (std::uint64_t left = 1 + dice_.below(4); left > 0; --left) add_box();
     kernel_->weather() = weather_;
     for (std::uint64_t left = dice_.below(8); left > 0; --left) add_watcher();
     for (std::uint64_t left = dice_.below(6); left > 0; --left) alarms_.push_back(std::make_unique<Alarm>(*this));
@@ -675,6 +891,8 @@ void World::begin_closing() {
         side->finished = true;
         side->transport->close();
     }
+    for (const auto& box : boxes_)
+        if (box->endpoint != nullptr) box->endpoint->close();
     for (const auto& server : servers_) server->acceptor->drain([&server] { server->drained = true; });
 }
 
@@ -682,14 +900,18 @@ bool World::sides_over() const {
     return std::all_of(sides_.begin(), sides_.end(), [](const auto& side) { return side->stage == Side::Stage::over; });
 }
 
+bool World::boxes_over() const {
+    return std::all_of(boxes_.begin(), boxes_.end(), [](const auto& box) { return box->stage == Box::Stage::over; });
+}
+
 bool World::talk_is_over() const {
     const bool connecting = std::any_of(connectors_.begin(), connectors_.end(),
                                         [](const auto& connector) { return connector->connecting(); });
-    return clients_left_ == 0 && !connecting && sides_over();
+    return clients_left_ == 0 && !connecting && sides_over() && letters_have_come();
 }
 
 bool World::drained() const {
-    return sides_over() && std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->drained; });
+    return sides_over() && boxes_over() && std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->drained; });
 }
 
 std::string World::unfinished() const {
@@ -700,6 +922,11 @@ std::string World::unfinished() const {
         text.append(" has sent ").append(std::to_string(side->sent)).append(" of ").append(std::to_string(side->to_send));
         text.append(" and received ").append(std::to_string(side->received));
         text.append(side->ended ? ", to the end" : "").append(side->finished ? ", finished" : "");
+    }
+    for (const auto& box : boxes_) {
+        if (box->stage == Box::Stage::over) continue;
+        text.append("; box ").append(std::to_string(box->number)).append(" has sent ").append(std::to_string(box->sent));
+        text.append(" of ").append(std::to_string(box->to_send)).append(box->paused ? ", paused" : "");
     }
     return text;
 }
@@ -759,6 +986,7 @@ Outcome World::run() {
         check(reactor_->timers().size() == 0, "no timer is left when all is over");
         check(kernel_->open_descriptors() == descriptors_at_first_, "no descriptor is left when all is over");
         check(posts_run_ == posts_made_, "every post has run when all is over");
+        if (calm()) check_letters();
     }
     Outcome outcome;
     outcome.turns = reactor_->counters().turns;
@@ -768,6 +996,7 @@ Outcome World::run() {
     outcome.digest = kernel_->digest();
     outcome.conversations = sides_.size();
     for (const auto& side : sides_) outcome.received += side->received;
+    for (const auto& box : boxes_) outcome.received += box->read.size();
     return outcome;
 }
 
