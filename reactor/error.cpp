@@ -19,6 +19,7 @@ const std::error_category& error_category() noexcept {
                 case Error::message_timeout: return "a message took too long to come";
                 case Error::write_timeout: return "the peer read nothing for too long";
                 case Error::close_timeout: return "the connection was not closed in time";
+                case Error::descriptor_limit: return "too many descriptors came and were not taken";
             }
             return "unknown error " + std::to_string(value);
         }

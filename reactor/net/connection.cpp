@@ -18,12 +18,6 @@ namespace reactor {
 
 namespace {
 
-#ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole process
-#else
-constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
-#endif
-
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
@@ -107,7 +101,9 @@ void Connection::read_more() {
         if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
         into += rest;
     }
-    const ssize_t count = ::read(socket_.get(), into, size);
+    const ssize_t count =
+        is(takes_descriptors) ? receive_with_descriptors(into, size) : ::read(socket_.get(), into, size);
+    if (is(over)) return;
     if (is(metered)) extra_->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
     if (count <= 0) return nothing_read(count);
     workspace().bytes_received += std::size_t(count);
@@ -381,12 +377,15 @@ void Connection::flush() {
         waiting = waiting.first(may_move(extra_->meter->output, waiting.size()));
         if (waiting.empty()) return;
     }
-    const ssize_t count = ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
+    const bool passes = extra_->passing != nullptr && !extra_->passing->to_send.empty();
+    const ssize_t count = passes ? send_with_descriptors(waiting)
+                                 : ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
     if (is(metered)) extra_->meter->output.used(std::size_t(std::max(count, ssize_t(0))));
     if (count > 0) {
         note_sent(std::size_t(count));
         if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
         extra_->output.consume(std::size_t(count));
+        if (extra_->passing != nullptr) extra_->passing->sent += std::size_t(count);
     } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         broken(system_error_code(errno));
     }
@@ -402,6 +401,7 @@ void Connection::broken(std::error_code reason) {
         return finish(reason);
     }
     extra_->output.clear();
+    if (extra_->passing != nullptr) extra_->passing->to_send.clear();
     set(write_broken);
     unset(over_high);
     unset(held_back);

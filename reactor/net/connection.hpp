@@ -4,6 +4,7 @@
 #pragma once
 
 #include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
 #include <reactor/net/drain.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/protocol.hpp>
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <system_error>
 
 namespace reactor {
@@ -35,6 +37,9 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice, which adapts.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
+    /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one more
+    /// the connection ends (Error::descriptor_limit). With 0 none is accepted, and the kernel closes them.
+    std::size_t descriptors = 0;
     /// For protocols whose every message, from the first byte on, has this length. The kernel then wakes the loop when one
     /// is whole and not for each of its pieces (SO_RCVLOWAT), and each read takes one: worth it from some KiB on, from
     /// peers whose packets come one by one; short messages are better read many at a time. It delays none, as a message
@@ -113,6 +118,7 @@ public:
     const RateLimits rates;  ///< of each
     Budget budget;
     const bool limits_rates;  ///< of each or together
+    const std::size_t descriptors;
     Reactor::Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
     Owner* owner;                   ///< null once it is gone
     ConnectionCounts counts;
@@ -123,6 +129,7 @@ private:
           rates(options.rates),
           budget(options.rates_together),
           limits_rates(options.rates.any() || options.rates_together.any()),
+          descriptors(options.descriptors),
           workspace(&space),
           owner(the_owner) {}
     std::size_t references_ = 0;
@@ -155,6 +162,17 @@ public:
     /// Rates of its own from now on, instead of those of its acceptor or connector; what all together may do still
     /// holds. The budget is full at first. Throws std::bad_alloc, and then nothing has changed.
     void set_rates(const RateLimits& rates);
+
+    /// Writes `data`, and with its first byte copies of these descriptors, over a Unix socket; the caller keeps its own.
+    /// False as for `write`. Throws std::invalid_argument for no data, more than 253 descriptors (unix(7)) and other
+    /// sockets, std::system_error if one cannot be copied (fcntl(2), F_DUPFD_CLOEXEC), std::bad_alloc; then nothing is
+    /// sent.
+    bool send_descriptors(Bytes data, std::span<const int> descriptors);
+    /// The next descriptor that has come and is not taken yet, in the order in which they were sent; an empty one if
+    /// there is none. It is there when `received` is given the first of the bytes that it was sent with, or sooner.
+    /// Those that nobody takes are closed with the connection. Out of descriptors of its own (EMFILE) the connection
+    /// ends with that error, since the kernel has then dropped some.
+    FileDescriptor take_descriptor() noexcept;
     Address peer() const override { return socket_.peer(); }
     Address local() const override { return socket_.local(); }
     std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
@@ -186,6 +204,7 @@ private:
     struct Move;
     struct Meter;
     struct Flow;
+    struct Passing;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -209,6 +228,8 @@ private:
     void readable_unusual();
     void read_more();
     void read_rest();
+    ssize_t receive_with_descriptors(std::byte* into, std::size_t size) noexcept;
+    ssize_t send_with_descriptors(Bytes data) noexcept;
     void read_unusual(Workspace& space, ssize_t count);
     void judge_read(std::size_t count) noexcept;
     void nothing_read(ssize_t count);
@@ -268,6 +289,7 @@ private:
         metered = 1 << 16,        // it has rates, or shares in some
         input_spent = 1 << 17,    // nothing is read before there are tokens
         output_spent = 1 << 18,   // nothing is sent before there are tokens
+        takes_descriptors = 1 << 19,
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     void set(State state) noexcept;

@@ -118,6 +118,12 @@ void Connection::start() {
     unset(fresh);
     try {
         workspace().room_for_input(limits().read_size);  // so that reading need not ask
+        if (group_->descriptors > 0 && socket_.local().family() == Address::Family::unix_domain) {
+            extra().passing = std::make_unique<Passing>();
+            extra_->passing->most = group_->descriptors;
+            extra_->passing->received.reserve(group_->descriptors);
+            set(takes_descriptors);
+        }
         if (group_->limits_rates && !is(metered)) use_rates(group_->rates, false, *group_.get());
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));

@@ -7,13 +7,22 @@
 #include <reactor/net/deadlines.hpp>
 #include <reactor/timer_queue.hpp>
 
+#include <sys/socket.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <system_error>
 #include <vector>
 
 namespace reactor {
+
+#ifdef MSG_NOSIGNAL
+constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole process
+#else
+constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
+#endif
 
 // What the connections of a loop share: only one of them is in its protocol at a time.
 struct Connection::Workspace final : Reactor::Workspace {
@@ -112,6 +121,18 @@ struct Connection::Meter {
     TokenBucket& messages_together;
 };
 
+// Descriptors that come and go. What is to be sent goes with a certain byte of the output, and not before.
+struct Connection::Passing {
+    struct Outgoing {
+        std::uint64_t at;  // of all bytes of the output since this began
+        std::vector<FileDescriptor> descriptors;
+    };
+    std::size_t most = 0;                  // that may wait to be taken
+    std::vector<FileDescriptor> received;  // has room for so many
+    std::deque<Outgoing> to_send;
+    std::uint64_t sent = 0;  // bytes of the output
+};
+
 // What an idle connection does not need.
 struct Connection::Extra final : TimerQueue::Node {
     explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
@@ -127,6 +148,7 @@ struct Connection::Extra final : TimerQueue::Node {
     ByteQueue output;  // what the kernel did not take
     std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
+    std::unique_ptr<Passing> passing;
     Deadlines since;
     std::error_code reason;
 
@@ -135,7 +157,7 @@ struct Connection::Extra final : TimerQueue::Node {
     }
     bool in_use() const noexcept {
         return !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
-               move != nullptr || scheduled() || reason;
+               passing != nullptr || move != nullptr || scheduled() || reason;
     }
 };
 
