@@ -142,8 +142,8 @@ public:
     /// to finish first.
     virtual void draining() { transport().close(); }
 
-    /// It is over: without an error after `close()` and, of packet sockets, when the peer has closed. The last call;
-    /// nothing can be sent any more.
+    /// It is over: without an error after `close()` and, of packet sockets, when the peer has closed; broken_pipe if
+    /// somebody who shares the socket has shut it down. The last call; nothing can be sent any more.
     virtual void closed(std::error_code /*reason*/) {}
 
 protected:

@@ -4,6 +4,7 @@
 #include "loop.hpp"
 
 #include <reactor/backends/kernel_words.hpp>
+#include <reactor/net/datagram.hpp>
 #include <reactor/testing/scripted_demultiplexer.hpp>
 
 #include <fcntl.h>
@@ -137,6 +138,21 @@ State udp_refused(bool with_error_queue) {
     return state_of(sender.release());
 }
 
+// One that has a datagram to read, too.
+State udp_refused_with(std::string_view datagram) {
+    Socket sender = udp(), other = udp();
+    const int on = 1;
+    checked(::setsockopt(sender.get(), IPPROTO_IP, IP_RECVERR, &on, sizeof on));
+    const Address own = sender.local(), nobody = [] { return udp().local(); }();
+    const auto send = [](const Socket& from, const Address& to, std::string_view text) {
+        checked(int(::sendto(from.get(), text.data(), text.size(), 0, to.data(), socklen_t(to.size()))));
+    };
+    send(sender, nobody, "x");
+    send(other, own, datagram);
+    arrived(sender, POLLIN);
+    return state_of(sender.release());
+}
+
 Socket tcp_listener(int backlog = 16) {
     Socket socket = Socket::open(Address::Family::ipv4);
     socket.bind(*Address::ip("127.0.0.1", 0));
@@ -173,6 +189,12 @@ State tcp_connecting() {
 Address fresh_name() {
     static int number = 0;
     return Address::unix_abstract("contract-test-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
+}
+
+Socket unix_datagrams() {
+    Socket socket = Socket::open(Address::Family::unix_domain, SocketKind::datagram);
+    socket.bind(fresh_name());
+    return socket;
 }
 
 State file(std::string_view content, int flags = O_RDWR) {
@@ -334,6 +356,39 @@ const Row table[] = {
 {"a pair of datagram sockets with no room",
     [] { Pair pair = Socket::pair(SocketKind::datagram); fill(pair.first.get()); return watched_of(pair); },
                                                  "-    -    -    -    -    -    -"},
+{"a pair of datagram sockets with no room, and a datagram",
+    [] { Pair pair = Socket::pair(SocketKind::datagram); fill(pair.first.get()); put(pair.second.get(), "x");
+         return watched_of(pair); },
+                                                 "r    -    -    r    r    -    r"},
+{"a pair of datagram sockets whose other end is closed",
+    [] { Pair pair = Socket::pair(SocketKind::datagram); pair.second.close(); return watched_of(pair); },
+                                                 "-    w    -    w    -    w    w"},
+{"a pair of datagram sockets with a datagram whose other end is closed",
+    [] { Pair pair = Socket::pair(SocketKind::datagram); put(pair.second.get(), "x"); pair.second.close();
+         return watched_of(pair); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"a Unix socket of datagrams that is not connected",
+    [] { return state_of(unix_datagrams().release()); },
+                                                 "-    w    -    w    -    w    w"},
+{"a Unix socket of datagrams whose receiver has no room",
+    [] { Socket sender = unix_datagrams(), receiver = unix_datagrams(); REQUIRE_FALSE(sender.connect(receiver.local()));
+         fill(sender.get()); return state_of(sender.release(), receiver.release()); },
+                                                 "-    -    -    -    -    -    -"},
+{"S78: a pair of packet sockets with an empty packet",
+    [] { Pair pair = Socket::pair(SocketKind::sequenced_packets); REQUIRE(::send(pair.second.get(), "", 0, 0) == 0);
+         return watched_of(pair); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"a pair of packet sockets with no room",
+    [] { Pair pair = Socket::pair(SocketKind::sequenced_packets); fill(pair.first.get()); return watched_of(pair); },
+                                                 "-    -    -    -    -    -    -"},
+{"S13: a pair of packet sockets with a packet and the end behind it",
+    [] { Pair pair = Socket::pair(SocketKind::sequenced_packets); put(pair.second.get(), "x");
+         (void)pair.second.shutdown_write(); return watched_of(pair); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"S14: a pair of packet sockets whose other end was closed with an unread packet, which is a reset",
+    [] { Pair pair = Socket::pair(SocketKind::sequenced_packets); put(pair.first.get(), "x"); pair.second.close();
+         return watched_of(pair); },
+                                                 "r    w    e    rw   re   we   rwe"},
 {"a pair of packet sockets whose other end is closed",
     [] { Pair pair = Socket::pair(SocketKind::sequenced_packets); pair.second.close(); return watched_of(pair); },
                                                  "r    w    e    rw   r    w    rw"},
@@ -429,6 +484,14 @@ const Row table[] = {
          return state_of(listener.release(), client.release()); },
                                                  "r    -    -    r    r    -    r"},
 
+{"a listener of packets with a connection that waits",
+    [] { Socket listener = Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets);
+         listener.bind(fresh_name()); listener.listen(4);
+         Socket client = Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets);
+         REQUIRE_FALSE(client.connect(listener.local()));
+         return state_of(listener.release(), client.release()); },
+                                                 "r    -    -    r    r    -    r"},
+
 // UDP
 {"a UDP socket, quiet",
     [] { return state_of(udp().release()); },
@@ -445,6 +508,13 @@ const Row table[] = {
 {"S17: a UDP socket with a message in its error queue (IP_RECVERR)",
     [] { return udp_refused(true); },
                                                  "r    w    e    rw   e    we   we"},
+{"S17: a UDP socket with a message in its error queue, whose error a send has taken",
+    [] { State state = udp_refused(true); REQUIRE(::send(state.descriptor, "x", 1, 0) == -1);
+         REQUIRE(errno == ECONNREFUSED); return state; },
+                                                 "r    w    e    rw   e    we   we"},
+{"S17: a UDP socket with a datagram and a message in its error queue",
+    [] { return udp_refused_with("x"); },
+                                                 "r    w    e    rw   re   we   rwe"},
 {"a UDP socket that was shut down",
     [] { Socket socket = udp(), other = udp(); REQUIRE_FALSE(socket.connect(other.local()));
          checked(::shutdown(socket.get(), SHUT_RDWR)); return state_of(socket.release()); },
@@ -711,6 +781,86 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
             int turns = 0;
             while (turns <= most && reactor.run_once(no_wait) > 0) ++turns;
             CHECK(turns <= most);
+        }
+    }
+}
+
+// ── datagrams ──
+
+namespace {
+
+struct DatagramRow {
+    const char* state;  // of the table above
+    const char* heard;  // what a protocol is told of it, in this order
+};
+
+const DatagramRow datagram_table[] = {
+    {"a UDP socket, quiet", "opened"},
+    {"a UDP socket with a datagram", "opened received(x)"},
+    {"S78: a UDP socket with an empty datagram", "opened received()"},
+    {"S16: a UDP socket whose datagram was refused: an error without readable", "opened refused"},
+    {"S17: a UDP socket with a message in its error queue (IP_RECVERR)", "opened refused"},
+    {"S17: a UDP socket with a message in its error queue, whose error a send has taken", "opened refused"},
+    {"S17: a UDP socket with a datagram and a message in its error queue", "opened refused received(x)"},
+    {"a UDP socket that was shut down", "opened closed(broken)"},
+    {"a pair of datagram sockets with a datagram", "opened received(x)"},
+    {"a pair of datagram sockets with no room", "opened"},
+    {"a pair of datagram sockets with no room, and a datagram", "opened received(x)"},
+    {"a pair of datagram sockets whose other end is closed", "opened"},
+    {"a pair of datagram sockets with a datagram whose other end is closed", "opened received(x)"},
+    {"a Unix socket of datagrams that is not connected", "opened"},
+    {"a Unix socket of datagrams whose receiver has no room", "opened"},
+    {"S78: a pair of packet sockets with an empty packet", "opened received()"},
+    {"a pair of packet sockets with no room", "opened"},
+    {"a pair of packet sockets whose other end is closed", "opened closed"},
+    {"S13: a pair of packet sockets with a packet and the end behind it", "opened received(x) closed"},
+    {"S14: a pair of packet sockets whose other end was closed with an unread packet, which is a reset",
+     "opened closed(reset)"},
+};
+
+class Hearing final : public DatagramProtocol {
+public:
+    explicit Hearing(std::string& heard) : heard_(heard) {}
+
+private:
+    void opened() override { heard_ += "opened"; }
+    void received(const Datagram& datagram) override {
+        heard_ += " received(" + std::string(text_of(datagram.data)) + ")";
+    }
+    void refused(const Address&, std::error_code reason) override {
+        CHECK(reason == std::errc::connection_refused);
+        heard_ += " refused";
+    }
+    void closed(std::error_code reason) override {
+        heard_ += reason == std::errc::connection_reset ? " closed(reset)"
+                  : reason == std::errc::broken_pipe    ? " closed(broken)"
+                                                        : " closed";
+        CHECK((!reason || heard_.ends_with(')')));
+    }
+    std::string& heard_;
+};
+
+}  // namespace
+
+TEST_CASE("What a protocol of datagrams is told of every state of its socket is the same on every backend, and once") {
+    for (const DatagramRow& row : datagram_table) {
+        INFO(std::string(row.state));
+        const auto* const found = std::find_if(std::begin(table), std::end(table), [&](const Row& one) {
+            return std::string_view(one.state) == row.state;
+        });
+        REQUIRE(found != std::end(table));
+        for (const std::size_t batch : {std::size_t(1), std::size_t(32)}) {
+            State state = found->make();
+            std::string heard;
+            Reactor reactor;
+            DatagramOptions options;
+            options.batch = batch;
+            const auto own = std::find_if(state.held.begin(), state.held.end(),
+                                          [&](const FileDescriptor& one) { return one.get() == state.descriptor; });
+            REQUIRE(own != state.held.end());
+            DatagramEndpoint::open(reactor, Socket::adopt(std::move(*own)), std::make_unique<Hearing>(heard), options);
+            CHECK(settle(reactor, 20) <= 5);
+            CHECK(heard == row.heard);
         }
     }
 }

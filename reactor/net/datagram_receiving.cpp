@@ -36,6 +36,17 @@ constexpr int receive_flags = 0;
 
 constexpr int most_refusals = 64;  // that are told in one turn
 
+// For receiving, by whomever.
+bool shut_down(int descriptor) noexcept {
+#ifdef POLLRDHUP
+    constexpr short shut = POLLRDHUP | POLLHUP;
+#else
+    constexpr short shut = POLLHUP;
+#endif
+    pollfd entry{descriptor, shut, 0};
+    return ::poll(&entry, 1, 0) == 1 && (entry.revents & shut) != 0;
+}
+
 // Has the peer of a packet socket closed? Reading 0 bytes says so, and an empty packet says the same.
 bool at_end(int descriptor) noexcept {
 #ifdef POLLRDHUP
@@ -65,8 +76,10 @@ void DatagramEndpoint::readable() {
         const std::size_t count = receive_batch(space, wanted, error);
         if (count == 0) {
             if (!would_block(error)) return receiving_failed(error);
-            // Ready, and nothing there: then what made it so is an error that somebody's send has met already.
-            if (left == options_.receives_per_turn) drain_error_queue();
+            // Ready, and nothing there: then what made it so is an error that somebody's send has met already, or somebody
+            // who shares the socket has shut it down, and it stays ready for ever.
+            if (left == options_.receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
+                finish(std::make_error_code(std::errc::broken_pipe));
             return;
         }
         left -= std::min(left, deliver_batch(space, count));
