@@ -1,3 +1,4 @@
+#include <reactor/probes.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/registration_table.hpp>
 #include <reactor/stopwatch.hpp>
@@ -229,6 +230,7 @@ void Reactor::go_through_steps() {
             [[fallthrough]];
         case Step::retire:
             if (retired_now_ != nullptr) run_retired();
+            REACTOR_PROBE(turn_end);
             step_ = Step::wait;
     }
 }
@@ -262,6 +264,7 @@ void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = false;
     counters_.events += batch.size();
     batch_removals_ = table_->removals();
+    REACTOR_PROBE(turn_begin, batch.size());
     turn_time_known_ = false;
     // A deadline holds against who had not spoken when the loop looked; what handlers take from here on is not their time.
     if (!timers_.empty()) (void)turn_time();
@@ -286,6 +289,7 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
 
 // The way of nearly every event: one registration, readable or writable and not both.
 [[gnu::always_inline]] inline void Reactor::dispatch(const Table& table, const Event& event) {
+    REACTOR_PROBE(event, event.token.descriptor, std::uint32_t(event.condition));
     const Table::Slot& slot = table.slot(event.token.descriptor);
     if (slot.generation == event.token.generation) [[likely]] {
         if (event.condition == Condition::readable && any(slot.direct, Interest::readable)) [[likely]]

@@ -1,3 +1,4 @@
+#include <reactor/probes.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stopwatch.hpp>
 #include <reactor/timer.hpp>
@@ -33,6 +34,7 @@ void Timer::due() {
         missed_ = std::uint64_t(late / period_);
         reactor_.timers().schedule(*this, deadline_after(deadline(), period_ * (late / period_ + 1)));
     }
+    REACTOR_PROBE(timer, this);
     const Reactor::Stopwatch stopwatch(reactor_, SlowCall::Kind::timer, this);
     callback_();
 }

@@ -1,6 +1,7 @@
 // A connection's life: how it begins, what time limits it has, and how it ends. The way of its messages stands in
 // connection.cpp.
 #include <reactor/net/connection_parts.hpp>
+#include <reactor/probes.hpp>
 
 #include <chrono>
 #include <new>
@@ -41,6 +42,7 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
     Connection& connection = *made;
     connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
     ++connection.workspace().connections;
+    REACTOR_PROBE(connection_opened, descriptor);
     connection.trigger(Interest::readable);  // connected() comes from the loop
     return connection;
 }
@@ -193,6 +195,7 @@ void Connection::retired() {
     std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
     group_->note_end(reason);
+    REACTOR_PROBE(connection_ended, socket_.get(), reason.value());
     protocol_->disconnected(reason);
 }
 

@@ -3,6 +3,7 @@ MESON, NINJA and a scratch folder (EMBEDDING_SCRATCH); builds with g++ and clang
 
 import concurrent.futures
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,7 @@ STRICT = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsha
 COMPILERS = [compiler for compiler in ("g++", "clang++") if shutil.which(compiler)]
 INTERNAL = {"protocols/program.hpp", "reactor/backends/kernel_words.hpp", "reactor/net/bind_everywhere.hpp",
             "reactor/net/connection_parts.hpp", "reactor/net/control_messages.hpp", "reactor/net/datagram_parts.hpp",
-            "reactor/net/deadlines.hpp", "reactor/registration_table.hpp",
-            "reactor/stopwatch.hpp"}
+            "reactor/net/deadlines.hpp", "reactor/probes.hpp", "reactor/registration_table.hpp", "reactor/stopwatch.hpp"}
 LIMIT = 600  # seconds for one command, so that nothing hangs
 
 
@@ -56,6 +56,7 @@ def install(kind, programs):
     # Without debugging information the objects do not name their folder, so that ccache, where it is used, knows them.
     run("meson", "setup", build, SOURCE, "--prefix", prefix, "--libdir", "lib", "-Ddefault_library=" + kind,
         "-Dbuildtype=plain", "-Doptimization=0", "-Dtests=disabled", "-Dbenchmarks=disabled", "-Dwerror=true", "-Dprograms=" + programs,
+        "-Dprobes=" + ("auto" if kind == "shared" else "disabled"),
         environment={"CXX": os.environ.get("CXX", COMPILERS[0])})
     run("ninja", "-C", build)
     run("meson", "install", "-C", build, "--no-rebuild")
@@ -96,6 +97,17 @@ class Packaging(unittest.TestCase):
             self.assertIn("reactor::Reactor::run()", shown)
             for internal in ("(anonymous namespace)", "reactor::backends", "make_epoll", "Reactor::Table"):
                 self.assertNotIn(internal, shown)
+
+    def test_the_probes_are_there_where_they_were_asked_for_and_nowhere_else(self):
+        if not shutil.which("readelf"):
+            self.skipTest("there is no readelf")
+        self.assertNotIn("Provider:", run("readelf", "-n", os.path.join(self.prefixes["static"], "lib", "libreactor.a")))
+        if subprocess.run([COMPILERS[0], "-include", "sys/sdt.h", "-fsyntax-only", "-xc++", os.devnull],
+                          stderr=subprocess.DEVNULL, timeout=LIMIT).returncode != 0:
+            self.skipTest("there is no sys/sdt.h")
+        notes = run("readelf", "-n", os.path.join(self.prefixes["shared"], "lib", "libreactor.so"))
+        found = set(re.findall(r"Provider: reactor\s+Name: (\w+)", notes))
+        self.assertEqual(found, {"turn_begin", "turn_end", "event", "timer", "connection_opened", "connection_ended"})
 
     # ── headers ──
 
