@@ -115,6 +115,17 @@ TEST_CASE("A connection over its rate of input is not read from until there are 
     CHECK_FALSE(conversation.journal.reason);
 }
 
+TEST_CASE("A rate of input smaller than a message of known length still lets it through") {
+    Timed loop;
+    ConnectionOptions options = with({.bytes_in = {1000}});
+    options.message_length = 4000;
+    Conversation conversation(loop.reactor, options);
+    const std::string sent = random_bytes(8000, 9);
+    REQUIRE(write_some(conversation.peer, sent) == sent.size());
+    loop.pass(seconds(8));
+    CHECK(conversation.journal.input == sent);
+}
+
 TEST_CASE("Below its rates a connection notices nothing of them") {
     Timed loop;
     Conversation conversation(loop.reactor, with({{1'000'000}, {1'000'000}, {1'000'000}}));

@@ -45,7 +45,8 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// peers whose packets come one by one; short messages are better read many at a time. It delays none, as a message
     /// is of no use before its end. What the peer leaves unfinished is received when its stream ends; until then nobody
     /// sees it, so that Limits::idle_timeout, and not message_timeout, ends who never completes one. Zero: whatever
-    /// comes is received at once. On sockets that know no such mark (Unix) only the reads change.
+    /// comes is received at once. On sockets that know no such mark (Unix), and where a rate of input says how much may be
+    /// read, only the reads change.
     std::size_t message_length = 0;
 
     /// `limits`, with what `message_length` makes of the size of reads.
