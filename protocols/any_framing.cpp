@@ -63,7 +63,13 @@ std::optional<std::string_view> after(std::string_view text, std::string_view pr
     return text.substr(prefix.size());
 }
 
-std::optional<AnyFraming> parsed(std::string_view text, std::size_t maximum) {
+[[noreturn]] void refuse(std::string_view text, const std::string& why) {
+    throw std::invalid_argument("'" + std::string(text) + "' is no framing: " + why);
+}
+
+}  // namespace
+
+AnyFraming parse_framing(std::string_view text, std::size_t maximum) {
     if (text == "none") return Unframed();
     if (text == "lines") return Lines(maximum);
     if (text == "varint") return VarintPrefixed(maximum);
@@ -71,31 +77,23 @@ std::optional<AnyFraming> parsed(std::string_view text, std::size_t maximum) {
     if (text == "until-close") return UntilClose(maximum);
     if (const auto digits = after(text, "fixed:")) {
         const auto length = number<std::size_t>(*digits);
-        if (!length || *length == 0 || *length > maximum) return std::nullopt;
-        return FixedLength(*length);
+        if (length && *length > 0 && *length <= maximum) return FixedLength(*length);
+        refuse(text, "N is a whole number from 1 to " + std::to_string(maximum) + ", the longest message");
     }
     if (const auto escaped = after(text, "delimited:")) {
         const auto delimiter = unescaped(*escaped);
-        if (!delimiter || delimiter->empty()) return std::nullopt;
+        if (!delimiter) refuse(text, "a backslash begins one of \\n, \\r, \\t, \\0, \\\\ and \\xHH");
+        if (delimiter->empty()) refuse(text, "STRING is at least one byte");
         return Delimited(*delimiter, maximum);
     }
     if (auto width = after(text, "length:")) {
         const bool little = width->ends_with("le");
         if (little) width->remove_suffix(2);
-        if (*width != "1" && *width != "2" && *width != "4" && *width != "8") return std::nullopt;
-        return LengthPrefixed(unsigned((*width)[0] - '0'), little ? std::endian::little : std::endian::big,
-                              maximum);
+        if (*width != "1" && *width != "2" && *width != "4" && *width != "8")
+            refuse(text, "the length has 1, 2, 4 or 8 bytes, and le behind that if it is little-endian");
+        return LengthPrefixed(unsigned((*width)[0] - '0'), little ? std::endian::little : std::endian::big, maximum);
     }
-    return std::nullopt;
-}
-
-}  // namespace
-
-AnyFraming parse_framing(std::string_view text, std::size_t maximum) {
-    if (auto framing = parsed(text, maximum)) return *std::move(framing);
-    throw std::invalid_argument("framing '" + std::string(text) + "' is none of " +
-                                std::string(framing_forms) + ", with messages of at most " +
-                                std::to_string(maximum) + " bytes");
+    refuse(text, "there are " + std::string(framing_forms));
 }
 
 }  // namespace reactor

@@ -77,7 +77,7 @@ inline constexpr std::string_view framing_forms =
 
 /// Reads a framing as the programs spell it. In STRING, `\n`, `\r`, `\t`, `\0`, `\\` and `\xHH` stand for bytes. `maximum` is
 /// the longest message in bytes, and a fixed length may not be larger. Throws std::invalid_argument that
-/// quotes the text and names the forms.
+/// quotes the text and says what is wrong with it.
 REACTOR_EXPORT AnyFraming parse_framing(std::string_view text, std::size_t maximum = default_maximum_message);
 
 }  // namespace reactor

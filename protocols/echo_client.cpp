@@ -182,7 +182,7 @@ int converse_by_datagrams(const Settings& settings) {
 
 int converse(const Settings& settings) {
     if (settings.udp) return converse_by_datagrams(settings);
-    const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
+    const AnyFraming framing = program::parse_framing(settings.framing, settings.max_message);
     if (settings.count > 1 && framing.get<UntilClose>() != nullptr)
         throw std::invalid_argument("--count: with until-close a connection carries one message");
     Reactor reactor(settings.backend);
@@ -210,14 +210,14 @@ int main(int argc, char** argv) {
     CLI::App arguments("Sends a message to an echo server and checks that all of it comes back.", "echo_client");
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("--host", settings.host, "the server: a name, an address, unix:/path, unix:@name");
-    arguments.add_option("--port", settings.port, "its port");
+    program::add_port(arguments, settings.port, "its port");
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
     arguments.add_option("--message", settings.message, "what to send");
     arguments.add_option("--count", settings.count, "how often, one after the other")
-        ->check(CLI::Range(std::uint64_t(1), std::uint64_t(1) << 62));
+        ->check(program::from_to(std::uint64_t(1), std::uint64_t(1) << 62));
     arguments.add_option("--timeout", settings.timeout, "seconds that connecting, and then each silence, may take")
-        ->check(program::seconds(0.001, 1e9));
+        ->check(program::from_to(0.001, 1e9));
     arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message");
     int status = 0;

@@ -129,7 +129,7 @@ public:
 
 private:
     static ProtocolFactory factory(const Settings& settings) {
-        const AnyFraming framing = parse_framing(settings.framing, settings.max_message);
+        const AnyFraming framing = program::parse_framing(settings.framing, settings.max_message);
         if (settings.verbose) return protocol_factory<ToldEcho>(framing);
         if (framing.get<Unframed>() == nullptr) return protocol_factory<FramedEcho>(framing);
         return make_protocol<Echo>;
@@ -304,34 +304,35 @@ int main(int argc, char** argv) {
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("--host", settings.host,
                          "where to listen: a name, an address, unix:/path, unix:@name, '' for all addresses");
-    arguments.add_option("--port", settings.port, "0 takes a free one");
+    program::add_port(arguments, settings.port, "0 takes a free one");
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
-        ->check(program::seconds(0, 1e9));
+        ->check(program::from_to(0.0, 1e9));
     arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number")
-        ->check(CLI::Range(std::size_t(0), std::size_t(1) << 30));
+        ->check(program::from_to(std::size_t(0), std::size_t(1) << 30));
     arguments.add_option("--rate", settings.rate, "bytes a second read from each client at most; 0: any number")
-        ->check(CLI::Range(std::uint64_t(0), std::uint64_t(1) << 40));
+        ->check(program::from_to(std::uint64_t(0), std::uint64_t(1) << 40));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
-        ->check(CLI::Range(std::size_t(1), std::size_t(1) << 30));
+        ->check(program::from_to(std::size_t(1), std::size_t(1) << 30));
     arguments.add_option("--threads", settings.threads, "loops, each on a thread of its own; 0: as many as run at once")
-        ->check(CLI::Range(std::size_t(0), std::size_t(1024)));
+        ->check(program::from_to(std::size_t(0), std::size_t(1024)));
     arguments.add_option("--sharing", settings.sharing, "how several threads share the connections: reuse-port | "
                          "round-robin | least-connections")
         ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
-    arguments.add_option("--drain", settings.drain, "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
-        ->check(program::seconds(0, 1e9));
+    arguments.add_option("--drain", settings.drain,
+                         "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
+        ->check(program::from_to(0.0, 1e9));
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")
-        ->check(CLI::Range(0.0, 1e9));
+        ->check(program::from_to(0.0, 1e9));
     arguments.add_option("--busy-wait", settings.busy_wait,
                          "microseconds to look for the next message before sleeping, while few connections are active")
-        ->check(CLI::Range(0U, 1'000'000U));
+        ->check(program::from_to(0U, 1'000'000U));
     arguments
         .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk", "--threads",
-                   "--sharing");
+                   "--sharing", "--drain");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

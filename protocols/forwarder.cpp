@@ -113,9 +113,9 @@ int main(int argc, char** argv) {
     arguments.add_option("--to", settings.to, "HOST:PORT or unix:/path")->required();
     program::add_backend(arguments, settings.backend);
     arguments.add_option("--connect-timeout", settings.connect_timeout, "seconds that connecting may take")
-        ->check(program::seconds(0.001, 1e9));
+        ->check(program::from_to(0.001, 1e9));
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
-        ->check(program::seconds(0, 1e9));
+        ->check(program::from_to(0.0, 1e9));
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("forwarder", [&] { return serve(settings); });

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 
 namespace program {
 
@@ -37,27 +38,46 @@ int run(std::string_view name, Body&& body) {
     }
 }
 
-/// Reads the arguments. False if there is nothing more to do, after --help and after a wrong argument, which
+/// What is wrong with how often an option was given its value, in our own words.
+inline std::string wrong_count(const CLI::App& arguments, const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what(), name = text.substr(0, text.find(':'));
+    const CLI::Option* option = arguments.get_option_no_throw(name);
+    if (option == nullptr) return text;
+    if (option->count() > 1) return name + " is given more than once";
+    std::string kind = option->get_type_name();
+    if (const std::size_t colon = kind.find(':'); colon != std::string::npos) kind.replace(colon, 1, " ");
+    return name + " needs a value: " + kind;
+}
+
+/// Reads the arguments. False if there is nothing more to do, after --help, --version and a wrong argument, which
 /// gets one line on standard error; `status` is then the program's exit status.
 inline bool parsed(CLI::App& arguments, int argc, char** argv, int& status) {
+    const auto wrong = [&](const std::string& what) {
+        fmt::print(stderr, "{}: {}; --help lists what there is\n", arguments.get_name(), what);
+        status = 2;
+    };
+    arguments.set_version_flag("--version", arguments.get_name() + " " REACTOR_VERSION, "say which version this is");
     try {
         arguments.parse(argc, argv);
         return true;
-    } catch (const CLI::CallForHelp& help) {
-        status = arguments.exit(help);
+    } catch (const CLI::Success& asked) {
+        status = arguments.exit(asked);
+    } catch (const CLI::ArgumentMismatch& error) {
+        wrong(wrong_count(arguments, error));
     } catch (const CLI::ParseError& error) {
-        fmt::print(stderr, "{}: {}; --help lists what there is\n", arguments.get_name(), error.what());
-        status = 2;
+        wrong(error.what());
     }
     return false;
 }
 
-/// Seconds from `least` to `most`. CLI::Range lets "nan" pass, because it is neither below nor above anything.
-inline CLI::Validator seconds(double least, double most) {
-    const auto check = [least, most](std::string& text) {
-        double value = 0;
+/// A number from `least` to `most`, and nothing else: neither "nan" nor, where whole numbers are wanted, "1.5".
+template <class Number>
+CLI::Validator from_to(Number least, Number most) {
+    const std::string_view kind = std::is_integral_v<Number> ? "a whole number" : "a number";
+    const auto check = [=](std::string& text) {
+        Number value{};
         if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
-        return fmt::format("{} is not a number of seconds from {} to {}", text, least, most);
+        return fmt::format("{} is not {} from {} to {}", text, kind, least, most);
     };
     return CLI::Validator(check, fmt::format("{} to {}", least, most));
 }
@@ -107,7 +127,21 @@ inline void add_framing(CLI::App& arguments, std::string& framing, std::size_t& 
                          "how messages are told apart: " + std::string(reactor::framing_forms) +
                              "; \\n, \\r, \\0 and \\xHH are understood");
     arguments.add_option("--max-message", max_message, "bytes of the longest message")
-        ->check(CLI::Range(std::size_t(1), std::size_t(1) << 40));
+        ->check(from_to(std::size_t(1), std::size_t(1) << 40));
+}
+
+/// What these two say. Throws std::invalid_argument.
+inline reactor::AnyFraming parse_framing(const std::string& framing, std::size_t max_message) {
+    try {
+        return reactor::parse_framing(framing, max_message);
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(std::string("--framing: ") + error.what());
+    }
+}
+
+/// --port.
+inline void add_port(CLI::App& arguments, std::uint16_t& port, const std::string& meaning) {
+    arguments.add_option("--port", port, meaning)->check(from_to(std::uint16_t(0), std::uint16_t(65535)));
 }
 
 /// The bytes between quotes, with what cannot be printed as \xHH: a line of the story that the programs tell.

@@ -25,6 +25,7 @@ ECHO_SERVER = os.environ.get("ECHO_SERVER", "build/protocols/echo_server")
 ECHO_CLIENT = os.environ.get("ECHO_CLIENT", "build/protocols/echo_client")
 SANITIZED = os.environ.get("SANITIZED", "none") != "none"
 FORWARDER = os.environ.get("FORWARDER", "build/protocols/forwarder")
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TUTORIAL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tutorial")
 MESSAGE = "This is the message.  It will be repeated."
 BACKENDS = ["epoll", "poll", "select"] if sys.platform == "linux" else ["poll", "select"]
@@ -1038,15 +1039,15 @@ class Arguments(ProgramTest):
         (["--udp", "--framing", "lines"], "--udp"),
         (["--host", "unix:"], "unix:"),
         (["--host", "unix:/" + "x" * 108], "File name too long"),
-        (["--port", "70000"], "70000"),
-        (["--port", "-1"], "-1"),
-        (["--port", "http"], "http"),
-        (["--port"], "--port"),
-        (["--port", "1", "--port", "2"], "--port"),
+        (["--port", "70000"], "--port: 70000 is not a whole number from 0 to 65535"),
+        (["--port", "-1"], "--port: -1 is not a whole number from 0 to 65535"),
+        (["--port", "http"], "--port: http is not a whole number from 0 to 65535"),
+        (["--port"], "--port needs a value: UINT 0 to 65535"),
+        (["--port", "1", "--port", "2"], "--port is given more than once"),
         (["--backend", "kqueue"], "kqueue"),
         (["--backend", ""], "''"),
         (["--framing", "fixed"], "'fixed'"),
-        (["--framing", "fixed:0"], "'fixed:0'"),
+        (["--framing", "fixed:0"], "--framing: 'fixed:0' is no framing: N is a whole number from 1 to 1048576"),
         (["--framing", "fixed:-1"], "'fixed:-1'"),
         (["--framing", "length:3"], "'length:3'"),
         (["--framing", "delimited:"], "'delimited:'"),
@@ -1065,6 +1066,9 @@ class Arguments(ProgramTest):
         (["--threads", "-1"], "--threads"),
         (["--threads", "2000"], "--threads"),
         (["--sharing", "fairly"], "fairly"),
+        (["--drain"], "--drain needs a value: FLOAT 0 to 1000000000"),
+        (["--stats", "nan"], "--stats"),
+        (["--busy-wait", "1.5"], "--busy-wait: 1.5 is not a whole number from 0 to 1000000"),
         (["--idle-timeout", "-1"], "--idle-timeout"),
         (["--idle-timeout", "soon"], "soon"),
         (["--idle-timeout", "nan"], "--idle-timeout"),
@@ -1074,6 +1078,7 @@ class Arguments(ProgramTest):
         (["--host", "192.0.2.1"], "192.0.2.1"),  # nobody's address (RFC 5737)
         (["--udp", "--host", "192.0.2.1"], "192.0.2.1"),
         (["--udp", "--chunk", "1"], "--udp"),
+        (["--udp", "--drain", "1"], "--udp"),
     )
     CLIENTS = (
         (["--count", "0"], "--count"),
@@ -1105,10 +1110,33 @@ class Arguments(ProgramTest):
             for backend in BACKENDS:
                 self.assertIn(backend, errors)
 
+    def test_inherited_sockets_that_are_no_number_are_an_error(self):
+        self.assert_wrong(ECHO_SERVER, ["--port", "0"], "LISTEN_FDS='abc'", environment={"LISTEN_FDS": "abc"})
+        self.assert_wrong(ECHO_SERVER, ["--port", "0"], "LISTEN_PID='-1'", environment={"LISTEN_PID": "-1", "LISTEN_FDS": "1"})
+
+    def test_each_says_its_version(self):
+        for program in (ECHO_SERVER, ECHO_CLIENT, FORWARDER):
+            status, output, errors = self.start(program, "--version").end()
+            self.assertEqual((status, errors), (0, ""))
+            self.assertRegex(output, rf"^{os.path.basename(program)} \d+\.\d+\.\d+\n$")
+
     def test_a_port_in_use_is_named(self):
         server = self.server()
         self.assert_wrong(ECHO_SERVER, ["--host", "127.0.0.1", "--port", server.port], f"127.0.0.1:{server.port}")
         self.assert_echoes(self.connect(server))
+
+    def test_the_man_pages_tell_of_every_option_that_help_lists_and_of_no_other(self):
+        for program in (ECHO_SERVER, ECHO_CLIENT, FORWARDER):
+            name = os.path.basename(program)
+            with self.subTest(program=name):
+                listed = re.findall(r"(?m)^  (?:-h,)?(--[a-z-]+)", self.start(program, "--help").end()[1])
+                with open(os.path.join(TOP, "protocols", name + ".1"), encoding="utf-8") as page:
+                    text = page.read().replace("\\-", "-")
+                self.assertEqual(sorted(re.findall(r"(?m)^\.TP\n\.BI? (--[a-z-]+)", text)), sorted(listed))
+                if "--udp" in listed:
+                    excluded = re.search(r"--udp Excludes: (.*)", self.start(program, "--help").end()[1])[1].split()
+                    told = re.search(r"(?s)\.TP\n\.B --udp\n(.*?)\.TP", text)[1]
+                    self.assertEqual([option for option in excluded if option not in told], [])
 
     def test_help_lists_every_option_with_its_default(self):
         common = {"--host": "localhost", "--port": "10000", "--backend": "auto", "--framing": "none",

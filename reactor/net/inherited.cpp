@@ -20,14 +20,16 @@ namespace {
 
 constexpr int first_inherited = 3;
 
-// The whole of a variable as a number, or -1.
-long number_in(const char* name) noexcept {
+// The whole of a variable as a number, 0 if there is none.
+int number_in(const char* name) {
     const char* const text = std::getenv(name);
-    if (text == nullptr) return -1;
+    if (text == nullptr) return 0;
     const char* const end = text + std::strlen(text);
-    long number = -1;
+    int number = -1;
     const auto [last, error] = std::from_chars(text, end, number);
-    return error == std::errc() && last == end ? number : -1;
+    if (error != std::errc() || last != end || number < 0)
+        throw std::system_error(EINVAL, std::system_category(), std::string(name) + "='" + text + "'");
+    return number;
 }
 
 bool says(const char* variable, std::string_view name) noexcept {
@@ -73,10 +75,10 @@ void become(const char* program, Launch& launch, int failure) noexcept {
 }  // namespace
 
 std::vector<Socket> inherited_sockets() {
-    const long process = number_in("LISTEN_PID"), count = number_in("LISTEN_FDS");
+    const int process = number_in("LISTEN_PID"), count = number_in("LISTEN_FDS");
     std::vector<Socket> sockets;
-    if (process == long(::getpid()) && count > 0) {
-        for (int descriptor = first_inherited; descriptor < first_inherited + int(count); ++descriptor) {
+    if (process == ::getpid()) {
+        for (int descriptor = first_inherited; descriptor - first_inherited < count; ++descriptor) {
             if (::fcntl(descriptor, F_GETFD) < 0)
                 throw std::system_error(errno, std::system_category(),
                                         "LISTEN_FDS: descriptor " + std::to_string(descriptor));

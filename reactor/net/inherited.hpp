@@ -16,7 +16,7 @@ namespace reactor {
 /// The sockets that this process was started with: if LISTEN_PID names it, the LISTEN_FDS descriptors from 3 on
 /// (sd_listen_fds(3)). They are made non-blocking and close-on-exec, and the variables are taken out of the environment, so
 /// that a second call and this process's own children find none. Empty if there are none. Throws std::system_error for a
-/// descriptor that is not open. Changes the environment: to be called before there are other threads.
+/// descriptor that is not open, and for a variable that is not a number. Changes the environment: to be called before there are other threads.
 REACTOR_EXPORT std::vector<Socket> inherited_sockets();
 
 /// Starts a program as its own child that gets `sockets` in this way, and returns its process id; they stay open
