@@ -15,7 +15,9 @@ void ForwardEnd::join(ForwardEnd& other) noexcept {
 }
 
 std::size_t ForwardEnd::received(Bytes input) {
-    if (other_ != nullptr) other_->transport().write(input);
+    if (other_ == nullptr) return input.size();
+    other_->transport().write(input);
+    transport().pass_on_to(other_->transport());
     return input.size();
 }
 

@@ -1,6 +1,7 @@
 // Forward: what one connection receives leaves on another one, both ways, until both have ended: the heart of every
 // proxy, port forwarder and tunnel. An end of stream is passed on as one and the other direction goes on, a reset as a
-// reset; who reads slowly slows down who sends to it, and no more is kept than the marks of both connections allow.
+// reset; who reads slowly slows down who sends to it, and no more is kept than the marks of both connections allow. What
+// comes in bulk the kernel moves by itself, where it can (Transport::pass_on_to).
 //
 //     client ──▶ Forward (accepted) ──▶ its far end (connected) ──▶ target
 //            ◀──                    ◀──                         ◀──

@@ -16,6 +16,7 @@
 
 namespace reactor {
 
+class Connection;
 class Protocol;
 
 /// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
@@ -93,6 +94,13 @@ public:
 
     /// Bytes written and not yet taken by the kernel, gathered ones included.
     virtual std::size_t queued() const noexcept = 0;
+
+    /// For a protocol that sends on to `other` all that it receives, inside `received` and having written to it: as long
+    /// as much comes it may go straight there, and `received` is not called for it. What little comes is received again. A
+    /// hint, which connections follow where the kernel can move bytes without copying them (splice(2)).
+    virtual void pass_on_to(Transport& /*other*/) {}
+    /// For connections: `source` would like to pass on to this one.
+    virtual void pass_on_from(Connection& /*source*/) {}
 
     /// A protocol that finds messages in what it receives says so of each, so that they can be counted where their
     /// number is limited (RateLimits::messages_in). Framed does. If it was the last for now `reading` is then false.

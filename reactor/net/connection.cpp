@@ -85,6 +85,7 @@ void Connection::readable_unusual() {
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
 void Connection::read_more() {
+    if (is(passes_on) && pass_on()) return;
     std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
     if (is(metered)) {
         size = may_move(extra_->meter->input, size);
@@ -372,6 +373,7 @@ void Connection::writable() {
 // Sends of the queue what the kernel takes at once.
 void Connection::flush() {
     if (output_size() == 0 || is(output_spent | over)) return;
+    if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
     Bytes waiting = extra_->output.view();
     if (is(metered)) {
         waiting = waiting.first(may_move(extra_->meter->output, waiting.size()));
@@ -402,6 +404,7 @@ void Connection::broken(std::error_code reason) {
     }
     extra_->output.clear();
     if (extra_->passing != nullptr) extra_->passing->to_send.clear();
+    drop_channel();
     set(write_broken);
     unset(over_high);
     unset(held_back);
@@ -433,6 +436,7 @@ void Connection::settle() {
         }
     }
     if (is(peer_ended) && is(write_ended)) return finish({});
+    if (all_sent && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
     update_interest();
     if (extra_ == nullptr || extra_->in_use()) return;
     extra_.reset();
@@ -443,7 +447,7 @@ void Connection::update_interest() {
     if (is(over)) return;
     if (leaving()) return registration_.set_interest(Interest::writable);
     Interest wanted = Interest::none;
-    if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent))) wanted |= Interest::readable;
+    if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent | passing_waits))) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
     const bool to_tell = is(over_high) && !is(pause_told);
     if (is(output_spent) ? to_tell : output_size() > 0 || is(over_high)) wanted |= Interest::writable;
@@ -472,7 +476,7 @@ void Connection::note_activity() noexcept {
 }
 
 bool Connection::reading() const noexcept {
-    return !is(paused | held_back | input_spent | peer_ended | closing | over) && !leaving();
+    return !is(paused | held_back | input_spent | passing_waits | peer_ended | closing | over) && !leaving();
 }
 
 Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }

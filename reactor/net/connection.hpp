@@ -160,6 +160,10 @@ public:
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
     void message_received() override;
+    void pass_on_to(Transport& other) override {
+        if (is(eager)) other.pass_on_from(*this);
+    }
+    void pass_on_from(Connection& source) override;
     /// Rates of its own from now on, instead of those of its acceptor or connector; what all together may do still
     /// holds. The budget is full at first. Throws std::bad_alloc, and then nothing has changed.
     void set_rates(const RateLimits& rates);
@@ -206,6 +210,7 @@ private:
     struct Meter;
     struct Flow;
     struct Passing;
+    struct Channel;
 
     Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
@@ -256,6 +261,12 @@ private:
     void update_interest();
     void trigger(Interest ready) noexcept;
     void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
+    bool can_be_passed_on_to() const noexcept;
+    bool pass_on();
+    void pass_on_no_longer() noexcept;
+    void send_channel();
+    void drop_channel() noexcept;
+    void channel_is_empty() noexcept;
     void wait_for_tokens(Flow& flow, TimePoint ready) noexcept;
     void tokens_came(Flow& flow);
     std::size_t may_move(Flow& flow, std::size_t wanted) noexcept;
@@ -291,6 +302,8 @@ private:
         input_spent = 1 << 17,    // nothing is read before there are tokens
         output_spent = 1 << 18,   // nothing is sent before there are tokens
         takes_descriptors = 1 << 19,
+        passes_on = 1 << 20,      // what comes goes straight on to another one
+        passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     void set(State state) noexcept;

@@ -184,6 +184,8 @@ void Connection::finish(std::error_code reason) noexcept {
     }
     if (extra_ != nullptr) {
         extra_->timers->cancel(*extra_);
+        pass_on_no_longer();
+        drop_channel();
         extra_->meter.reset();
         unset(metered);
         extra_->output.clear();  // not the input: received() may be looking at it

@@ -14,6 +14,8 @@ void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
     // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
     if (!leaving()) registration_.trigger(Interest::writable);
     extra().move = std::move(move);
+    pass_on_no_longer();
+    if (extra_->channel != nullptr && extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
     update_interest();
 }
 

@@ -24,6 +24,13 @@ constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole pr
 constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
 #endif
 
+// The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
+struct Connection::Channel {
+    FileDescriptor in, out;
+    std::size_t held = 0;          // bytes in the pipe: before all that is in the output of the one that sends them
+    Connection* source = nullptr;  // null when it has ended, or gone back to the ordinary way
+};
+
 // What the connections of a loop share: only one of them is in its protocol at a time.
 struct Connection::Workspace final : Reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
@@ -43,6 +50,7 @@ struct Connection::Workspace final : Reactor::Workspace {
     bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
     bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
 
+    std::vector<std::unique_ptr<Channel>> channels;  // a few that are not in use
     ConnectionCounts counts;
     std::vector<ConnectionGroup::Owner*> owners;
     std::unique_ptr<Drain> drain;  // of all of them, if there ever was one
@@ -149,21 +157,27 @@ struct Connection::Extra final : TimerQueue::Node {
     std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
+    std::unique_ptr<Channel> channel;  // from another one
+    Connection* passes_to = nullptr;   // by its channel
     Deadlines since;
     std::error_code reason;
 
     Deadlines::Next next_deadline() const noexcept {
-        return since.next(connection.limits(), connection.is(closing), !input.empty(), !output.empty());
+        return since.next(connection.limits(), connection.is(closing), !input.empty(), connection.output_size() > 0);
     }
     bool in_use() const noexcept {
         return !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
-               passing != nullptr || move != nullptr || scheduled() || reason;
+               passing != nullptr || channel != nullptr || passes_to != nullptr || move != nullptr || scheduled() || reason;
     }
 };
 
 inline bool Connection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
 
-inline std::size_t Connection::output_size() const noexcept { return extra_ == nullptr ? 0 : extra_->output.size(); }
+// What waits to be sent.
+inline std::size_t Connection::output_size() const noexcept {
+    if (extra_ == nullptr) return 0;
+    return extra_->output.size() + (extra_->channel == nullptr ? 0 : extra_->channel->held);
+}
 
 inline Connection::Extra& Connection::extra() {
     if (extra_ == nullptr) {

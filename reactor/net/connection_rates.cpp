@@ -33,6 +33,9 @@ void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& g
         meter = std::make_unique<Meter>(*this, rates, own, group.budget);
     }
     if (extra_ != nullptr) extra_->meter = std::move(meter);
+    pass_on_no_longer();
+    if (extra_ != nullptr && extra_->channel != nullptr && extra_->channel->source != nullptr)
+        extra_->channel->source->pass_on_no_longer();
     extra_ != nullptr && extra_->meter != nullptr ? set(metered) : unset(metered);
     if (is(metered) && extra_->meter->input.limits()) {
         // Tokens may come for a part of a message (ConnectionOptions::message_length), and the rest of it would then lie

@@ -1,0 +1,222 @@
+// What one connection receives and the kernel passes on to another: nothing is lost, doubled or kept, whatever either end
+// does, and little goes the ordinary way again.
+#include "loop.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include <optional>
+#include <random>
+
+using namespace reactor;
+
+namespace {
+
+#ifdef __linux__
+constexpr bool kernel_can = true;
+#else
+constexpr bool kernel_can = false;
+#endif
+
+// Sends on all that it receives, and notes how much of it it has seen.
+class Sender final : public Protocol {
+public:
+    explicit Sender(Journal& journal) : journal_(journal) {}
+
+private:
+    void connected() override { journal_.transport = &transport(); }
+    std::size_t received(Bytes input) override {
+        journal_.input += text_of(input);
+        if (target == nullptr) return input.size();
+        target->write(input);
+        transport().pass_on_to(*target);
+        return input.size();
+    }
+    void end_of_stream() override {
+        if (target != nullptr) target->shutdown_write();
+    }
+    void pause_writing() override {
+        if (target != nullptr) target->pause_reading();
+    }
+    void resume_writing() override {
+        if (target != nullptr) target->resume_reading();
+    }
+    void disconnected(std::error_code reason) override {
+        journal_.over = true;
+        journal_.reason = reason;
+        journal_.transport = nullptr;
+    }
+    Journal& journal_;
+
+public:
+    Transport* target = nullptr;
+};
+
+// client ─ one │ other ─ server: the middle is ours.
+struct Way {
+    explicit Way(bool over_tcp = true, const ConnectionOptions& options = {}) {
+        const auto ends = [&] { return over_tcp ? tcp_pair() : Socket::pair(); };
+        for (auto [far, journal, sender] : {std::tuple{&client, &one, &one_sender}, {&server, &other, &other_sender}}) {
+            auto [outer, inner] = ends();
+            *far = std::move(outer);
+            auto protocol = std::make_unique<Sender>(*journal);
+            *sender = protocol.get();
+            Connection::open(reactor, std::move(inner), std::move(protocol), options);
+        }
+        run_until(reactor, [&] { return one.transport != nullptr && other.transport != nullptr; });
+        one_sender->target = other.transport;
+        other_sender->target = one.transport;
+    }
+    // Sends it through, and reads it at the other end, all of it.
+    std::string through(const std::string& sent, bool end = true) {
+        std::string got;
+        std::size_t written = 0;
+        bool ended = false;
+        run_until(reactor, [&] {
+            if (written < sent.size()) {
+                written += write_some(client, std::string_view(sent).substr(written));
+                if (written == sent.size() && end) (void)client.shutdown_write();
+            }
+            got += read_all(server, &ended);
+            return end ? ended : got.size() == sent.size();
+        });
+        return got;
+    }
+
+    Reactor reactor;
+    Journal one, other;
+    Sender *one_sender = nullptr, *other_sender = nullptr;
+    Socket client, server;
+};
+
+}  // namespace
+
+TEST_CASE("Much is passed on without being seen, exactly, and its end behind it") {
+    for (const bool over_tcp : {true, false}) {
+        CAPTURE(over_tcp);
+        Way way(over_tcp);
+        const std::string sent = random_bytes(8'000'000, 1);
+        CHECK(way.through(sent) == sent);
+        if (kernel_can) CHECK(way.one.input.size() < sent.size() / 2);
+        (void)way.server.shutdown_write();
+        run_until(way.reactor, [&] { return way.one.over && way.other.over; });
+        CHECK_FALSE(way.one.reason);
+        CHECK_FALSE(way.other.reason);
+    }
+}
+
+TEST_CASE("What comes little by little after much is received again") {
+    Way way;
+    const std::string much = random_bytes(4'000'000, 2);
+    CHECK(way.through(much, false) == much);
+    settle(way.reactor);
+    way.through("the first little may still go the other way", false);
+    const std::size_t before = way.one.input.size();
+    for (int i = 0; i < 10; ++i) CHECK(way.through("a little", false) == "a little");
+    CHECK(way.one.input.size() == before + 80);
+}
+
+TEST_CASE("Passed on, who reads nothing stops who sends, and no more is kept than a pipe and the marks hold") {
+    Way way;
+    const std::string block = random_bytes(256 * 1024, 3);
+    std::size_t sent = 0;
+    for (int quiet = 0; quiet < 3;) {
+        const std::size_t count = write_some(way.client, block);
+        sent += count;
+        quiet = count == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    }
+    CHECK(settle(way.reactor) <= 2);
+    CHECK(way.other.transport->queued() <= way.other.transport->limits().high_mark + (2 << 18));
+    (void)way.client.shutdown_write();
+    std::string got;
+    bool ended = false;
+    run_until(way.reactor, [&] {
+        got += read_all(way.server, &ended);
+        return ended;
+    });
+    CHECK(got.size() == sent);
+}
+
+TEST_CASE("Either end may go at any moment while bytes are passed on: the other goes on, and nothing is left open") {
+    const std::size_t before = open_descriptors();
+    for (unsigned seed = 0; seed < 60; ++seed) {
+        CAPTURE(seed);
+        std::mt19937 random(seed);
+        Way way(seed % 2 == 0);
+        const std::string block = random_bytes(1'000'000, seed);
+        const int moment = int(random() % 40);
+        for (int turn = 0; turn < moment; ++turn) {
+            write_some(way.client, block);
+            write_some(way.server, block);
+            if (random() % 3 == 0) read_all(way.server);
+            if (random() % 3 == 0) read_all(way.client);
+            way.reactor.run_once(Duration::zero());
+        }
+        const auto forget = [&] {  // each knows the other only as long as it lives
+            if (way.one.over) way.other_sender->target = nullptr;
+            if (way.other.over) way.one_sender->target = nullptr;
+        };
+        switch (random() % 5) {
+            case 0: way.one.transport->abort(); break;
+            case 1: way.other.transport->abort(); break;
+            case 2: way.client.set_linger(std::chrono::seconds(0)), way.client.close(); break;
+            case 3: way.server.set_linger(std::chrono::seconds(0)), way.server.close(); break;
+            case 4: way.other.transport->close(); break;
+        }
+        for (int turn = 0; turn < 30; ++turn) {
+            forget();
+            way.reactor.run_once(Duration::zero());
+            forget();
+            if (way.client) write_some(way.client, block);
+            if (way.server) read_all(way.server);
+        }
+        if (way.one.transport != nullptr) way.one.transport->abort();
+        forget();
+        if (way.other.transport != nullptr) way.other.transport->abort();
+        run_until(way.reactor, [&] { return way.one.over && way.other.over; });
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("Without descriptors for it nothing is passed on, and everything arrives all the same") {
+    Way way;
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    rlimit few = before;
+    few.rlim_cur = rlim_t(FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get());
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    const std::string sent = random_bytes(2'000'000, 4);
+    const std::string got = way.through(sent);
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    CHECK(got == sent);
+    CHECK(way.one.input == sent);
+}
+
+TEST_CASE("A connection that moves to another loop takes along what it has still to pass on") {
+    for (const bool source_moves : {true, false}) {
+        CAPTURE(source_moves);
+        Way way;
+        Reactor there;
+        const std::string sent = random_bytes(6'000'000, 5);
+        std::size_t written = 0;
+        std::string got;
+        // Both one after the other, so that in the end they are together again.
+        for (int step = 0; step < 60; ++step) {
+            written += write_some(way.client, std::string_view(sent).substr(written));
+            way.reactor.run_once(Duration::zero());
+        }
+        auto& first = static_cast<Connection&>(source_moves ? *way.one.transport : *way.other.transport);
+        auto& second = static_cast<Connection&>(source_moves ? *way.other.transport : *way.one.transport);
+        int arrived = 0;
+        first.move_to(there, [&] { ++arrived; });
+        second.move_to(there, [&] { ++arrived; });
+        run_until(there, [&] {
+            if (arrived < 2) way.reactor.run_once(Duration::zero());
+            if (arrived == 2 && written < sent.size())
+                written += write_some(way.client, std::string_view(sent).substr(written));
+            got += read_all(way.server);
+            return got.size() == sent.size();
+        });
+        CHECK(got == sent);
+    }
+}
