@@ -259,7 +259,8 @@ TEST_CASE("Connections that share a rate have no more together than that, and ea
 
 TEST_CASE("A connection gets so many messages a second and no more, also if all have come in one piece") {
     Timed loop;
-    auto [client, server] = tcp_pair();
+    auto ends = tcp_pair();
+    Socket &client = ends.first, &server = ends.second;
     Connection::open(loop.reactor, std::move(server), std::make_unique<EchoLines>(), with({.messages_in = {10}}));
     std::string lines;
     for (int i = 0; i < 40; ++i) lines += std::to_string(i) + "\r\n";
