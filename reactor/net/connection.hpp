@@ -116,6 +116,7 @@ public:
     };
 
     const Limits limits;
+    const std::size_t message_length;
     const RateLimits rates;  ///< of each
     Budget budget;
     const bool limits_rates;  ///< of each or together
@@ -127,6 +128,7 @@ public:
 private:
     ConnectionGroup(const ConnectionOptions& options, Reactor::Workspace& space, Owner* the_owner) noexcept
         : limits(options.connection_limits()),
+          message_length(options.message_length),
           rates(options.rates),
           budget(options.rates_together),
           limits_rates(options.rates.any() || options.rates_together.any()),

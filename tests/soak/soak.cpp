@@ -119,11 +119,17 @@ void soak(std::string_view backend) {
     std::size_t answers = 0, memory = 0;
     {
         Reactor reactor(backend);
-        AcceptorOptions options;
-        options.connection.limits.idle_timeout = milliseconds(300);
-        options.connection.limits.close_timeout = milliseconds(300);
-        Acceptor lines(reactor, "127.0.0.1", 0, make_protocol<LineServer>, options);
-        Acceptor echo(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+        AcceptorOptions impatient;
+        impatient.connection.limits.idle_timeout = milliseconds(300);
+        impatient.connection.limits.close_timeout = milliseconds(300);
+        Acceptor echo(reactor, "127.0.0.1", 0, make_protocol<Echo>, impatient);
+        // The honest client has this very thread: when that is held up, it is silent. So only those who are in the middle of
+        // a message, or do not take theirs, must hurry here.
+        AcceptorOptions fair = impatient;
+        fair.connection.limits.idle_timeout = seconds(8);
+        fair.connection.limits.message_timeout = milliseconds(300);
+        fair.connection.limits.write_timeout = milliseconds(300);
+        Acceptor lines(reactor, "127.0.0.1", 0, make_protocol<LineServer>, fair);
         TimePoint last = reactor.now();
         Connector honest(reactor, lines.addresses(), protocol_factory<Honest>(std::ref(answers), std::ref(last)));
         std::vector<Abuser> abusers(100);
