@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         (void)framing.envelope(reactor::bytes_of(text));
     } catch (const std::invalid_argument& error) {
         // As far as what() shows it: not past a NUL.
-        const std::string quoted = "framing '" + text + "'";
+        const std::string quoted = "'" + text + "'";
         fuzz::require(quoted.c_str() == std::string(error.what()).substr(0, std::char_traits<char>::length(quoted.c_str())),
                       "an error quotes the text");
     }
