@@ -26,15 +26,30 @@ class Pages(unittest.TestCase):
                     name = re.fullmatch(r"// (\w+)\.cpp", first)
                     self.assertTrue(name and name[1] in NAMES, f"{page}: not compiled: {first}")
 
-    def test_the_loop_is_drawn_alike_everywhere(self):
+    def text(self, path):
+        with open(os.path.join(TOP, path), encoding="utf-8") as file:
+            return file.read()
+
+    # reactor.hpp is where it is drawn: the README shows the same, LOOP.md speaks of the same steps, and the code calls what
+    # LOOP.md says.
+    def test_the_loop_is_the_same_in_the_header_the_README_the_page_and_the_code(self):
         def picture(path):
-            with open(os.path.join(TOP, path), encoding="utf-8") as file:
-                return [line.lstrip("/ ").rstrip() for line in file if re.search(r"^(//)? +[┌│└].*\d ", line)]
+            return [line.lstrip("/ ").rstrip() for line in self.text(path).splitlines()
+                    if re.search(r"^(//)? +[┌│└].*\d ", line)]
 
         drawn = picture("reactor/reactor.hpp")
         self.assertEqual(len(drawn), 7)
-        for page in ("README.md", "reactor/LOOP.md"):
-            self.assertEqual(picture(page), drawn, page)
+        self.assertEqual(picture("README.md"), drawn)
+
+        steps = re.findall(r"(?m)^\| (\d) \| ([^|]*) \| ([^|]*) \|", self.text("reactor/LOOP.md"))
+        self.assertEqual([(number, what) for number, what, _ in steps],
+                         [tuple(re.search(r"(\d) (.*?)(?:   .*)?$", line).groups()) for line in drawn])
+
+        code = self.text("reactor/reactor.cpp")
+        at = code.index("void Reactor::turn(")
+        for call in re.findall(r"`([^`]*)`", " ".join(calls for _, _, calls in steps)):
+            self.assertIn(call, code[at:], f"{call} does not come next")
+            at = code.index(call, at)
 
 
 if __name__ == "__main__":
