@@ -82,6 +82,11 @@ class Packaging(unittest.TestCase):
                 for name in files_under(os.path.join(SOURCE, folder)) if name.endswith(".hpp")}
         self.assertEqual(files_under(include), tree - INTERNAL)
 
+    def test_the_reference_tells_of_the_same_headers(self):
+        with open(os.path.join(SOURCE, "reactor", "packaging", "Doxyfile.in"), encoding="utf-8") as file:
+            excluded = re.search(r"EXCLUDE = ((?:.*\\\n)*.*)", file.read())[1]
+        self.assertEqual(set(re.findall(r"@SOURCE@/([^\"]*)", excluded)), INTERNAL)
+
     def test_nothing_else_lies_about_in_the_prefix(self):
         for path in files_under(self.prefixes["shared"]):
             self.assertRegex(path, r"^(include/reactor/|lib/libreactor\.|lib/pkgconfig/reactor\.pc$|lib/cmake/reactor/"
