@@ -116,7 +116,7 @@ public:
     };
 
     const Limits limits;
-    const std::size_t message_length;
+    const std::size_t message_length;  ///< ConnectionOptions::message_length
     const RateLimits rates;  ///< of each
     Budget budget;
     const bool limits_rates;  ///< of each or together
