@@ -2,16 +2,25 @@
 // each loop has its own, both ends. So nobody outside has to keep up with the server, and what keeps two loops from
 // being twice as fast is what they share: the machine, the kernel and, if it shares anything, the library. Beside the
 // rate stands the rate by processor time, which tells the same on a machine that others use too. The second measurement
-// hands a living connection from loop to loop, there and back.
+// hands a living connection from loop to loop, there and back. The third is how fast connections are accepted by one
+// loop, and by two in each of the ways in which they can share them.
+#include <reactor/net/acceptor.hpp>
+#include <reactor/net/acceptor_sharing.hpp>
 #include <reactor/net/connection.hpp>
 #include <reactor/reactor_group.hpp>
 
 #include <benchmark/benchmark.h>
 
+#include <sys/socket.h>
+
 #include <ctime>
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <list>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 namespace {
@@ -21,6 +30,7 @@ using namespace reactor;
 constexpr int connections = 8;  // of each loop
 constexpr int trips = 20'000;   // of each loop
 constexpr int moves = 2'000;
+constexpr int accepts = 400;    // a client's descriptors and a server's stay below the usual limit
 
 struct Count {
     Reactor* reactor;
@@ -108,9 +118,74 @@ void handed_over_and_back(benchmark::State& state) {
     state.SetItemsProcessed(std::int64_t(state.iterations()) * moves);
 }
 
+class Arrival final : public Protocol {
+public:
+    explicit Arrival(std::atomic<int>& count) : count_(count) {}
+
+private:
+    void connected() override { count_.fetch_add(1, std::memory_order_relaxed); }
+    std::size_t received(Bytes input) override { return input.size(); }
+    std::atomic<int>& count_;
+};
+
+enum class Way { alone, reuse_port, round_robin, least_connections };
+
+// All of them wait in the kernel when the loops begin, so that it is these that are measured and not who connects.
+void accepted(benchmark::State& state, Way way) {
+    const std::size_t threads = way == Way::alone ? 1 : 2;
+    double used = 0;
+    for (auto _ : state) {
+        state.PauseTiming();
+        std::atomic<int> count{0};
+        AcceptorSharing sharing(way == Way::round_robin ? AcceptorSharing::Choice::round_robin
+                                                        : AcceptorSharing::Choice::least_connections);
+        auto group = std::make_unique<ReactorGroup>(ReactorGroupOptions{threads, "epoll", {}});
+        std::list<Acceptor> acceptors;
+        AcceptorOptions options;
+        options.reuse_port = way == Way::reuse_port;
+        if (way == Way::round_robin || way == Way::least_connections) options.sharing = &sharing;
+        std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
+        for (std::size_t i = 0; i < threads; ++i) {
+            acceptors.emplace_back((*group)[i], addresses, protocol_factory<Arrival>(std::ref(count)), options);
+            if (i == 0) addresses = way == Way::reuse_port ? acceptors.front().addresses() : std::vector<Address>();
+        }
+        const Address server = acceptors.front().addresses().at(0);
+        std::vector<FileDescriptor> clients;
+        for (int i = 0; i < accepts; ++i) {
+            clients.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            if (::connect(clients.back().get(), server.data(), socklen_t(server.size())) != 0)
+                throw std::runtime_error("a client cannot connect");
+            const linger reset{1, 0};  // or its port would be taken for a minute
+            ::setsockopt(clients.back().get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        }
+        std::vector<double> times(threads);
+        state.ResumeTiming();
+        group->start([&](Reactor& reactor, std::size_t index) {
+            const double begin = processor_time(CLOCK_THREAD_CPUTIME_ID);
+            while (count.load(std::memory_order_relaxed) < accepts) reactor.run_once(std::chrono::milliseconds(1));
+            times[index] = processor_time(CLOCK_THREAD_CPUTIME_ID) - begin;
+        });
+        group->join();
+        state.PauseTiming();
+        clients.clear();
+        acceptors.clear();
+        group.reset();
+        for (const double time : times) used += time;
+        state.ResumeTiming();
+    }
+    const std::int64_t done = std::int64_t(state.iterations()) * accepts;
+    state.SetItemsProcessed(done);
+    state.counters["per_cpu_second"] = double(done) / used;
+}
+
 const bool registered = [] {
     benchmark::RegisterBenchmark("group/there and back, loops", there_and_back)->Arg(1)->Arg(2)->UseRealTime();
     benchmark::RegisterBenchmark("group/a connection handed over", handed_over_and_back)->UseRealTime();
+    benchmark::RegisterBenchmark("group/accepted by one loop", accepted, Way::alone)->UseRealTime();
+    benchmark::RegisterBenchmark("group/accepted by two, SO_REUSEPORT", accepted, Way::reuse_port)->UseRealTime();
+    benchmark::RegisterBenchmark("group/accepted by two, round robin", accepted, Way::round_robin)->UseRealTime();
+    benchmark::RegisterBenchmark("group/accepted by two, least connections", accepted, Way::least_connections)
+        ->UseRealTime();
     return true;
 }();
 
