@@ -37,16 +37,19 @@ enum class Wait { readable, writable, nothing };  // nothing: the connection is 
 
 std::system_error failure(const char* what) { return std::system_error(errno, std::system_category(), what); }
 
+Wait send_back(int descriptor, const char* data, std::size_t size) {
+    const ssize_t sent = ::send(descriptor, data, size, MSG_NOSIGNAL);
+    if (sent == ssize_t(size)) return Wait::readable;
+    if (sent < 0 && errno != EAGAIN) return Wait::nothing;
+    rests[std::size_t(descriptor)].assign(data + std::max<ssize_t>(sent, 0), data + size);
+    return Wait::writable;
+}
+
 Wait echo(int descriptor) {
     const ssize_t received = ::recv(descriptor, buffer.data(), buffer.size(), 0);
     if (received == 0) return Wait::nothing;
     if (received < 0) return errno == EAGAIN || errno == EINTR ? Wait::readable : Wait::nothing;
-    ssize_t sent = ::send(descriptor, buffer.data(), std::size_t(received), MSG_NOSIGNAL);
-    if (sent == received) return Wait::readable;
-    if (sent < 0 && errno != EAGAIN) return Wait::nothing;
-    sent = std::max<ssize_t>(sent, 0);
-    rests[std::size_t(descriptor)].assign(buffer.data() + sent, buffer.data() + received);
-    return Wait::writable;
+    return send_back(descriptor, buffer.data(), std::size_t(received));
 }
 
 Wait send_rest(int descriptor) {
@@ -73,7 +76,18 @@ void close_connection(int descriptor) {
 
 // ── epoll ──
 
-void serve_with_epoll(int listener) {
+// What was received and is still to be sent: --together receives from all that are ready, then sends to all. An
+// experiment: what would that be worth?
+struct Received {
+    int descriptor;
+    std::size_t begin, size;
+};
+
+void serve_with_epoll(int listener, bool together) {
+    const std::size_t one = buffer.size();
+    if (together) buffer.resize(128 * one);
+    std::vector<Received> received;
+
     const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0) throw failure("epoll_create1");
     const auto control = [epoll](int operation, int descriptor, std::uint32_t events) {
@@ -82,11 +96,20 @@ void serve_with_epoll(int listener) {
         event.data.fd = descriptor;
         ::epoll_ctl(epoll, operation, descriptor, &event);
     };
+    const auto send_received = [&] {
+        for (const Received& each : received) {
+            const Wait wait = send_back(each.descriptor, buffer.data() + each.begin, each.size);
+            if (wait == Wait::nothing) close_connection(each.descriptor);
+            if (wait == Wait::writable) control(EPOLL_CTL_MOD, each.descriptor, EPOLLOUT);
+        }
+        received.clear();
+    };
     control(EPOLL_CTL_ADD, listener, EPOLLIN);
     std::array<epoll_event, 1024> events{};
     for (;;) {
         const int count = ::epoll_wait(epoll, events.data(), int(events.size()), -1);
         if (count < 0 && errno != EINTR) throw failure("epoll_wait");
+        std::size_t used = 0;
         for (int i = 0; i < count; ++i) {
             const int descriptor = events[std::size_t(i)].data.fd;
             if (descriptor == listener) {
@@ -95,6 +118,18 @@ void serve_with_epoll(int listener) {
                 continue;
             }
             const bool writes = !rests[std::size_t(descriptor)].empty();
+            if (together && !writes) {
+                if (used + one > buffer.size()) {
+                    send_received();
+                    used = 0;
+                }
+                const ssize_t size = ::recv(descriptor, buffer.data() + used, one, 0);
+                if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) close_connection(descriptor);
+                if (size <= 0) continue;
+                received.push_back({descriptor, used, std::size_t(size)});
+                used += (std::size_t(size) + 63) / 64 * 64;  // a cache line belongs to one
+                continue;
+            }
             const Wait wait = writes ? send_rest(descriptor) : echo(descriptor);
             if (wait == Wait::nothing) {
                 close_connection(descriptor);
@@ -102,6 +137,7 @@ void serve_with_epoll(int listener) {
                 control(EPOLL_CTL_MOD, descriptor, wait == Wait::writable ? EPOLLOUT : EPOLLIN);
             }
         }
+        send_received();
     }
 }
 
@@ -213,12 +249,14 @@ int main(int count, char** arguments) {
     std::string host = "127.0.0.1", backend = "epoll";
     std::uint16_t port = 0;
     std::size_t buffer_size = 64 * 1024;
+    bool together = false;
     CLI::App app{"An echo server written by hand on the bare call: what the library is measured against."};
     app.option_defaults()->always_capture_default();
     app.add_option("--host", host, "IPv4 address to listen on");
     app.add_option("--port", port, "Port to listen on; 0 takes a free one");
     app.add_option("--backend", backend, "The call")->check(CLI::IsMember({"select", "poll", "epoll"}));
     app.add_option("--buffer", buffer_size, "Bytes read at a time")->check(CLI::Range(1, 1 << 24));
+    app.add_flag("--together", together, "With epoll: receive from all that are ready, then send to all");
     CLI11_PARSE(app, count, arguments);
     try {
         std::signal(SIGTERM, [](int) { ::_exit(0); });
@@ -235,7 +273,7 @@ int main(int count, char** arguments) {
         ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length);
         fmt::print("listening on {}:{} (bare {})\n", host, ntohs(address.sin_port), backend);
         std::fflush(stdout);
-        if (backend == "epoll") serve_with_epoll(listener);
+        if (backend == "epoll") serve_with_epoll(listener, together);
         if (backend == "poll") serve_with_poll(listener);
         if (backend == "select") serve_with_select(listener);
     } catch (const std::exception& error) {
