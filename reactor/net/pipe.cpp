@@ -3,15 +3,14 @@
 #include <reactor/net/pipe.hpp>
 
 #include <reactor/net/deadlines.hpp>
+#include <reactor/net/without_sigpipe.hpp>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -26,27 +25,6 @@ std::error_code last_error() noexcept { return {errno, std::system_category()}; 
 [[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
 
 bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
-
-// write(2) without SIGPIPE. There is no MSG_NOSIGNAL for what is no socket, and the disposition is the process's and
-// not ours; but the signal is raised for the thread that writes, so it can be held back here and taken away.
-ssize_t write_quietly(int descriptor, const void* data, std::size_t size) noexcept {
-    sigset_t pipe, before, pending;
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    sigpending(&pending);
-    const bool was_pending = sigismember(&pending, SIGPIPE) == 1;
-    const ssize_t count = ::write(descriptor, data, size);
-    const int error = errno;
-    if (count < 0 && error == EPIPE && !was_pending) {
-        sigpending(&pending);  // not if it is ignored
-        int signal = 0;
-        if (sigismember(&pending, SIGPIPE) == 1) sigwait(&pipe, &signal);
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    errno = error;
-    return count;
-}
 
 // A terminal opened anew, or else a duplicate.
 FileDescriptor another(int descriptor, const char* name) {
@@ -278,7 +256,7 @@ void PipeTransport::queue(Bytes data) {
 // How much of it the kernel took.
 std::size_t PipeTransport::write_now(Bytes data) {
     if (data.empty()) return 0;
-    const ssize_t count = write_quietly(output_.get(), data.data(), data.size());
+    const ssize_t count = without_sigpipe([&] { return ::write(output_.get(), data.data(), data.size()); });
     if (count < 0) {
         if (!would_block(errno)) broken(last_error());
         return 0;

@@ -1,0 +1,40 @@
+// For the calls that raise SIGPIPE and know no flag against it, as send(2) has MSG_NOSIGNAL: write(2) and splice(2). The
+// disposition is the process's and not ours; but the signal comes to the thread that writes, so it can be held back there and
+// taken away. Not installed.
+#pragma once
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <cerrno>
+#include <csignal>
+
+namespace reactor {
+
+inline bool sigpipe_is_pending() noexcept {
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGPIPE) == 1;
+}
+
+// Returns what the call does, with its errno.
+template <class Call>
+ssize_t without_sigpipe(Call&& call) noexcept {
+    sigset_t pipe, before;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    // One can be pending already only for who blocks it, and who does keeps it.
+    const bool was_pending = sigismember(&before, SIGPIPE) == 1 && sigpipe_is_pending();
+    const ssize_t count = call();
+    const int error = errno;
+    if (count < 0 && error == EPIPE && !was_pending && sigpipe_is_pending()) {  // not if it is ignored
+        int signal = 0;
+        sigwait(&pipe, &signal);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = error;
+    return count;
+}
+
+}  // namespace reactor
