@@ -4,7 +4,6 @@
 
 #include <reactor/clock.hpp>
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -52,7 +51,7 @@ public:
     }
 
     void take(std::uint64_t count, TimePoint now) noexcept {
-        if (limits()) full_at_ = deadline_after(std::max(full_at_, now), time_for(count));
+        if (limits()) full_at_ = deadline_after(full_at_ < now ? now : full_at_, time_for(count));
     }
     /// What was taken and not used.
     void give_back(std::uint64_t count) noexcept {
@@ -66,7 +65,9 @@ public:
     /// What is worth waiting for, where one can have less: what comes in a twentieth of a second.
     std::uint64_t piece() const noexcept {
         if (!limits()) return unlimited;
-        return std::clamp<std::uint64_t>(rate_.per_second / 20, 1, rate_.burst);
+        const std::uint64_t comes = rate_.per_second / 20;
+        if (comes == 0) return 1;
+        return comes < rate_.burst ? comes : rate_.burst;
     }
 
 private:
