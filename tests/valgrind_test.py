@@ -13,7 +13,8 @@ LIMIT = 240  # seconds for the program
 FINDING = 99  # the exit status that says so
 # valgrind plays the limit of descriptors itself: what is accepted past it is closed again and not left waiting. And a
 # thread that cannot have its stack is another error there, and a vfork is a fork, which does not tell of exec's error.
-NOT_AS_IN_THE_KERNEL = "S27: out of descriptors*,S76: with no thread to be had*,What cannot be executed*"
+NOT_AS_IN_THE_KERNEL = ("S27: out of descriptors*,Out of descriptors*,S76: with no thread to be had*,"
+                        "What cannot be executed*,A child runs in the directory*")
 
 # "FILE DESCRIPTORS: 5 open (3 std) at exit.", and for each of them where it was opened, or that it was there before.
 DESCRIPTORS = re.compile(r"FILE DESCRIPTORS: (\d+) open \((\d+) (?:std|inherited)\) at exit")
