@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 150, 40, 56
 
 # Told apart by people who see few colours, and dark and light enough for either ground.
 COLOURS = {"select": "#d55e00", "poll": "#0c8f6b", "epoll": "#2f7fd0"}
-OTHERS = ["#a8629b", "#8a7a12", "#7d7d7d", "#b0524a", "#5c6bc0"]
+OTHERS = ["#a8629b", "#8a7a12", "#7d7d7d", "#b0524a", "#5c6bc0", "#2a9d9d"]
 STYLE = """
     text { font: 12px system-ui, sans-serif; fill: #333 }
     .title { font-size: 15px; font-weight: 600 }
