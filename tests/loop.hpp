@@ -1,6 +1,8 @@
 // What the tests of connections share: a loop driven until something holds, the raw client end of a
-// conversation, a protocol that writes down what it is told, and a folder that is gone afterwards.
+// conversation, and a protocol that writes down what it is told.
 #pragma once
+
+#include "temporary_folder.hpp"
 
 #include <reactor/net/connection.hpp>
 #include <reactor/net/socket.hpp>
@@ -15,8 +17,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <random>
@@ -92,34 +92,6 @@ inline std::size_t open_descriptors() {
     ::closedir(directory);
     return count;
 }
-
-/// A folder of the test's own, gone at the end with all that is in it, also where a REQUIRE ends the test. It lies
-/// below TMPDIR, unless that leaves a Unix socket in it too few of the 107 bytes that a path may have (unix(7)): then
-/// below /tmp.
-class TemporaryFolder {
-public:
-    TemporaryFolder() {
-        constexpr std::size_t longest = 107, room_for_a_name = 24;
-        const std::string unique = "/reactor-test-XXXXXX";
-        const char* const wanted = std::getenv("TMPDIR");
-        if (wanted != nullptr && std::string_view(wanted).starts_with('/')) path_ = wanted;
-        if (path_.size() + unique.size() + room_for_a_name > longest) path_ = "/tmp";
-        path_ += unique;
-        const bool made = ::mkdtemp(path_.data()) != nullptr;
-        REQUIRE_MESSAGE(made, path_, ": ", std::generic_category().message(errno));
-    }
-    ~TemporaryFolder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-    std::string operator/(std::string_view file) const { return path_ + "/" + std::string(file); }
-
-private:
-    std::string path_ = "/tmp";
-};
 
 /// Lowers the limit of descriptors to what is open now and `more`, until the end of the scope.
 struct FewDescriptors {

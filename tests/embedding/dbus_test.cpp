@@ -1,5 +1,6 @@
 // Against a real dbus-daemon, one for each test, with a configuration and a socket in a folder of the test's own.
 #include "dbus.hpp"
+#include "../temporary_folder.hpp"
 
 #include <doctest/doctest.h>
 
@@ -8,7 +9,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -29,16 +29,6 @@ void run_until(Reactor& reactor, Condition condition) {
     REQUIRE(condition());
 }
 
-struct Folder {
-    Folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "reactor-dbus-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-    std::filesystem::path path;
-};
-
 // The daemon prints its address when it listens.
 struct Address final : Protocol {
     explicit Address(std::string& the_text) : text(the_text) {}
@@ -51,11 +41,11 @@ struct Address final : Protocol {
 
 struct Bus {
     explicit Bus(Reactor& reactor) {
-        std::ofstream(folder.path / "configuration")
+        std::ofstream(folder / "configuration")
             << "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"\n"
                "  \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n"
                "<busconfig><type>session</type><listen>unix:path="
-            << (folder.path / "bus").string()
+            << folder / "bus"
             << "</listen><auth>EXTERNAL</auth><policy context=\"default\">"
                "<allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>\n";
         ProcessOptions options;
@@ -64,14 +54,14 @@ struct Bus {
         options.error = ProcessOptions::Stream::null;  // as root it complains of limits that it cannot raise
         daemon.emplace(reactor,
                        std::vector<std::string>{"dbus-daemon", "--nofork", "--nopidfile", "--print-address=1",
-                                                "--config-file=" + (folder.path / "configuration").string()},
+                                                "--config-file=" + (folder / "configuration")},
                        std::move(options), [this](ExitStatus) { ended = true; });
         run_until(reactor, [this] { return address.ends_with('\n') || ended; });
         REQUIRE_MESSAGE(!ended, "dbus-daemon does not start");
         address.pop_back();
     }
 
-    Folder folder;
+    TemporaryFolder folder;
     std::string address;
     bool ended = false;
     std::optional<Process> daemon;  // killed when this ends
