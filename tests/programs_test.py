@@ -69,10 +69,18 @@ def send_until_blocked(test, server):
                 at = sent % len(block)
                 sent += client.send(block[at:])
         test.assertLess(time.monotonic(), deadline, f"after {sent} bytes the server still reads")
+        # What is on its way still arrives after the server has come to rest, a timer of TCP later, and a process that
+        # waits by select runs, inside the kernel, for every segment: it always waits for urgent data as well.
+        test.until(lambda: segments_in_flight(client) == 0, "all that left the client to be acknowledged")
         test.until_it_rests(server)
         blocked = not writable.poll(0)
     client.settimeout(PATIENCE)
     return client, sent, block
+
+
+def segments_in_flight(client):
+    """How many have left and are not acknowledged: tcpi_unacked (linux/tcp.h)."""
+    return struct.unpack_from("I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
 
 
 def bytes_not_yet_read(client):
