@@ -20,6 +20,7 @@ const std::error_category& error_category() noexcept {
                 case Error::write_timeout: return "the peer read nothing for too long";
                 case Error::close_timeout: return "the connection was not closed in time";
                 case Error::descriptor_limit: return "too many descriptors came and were not taken";
+                case Error::file_shortened: return "a file became shorter while it was being sent";
             }
             return "unknown error " + std::to_string(value);
         }

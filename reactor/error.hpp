@@ -17,6 +17,7 @@ enum class Error {
     message_too_long,      ///< a message was announced, or went on, past the framing's maximum
     ended_inside_message,  ///< the stream ended before the message did
     descriptor_limit,      ///< more descriptors came than ConnectionOptions::descriptors, and were not taken
+    file_shortened,        ///< a file became shorter while it was being sent (Transport::write_file)
     // Each of these also compares equal to std::errc::timed_out.
     idle_timeout,     ///< nothing came or went for Limits::idle_timeout
     message_timeout,  ///< the rest of a message did not come within Limits::message_timeout

@@ -6,11 +6,15 @@
 #include <reactor/clock.hpp>
 #include <reactor/error.hpp>
 #include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/peer_credentials.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <system_error>
 
@@ -61,6 +65,21 @@ public:
     /// `shutdown_write`, `close` and `abort`, and when the connection is already over.
     virtual bool write(Bytes data) = 0;
     bool write(std::string_view text) { return write(bytes_of(text)); }
+
+    /// Up to where the file ends now.
+    static constexpr std::uint64_t rest_of_file = std::numeric_limits<std::uint64_t>::max();
+
+    /// Sends `length` bytes of a regular file, from `offset` on, in their place between what is written before and after;
+    /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost. They count as
+    /// queued and for the marks. A connection and a PipeTransport read them when they are about to be sent, so a file of any size takes no
+    /// memory, and its bytes do not pass through this program where the kernel has sendfile(2); other transports read them
+    /// now and write them. A read waits for the disk, and the loop with it, if the kernel does not hold these bytes yet
+    /// (readahead(2), posix_fadvise(2)). The file must stay as it is: from one that becomes shorter the rest cannot be
+    /// sent, and the connection ends (Error::file_shortened), as it does if it cannot be read. With Limits::output_limit
+    /// already queued, files included, a further one ends the connection; a write does so only if that many are in memory.
+    /// False as for `write`. Throws std::invalid_argument if it is no regular file or has no such bytes, std::system_error
+    /// if it cannot be asked (fstat(2)); nothing is sent then, and the file is closed.
+    virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);
 
     /// Says that nothing more will be written, once all that was written is sent: the peer sees the end of the
     /// stream and may go on sending. Again: nothing happens.
@@ -119,6 +138,11 @@ public:
 
 protected:
     ~Transport() = default;
+
+    /// For implementations of `write_file`: how many bytes it is to send. Throws what that throws.
+    static std::uint64_t length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
+    /// Fills `bytes` from there. What went wrong, if anything did.
+    static std::error_code read_file(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes) noexcept;
 
     /// For implementations: from now on `protocol.transport()` is this one.
     static void attach(Protocol& protocol, Transport* transport) noexcept;

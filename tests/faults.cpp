@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,9 +32,9 @@ namespace {
 
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
-    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "poll", "ppoll", "pselect", "read",
-    "read of a socket", "recvmmsg", "recvmsg", "send", "sendmmsg", "sendmsg", "setsockopt", "shutdown", "socket",
-    "socketpair", "write", "allocation"};
+    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
+    "read of a socket", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
+    "socket", "socketpair", "splice", "write", "allocation"};
 
 struct State {
     bool armed = false;
@@ -166,13 +167,16 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
     static constexpr int for_listen[] = {EADDRINUSE, EOPNOTSUPP};
     static constexpr int for_open[] = {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM};
+    static constexpr int for_pipe2[] = {EMFILE, ENFILE};
     static constexpr int for_poll[] = {EINTR, EINVAL, ENOMEM};
+    static constexpr int for_pread[] = {EINTR, EIO};
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
     static constexpr int for_read_socket[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
                                               ENOTCONN, ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
     static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
+    static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPIPE};
     static constexpr int for_sendmmsg[] = {EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM,
                                            ENOSYS, EPERM};
     static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
@@ -181,6 +185,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_shutdown[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_socket[] = {EACCES, EAFNOSUPPORT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT};
     static constexpr int for_socketpair[] = {EMFILE, ENFILE, ENOMEM};
+    static constexpr int for_splice[] = {EAGAIN, EINVAL, ENOMEM, EPIPE};
     static constexpr int for_write[] = {EAGAIN, EINTR, EIO, EPIPE};
     static constexpr int for_allocation[] = {ENOMEM};
     switch (call) {
@@ -199,13 +204,16 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::getsockopt: return for_getsockopt;
         case Call::listen: return for_listen;
         case Call::open: return for_open;
+        case Call::pipe2: return for_pipe2;
         case Call::poll:
         case Call::ppoll: return for_poll;
+        case Call::pread: return for_pread;
         case Call::pselect: return for_pselect;
         case Call::read: return for_read;
         case Call::read_socket: return for_read_socket;
         case Call::recvmmsg: return for_recvmmsg;
         case Call::recvmsg: return for_recvmsg;
+        case Call::sendfile: return for_sendfile;
         case Call::sendmmsg: return for_sendmmsg;
         case Call::send:
         case Call::sendmsg: return for_send;
@@ -213,6 +221,7 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::shutdown: return for_shutdown;
         case Call::socket: return for_socket;
         case Call::socketpair: return for_socketpair;
+        case Call::splice: return for_splice;
         case Call::write: return for_write;
         case Call::allocation: return for_allocation;
         case Call::none: break;
@@ -359,6 +368,14 @@ int open(const char* path, int flags, ...) {
     return fails(Call::open) ? -1 : opened(real(path, flags, mode));
 }
 
+int pipe2(int ends[2], int flags) noexcept {
+    static const auto real = next<int(int*, int)>("pipe2");
+    if (fails(Call::pipe2) || real(ends, flags) != 0) return -1;
+    opened(ends[0]);
+    opened(ends[1]);
+    return 0;
+}
+
 int poll(pollfd* entries, nfds_t count, int timeout) {
     static const auto real = next<int(pollfd*, nfds_t, int)>("poll");
     return fails(Call::poll) ? -1 : real(entries, count, timeout);
@@ -393,6 +410,11 @@ int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, 
 }
 
 // A connection reads its socket with this call, an event counter and a pipe theirs: they fail in other ways.
+ssize_t pread(int descriptor, void* buffer, size_t size, off_t offset) {
+    static const auto real = next<ssize_t(int, void*, size_t, off_t)>("pread");
+    return fails(Call::pread) ? -1 : real(descriptor, buffer, shortened(size), offset);
+}
+
 ssize_t read(int descriptor, void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, void*, size_t)>("read");
     if (!is_socket(descriptor)) return fails(Call::read) ? -1 : real(descriptor, buffer, size);
@@ -419,6 +441,13 @@ ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
         }
     }
     return result;
+}
+
+ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
+    static const auto real = next<ssize_t(int, int, off_t*, size_t)>("sendfile");
+    if (!fails(Call::sendfile)) return real(to, from, offset, shortened(size));
+    break_if_broken(to);
+    return -1;
 }
 
 int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
@@ -477,6 +506,13 @@ int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
         opened(ends[1]);
     }
     return result;
+}
+
+ssize_t splice(int from, off_t* from_offset, int to, off_t* to_offset, size_t size, unsigned flags) {
+    static const auto real = next<ssize_t(int, off_t*, int, off_t*, size_t, unsigned)>("splice");
+    if (!fails(Call::splice)) return real(from, from_offset, to, to_offset, shortened(size), flags);
+    break_if_broken(to);
+    return -1;
 }
 
 ssize_t write(int descriptor, const void* buffer, size_t size) {

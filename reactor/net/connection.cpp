@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -20,7 +21,15 @@ namespace {
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
+constexpr std::size_t small_file = 16 * 1024;   // up to here it is read and leaves together with what is in front of it
+constexpr std::size_t file_piece = 256 * 1024;  // what one turn sends of a file at most
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
+
+#ifdef MSG_MORE
+constexpr int more_follows = MSG_MORE;
+#else
+constexpr int more_follows = 0;
+#endif
 
 std::error_code system_error_code(int error) noexcept { return {error, std::system_category()}; }
 
@@ -328,16 +337,21 @@ void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
 void Connection::queue(Bytes data) {
     if (data.empty()) return;
     try {
-        ByteQueue& output = extra().output;
-        if (output.size() >= limits().output_limit) return finish(Error::output_limit);
+        Output& output = extra().output;
+        if (output.in_memory() >= limits().output_limit) return finish(Error::output_limit);
+        const bool first = output.empty();
         output.append(data);
-        if (limits().write_timeout > Duration::zero() && output.size() == data.size()) {
-            extra_->since.output_since = registration_.reactor().turn_time();
-            if (!is(closing)) wait_for_deadline();
-        }
+        note_queued(first);
     } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
         reset_on_close();
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+void Connection::note_queued(bool first) {
+    if (first && limits().write_timeout > Duration::zero()) {
+        extra_->since.output_since = registration_.reactor().turn_time();
+        if (!is(closing)) wait_for_deadline();
     }
     const bool in_callback = workspace().owner == this;
     const bool passed = !is(over_high) && output_size() > limits().high_mark;
@@ -374,23 +388,61 @@ void Connection::writable() {
 void Connection::flush() {
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
-    Bytes waiting = extra_->output.view();
+    Output& output = extra_->output;
+    const bool of_file = output.begins_with_file();
+    std::size_t size = of_file ? std::min(output.size(), file_piece) : output.bytes().size();
     if (is(metered)) {
-        waiting = waiting.first(may_move(extra_->meter->output, waiting.size()));
-        if (waiting.empty()) return;
+        size = may_move(extra_->meter->output, size);
+        if (size == 0) return;
     }
-    const bool passes = extra_->passing != nullptr && !extra_->passing->to_send.empty();
-    const ssize_t count = passes ? send_with_descriptors(waiting)
-                                 : ::send(socket_.get(), waiting.data(), waiting.size(), send_flags);
+    const ssize_t count = of_file ? output.send_file(socket_.get(), size) : send_queued(output.bytes().first(size));
     if (is(metered)) extra_->meter->output.used(std::size_t(std::max(count, ssize_t(0))));
     if (count > 0) {
         note_sent(std::size_t(count));
         if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
-        extra_->output.consume(std::size_t(count));
+        if (of_file) return;
+        output.consume(std::size_t(count));
         if (extra_->passing != nullptr) extra_->passing->sent += std::size_t(count);
-    } else if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        if (std::size_t(count) == size && output.begins_with_file()) flush();  // what is in front of it waits for it
+    } else if (count == 0) {
+        finish(Error::file_shortened);
+    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
         broken(system_error_code(errno));
     }
+}
+
+// As send(2). A packet need not leave before what follows at once.
+ssize_t Connection::send_queued(Bytes data) noexcept {
+    const bool passes = extra_->passing != nullptr && !extra_->passing->to_send.empty();
+    if (passes) return send_with_descriptors(data);
+    return ::send(socket_.get(), data.data(), data.size(),
+                  send_flags | (extra_->output.file_follows(data.size()) ? more_follows : 0));
+}
+
+bool Connection::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+    length = length_of(file, offset, length);
+    if (is(shutting | closing | write_broken | over)) return false;
+    if (length <= small_file) {
+        std::array<std::byte, small_file> bytes;
+        const std::span<std::byte> piece = std::span(bytes).first(std::size_t(length));
+        if (const auto error = read_file(file, offset, piece)) {
+            abort(error);
+            return false;
+        }
+        return write(piece);
+    }
+    return queue_behind([&] {
+        if (output_size() >= limits().output_limit) return finish(Error::output_limit);
+        try {
+            Output& output = extra().output;
+            const bool first = output.empty();
+            output.append(std::move(file), offset, length);
+            note_queued(first);
+        } catch (const std::bad_alloc&) {
+            reset_on_close();
+            finish(std::make_error_code(std::errc::not_enough_memory));
+        }
+    });
 }
 
 // A send failed. After a reset the kernel still hands out what had come before it, so the protocol gets that first.

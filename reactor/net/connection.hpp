@@ -161,6 +161,7 @@ public:
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
+    bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file) override;
     void message_received() override;
     void pass_on_to(Transport& other) override {
         if (is(eager)) other.pass_on_from(*this);
@@ -257,6 +258,10 @@ private:
     void gathered_sent_in_part(Workspace& space, ssize_t count);
     void sent_in_part(ssize_t count, Bytes first, Bytes second);
     void queue(Bytes data);
+    template <class Append>
+    bool queue_behind(Append&& append);
+    void note_queued(bool first);
+    ssize_t send_queued(Bytes data) noexcept;
     void flush();
     void broken(std::error_code reason);
     void settle();

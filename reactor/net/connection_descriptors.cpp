@@ -43,20 +43,11 @@ bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) 
     }
     if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
     Passing& passing = *extra_->passing;
-    Workspace& space = workspace();
-    const bool in_callback = space.owner == this;
-    // What was written before goes before.
-    if (space.unanswered == this) space.leave_short_way();
-    if (in_callback) queue(std::exchange(space.gathered, {}));
-    if (is(over)) return false;
-    passing.to_send.push_back({passing.sent + output_size(), std::move(copies)});
-    queue(data);
-    if (in_callback) {
-        space.spilled = true;
-    } else if (!is(over)) {
-        flush();
-    }
-    return !is(over);
+    return queue_behind([&] {
+        const std::size_t before = extra_ == nullptr ? 0 : extra_->output.in_memory();
+        passing.to_send.push_back({passing.sent + before, std::move(copies)});
+        queue(data);
+    });
 }
 
 FileDescriptor Connection::take_descriptor() noexcept {

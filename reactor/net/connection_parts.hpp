@@ -5,6 +5,7 @@
 #include <reactor/net/byte_queue.hpp>
 #include <reactor/net/connection.hpp>
 #include <reactor/net/deadlines.hpp>
+#include <reactor/net/output.hpp>
 #include <reactor/timer_queue.hpp>
 
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 #include <deque>
 #include <memory>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace reactor {
@@ -152,8 +154,8 @@ struct Connection::Extra final : TimerQueue::Node {
     Connection& connection;
     TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
     std::unique_ptr<Move> move;
-    ByteQueue input;   // what received() left
-    ByteQueue output;  // what the kernel did not take
+    ByteQueue input;  // what received() left
+    Output output;    // what the kernel did not take
     std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
@@ -192,6 +194,23 @@ inline void Connection::set(State state) noexcept {
     state_ |= state;
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
+}
+
+// What is neither gathered nor sent at once: `append` puts it behind all that was written before.
+template <class Append>
+bool Connection::queue_behind(Append&& append) {
+    Workspace& space = workspace();
+    const bool in_callback = space.owner == this;
+    if (space.unanswered == this) space.leave_short_way();
+    if (in_callback) queue(std::exchange(space.gathered, {}));
+    if (is(over)) return false;
+    append();
+    if (in_callback) {
+        space.spilled = true;
+    } else if (!is(over)) {
+        flush();
+    }
+    return !is(over);
 }
 
 // For every call but received().

@@ -20,6 +20,8 @@ namespace reactor {
 
 namespace {
 
+constexpr std::size_t file_piece = 256 * 1024;  // what one turn sends of a file at most
+
 std::error_code last_error() noexcept { return {errno, std::system_category()}; }
 
 [[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
@@ -236,12 +238,36 @@ bool PipeTransport::write(Bytes data) {
 void PipeTransport::queue(Bytes data) {
     if (data.empty() || over_ || write_broken_) return;
     try {
-        if (output_queue_.size() >= limits_.output_limit) return finish(Error::output_limit);
+        if (output_queue_.in_memory() >= limits_.output_limit) return finish(Error::output_limit);
+        const bool first = output_queue_.empty();
         output_queue_.append(data);
+        note_queued(first);
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    if (limits_.write_timeout > Duration::zero() && output_queue_.size() == data.size()) {
+}
+
+bool PipeTransport::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+    length = length_of(file, offset, length);
+    if (!output_ || shutting_ || closing_ || write_broken_ || over_) return false;
+    if (length == 0) return true;
+    try {
+        const bool first = output_queue_.empty();
+        if (output_queue_.size() >= limits_.output_limit) {
+            finish(Error::output_limit);
+            return false;
+        }
+        output_queue_.append(std::move(file), offset, length);
+        note_queued(first);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (!inside_) flush();
+    return !over_;
+}
+
+void PipeTransport::note_queued(bool first) {
+    if (first && limits_.write_timeout > Duration::zero()) {
         since_->output_since = reactor_.turn_time();
         if (!closing_) wait_for_deadline();
         if (over_) return;
@@ -256,7 +282,11 @@ void PipeTransport::queue(Bytes data) {
 // How much of it the kernel took.
 std::size_t PipeTransport::write_now(Bytes data) {
     if (data.empty()) return 0;
-    const ssize_t count = without_sigpipe([&] { return ::write(output_.get(), data.data(), data.size()); });
+    return written(without_sigpipe([&] { return ::write(output_.get(), data.data(), data.size()); }));
+}
+
+// What a system call says that has written.
+std::size_t PipeTransport::written(ssize_t count) {
     if (count < 0) {
         if (!would_block(errno)) broken(last_error());
         return 0;
@@ -267,10 +297,16 @@ std::size_t PipeTransport::write_now(Bytes data) {
 
 void PipeTransport::flush() {
     if (over_ || output_queue_.empty()) return;
-    const std::size_t written = write_now(output_queue_.view());
-    if (written == 0) return;
-    if (limits_.write_timeout > Duration::zero()) since_->output_since = reactor_.turn_time();
-    output_queue_.consume(written);
+    std::size_t taken = 0;
+    if (output_queue_.begins_with_file()) {
+        const ssize_t count = output_queue_.send_file(output_.get(), file_piece);
+        if (count == 0) return finish(Error::file_shortened);
+        taken = written(count);
+    } else {
+        taken = write_now(output_queue_.bytes());
+        if (taken > 0) output_queue_.consume(taken);
+    }
+    if (taken > 0 && limits_.write_timeout > Duration::zero()) since_->output_since = reactor_.turn_time();
 }
 
 void PipeTransport::writable() {

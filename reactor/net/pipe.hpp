@@ -6,6 +6,7 @@
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/byte_queue.hpp>
+#include <reactor/net/output.hpp>
 #include <reactor/protocol.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -28,7 +29,7 @@ struct Deadlines;
 /// then received before `disconnected` tells it.
 ///
 /// Regular files are always ready, on every backend, and a read from a slow disk holds up the loop: fit for a small
-/// program's redirected standard input, not for serving files.
+/// program's redirected standard input. To send one there is `write_file`.
 class REACTOR_EXPORT PipeTransport final : public OwnedHandler, public Transport {
 public:
     /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. They are made
@@ -52,6 +53,7 @@ public:
 
     using Transport::write;
     bool write(Bytes data) override;
+    bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file) override;
     void shutdown_write() override;
     void close() override;
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
@@ -100,7 +102,9 @@ private:
     void call(Call&& protocol_call);
     void leave_callback();
     void queue(Bytes data);
+    void note_queued(bool first);
     std::size_t write_now(Bytes data);
+    std::size_t written(ssize_t count);
     void flush();
     void broken(std::error_code reason);
     void settle();
@@ -119,7 +123,7 @@ private:
     std::unique_ptr<std::byte[]> buffer_;
     std::size_t buffer_size_ = 0;
     ByteQueue rest_;  // what received() left
-    ByteQueue output_queue_;
+    Output output_queue_;
     Timer deadline_;
     std::unique_ptr<Deadlines> since_;
     std::error_code reason_;

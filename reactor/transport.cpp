@@ -1,0 +1,51 @@
+// What every transport does with a file unless it knows better.
+#include <reactor/transport.hpp>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace reactor {
+
+std::uint64_t Transport::length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length) {
+    struct stat state {};
+    if (::fstat(file.get(), &state) != 0)
+        throw std::system_error(errno, std::system_category(),
+                                "Transport::write_file: fstat of " + std::to_string(file.get()));
+    if (!S_ISREG(state.st_mode)) throw std::invalid_argument("Transport::write_file: not a regular file");
+    const auto size = std::uint64_t(state.st_size);
+    if (offset > size || (length != rest_of_file && length > size - offset))
+        throw std::invalid_argument("Transport::write_file: the file has " + std::to_string(size) + " bytes, and " +
+                                    (length == rest_of_file ? "those" : std::to_string(length)) + " from " +
+                                    std::to_string(offset) + " on are wanted");
+    return std::min(length, size - offset);
+}
+
+std::error_code Transport::read_file(const FileDescriptor& file, std::uint64_t offset,
+                                     std::span<std::byte> bytes) noexcept {
+    while (!bytes.empty()) {
+        const ssize_t count = ::pread(file.get(), bytes.data(), bytes.size(), off_t(offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return {errno, std::system_category()};
+        if (count == 0) return Error::file_shortened;
+        bytes = bytes.subspan(std::size_t(count));
+        offset += std::uint64_t(count);
+    }
+    return {};
+}
+
+bool Transport::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+    std::vector<std::byte> bytes(length_of(file, offset, length));
+    if (const auto error = read_file(file, offset, bytes)) {
+        abort(error);
+        return false;
+    }
+    return write(Bytes(bytes));
+}
+
+}  // namespace reactor
