@@ -25,6 +25,7 @@ ECHO_SERVER = os.environ.get("ECHO_SERVER", "build/protocols/echo_server")
 ECHO_CLIENT = os.environ.get("ECHO_CLIENT", "build/protocols/echo_client")
 SANITIZED = os.environ.get("SANITIZED", "none") != "none"
 FORWARDER = os.environ.get("FORWARDER", "build/protocols/forwarder")
+FILE_SERVER = os.environ.get("FILE_SERVER", "build/protocols/file_server")
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TUTORIAL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tutorial")
 MESSAGE = "This is the message.  It will be repeated."
@@ -905,6 +906,78 @@ class Framings(ProgramTest):
         self.assert_echoes(self.connect(server), b"\0\0\0\3two")
 
 
+class FileServer(ProgramTest):
+    def serve(self, content, *options, **more):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = os.path.join(folder.name, "file")
+        self.write(content)
+        return self.start_server(FILE_SERVER, self.file, "--host", "127.0.0.1", "--port", "0", *options, **more)
+
+    def write(self, content):
+        with open(self.file, "wb") as file:
+            file.write(content)
+
+    def test_whoever_connects_gets_all_of_it_and_then_the_end(self):
+        content = random.Random(8).randbytes(5_000_000)
+        server = self.serve(content)
+        clients = [self.connect(server) for _ in range(20)]
+        for number, client in enumerate(clients):
+            if number % 2 == 0:
+                client.shutdown(socket.SHUT_WR)
+            self.assertEqual(self.receive_all(client), content)
+        self.write(b"")
+        self.assertEqual(self.receive_all(self.connect(server)), b"")
+        self.write(b"anew")
+        self.assertEqual(self.receive_all(self.connect(server)), b"anew")
+
+    @needs_proc
+    def test_peers_that_read_nothing_cost_bounded_memory_and_no_CPU_and_leave_no_descriptor_behind(self):
+        server = self.serve(random.Random(9).randbytes(30_000_000))
+        before, open_before = server.resident(), server.descriptors()
+        clients = [self.connect(server, receive_buffer=32768) for _ in range(50)]
+        for client in clients:
+            client.recv(1)
+        self.assert_rests(server)
+        if not SANITIZED:
+            self.assertLess(server.resident() - before, 4 << 20)
+        self.assertEqual(server.descriptors(), open_before + 100)
+        for client in clients:
+            client.close()
+        self.until(lambda: server.descriptors() == open_before, "its descriptors to be closed")
+
+    def test_a_file_that_becomes_shorter_or_goes_costs_its_connection_a_reset(self):
+        server = self.serve(random.Random(10).randbytes(30_000_000), "--verbose")
+        client = self.connect(server, receive_buffer=32768)
+        client.recv(1)
+        os.truncate(self.file, 10)
+        with self.assertRaises(ConnectionResetError):
+            while client.recv(1 << 20):
+                pass
+        self.assertRegex(server.line(), r"^127\.0\.0\.1:\d+: a file became shorter while it was being sent$")
+        client = self.connect(server)
+        self.assertEqual(len(self.receive_all(client)), 10)
+        client.close()
+        self.assertRegex(server.line(), r": sent$")
+        os.unlink(self.file)
+        with self.assertRaises(ConnectionResetError):
+            self.connect(server).recv(1)
+        self.assertRegex(server.line(), r": No such file or directory$")
+        os.mkfifo(self.file)
+        with self.assertRaises(ConnectionResetError):
+            self.connect(server).recv(1)
+
+    def test_who_does_not_close_when_all_has_come_is_let_go_of(self):
+        server = self.serve(b"short", "--timeout", "0.2", "--verbose")
+        client = self.connect(server)
+        self.assertEqual(self.receive_all(client), b"short")
+        self.assertRegex(server.line(), r": silent for too long$")
+
+    def test_a_file_that_is_not_there_gets_one_line(self):
+        status, output, errors = self.start(FILE_SERVER, "/does/not/exist", "--port", "0").end()
+        self.assertEqual((status, output, errors), (1, "", "file_server: /does/not/exist: No such file or directory\n"))
+
+
 class Forwarder(ProgramTest):
     def forward(self, port):
         return self.start_server(FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{port}")
@@ -1123,7 +1196,7 @@ class Arguments(ProgramTest):
         self.assert_wrong(ECHO_SERVER, ["--port", "0"], "LISTEN_PID='-1'", environment={"LISTEN_PID": "-1", "LISTEN_FDS": "1"})
 
     def test_each_says_its_version(self):
-        for program in (ECHO_SERVER, ECHO_CLIENT, FORWARDER):
+        for program in (ECHO_SERVER, ECHO_CLIENT, FILE_SERVER, FORWARDER):
             status, output, errors = self.start(program, "--version").end()
             self.assertEqual((status, errors), (0, ""))
             self.assertRegex(output, rf"^{os.path.basename(program)} \d+\.\d+\.\d+\n$")
@@ -1134,7 +1207,7 @@ class Arguments(ProgramTest):
         self.assert_echoes(self.connect(server))
 
     def test_the_man_pages_tell_of_every_option_that_help_lists_and_of_no_other(self):
-        for program in (ECHO_SERVER, ECHO_CLIENT, FORWARDER):
+        for program in (ECHO_SERVER, ECHO_CLIENT, FILE_SERVER, FORWARDER):
             name = os.path.basename(program)
             with self.subTest(program=name):
                 listed = re.findall(r"(?m)^  (?:-h,)?(--[a-z-]+)", self.start(program, "--help").end()[1])

@@ -91,8 +91,8 @@ class Packaging(unittest.TestCase):
     def test_nothing_else_lies_about_in_the_prefix(self):
         for path in files_under(self.prefixes["shared"]):
             self.assertRegex(path, r"^(include/reactor/|lib/libreactor\.|lib/pkgconfig/reactor\.pc$|lib/cmake/reactor/"
-                                   r"|bin/(echo_client|echo_server|forwarder)$"
-                                   r"|share/man/man1/(echo_client|echo_server|forwarder)\.1$)")
+                                   r"|bin/(echo_client|echo_server|file_server|forwarder)$"
+                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder)\.1$)")
 
     def test_the_shared_library_names_its_interface_and_shows_nothing_internal(self):
         library = os.path.join(self.prefixes["shared"], "lib", "libreactor.so")

@@ -1,0 +1,32 @@
+#include <protocols/send_file.hpp>
+
+#include <reactor/file_descriptor.hpp>
+#include <reactor/transport.hpp>
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+namespace reactor {
+
+SendFile::SendFile(std::string path) : path_(std::move(path)) {}
+
+void SendFile::connected() {
+    // A pipe with a name would make us wait for who writes to it.
+    FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file) return transport().abort({errno, std::system_category()});
+    try {
+        transport().write_file(std::move(file));
+    } catch (const std::invalid_argument&) {
+        return transport().abort(std::make_error_code(std::errc::not_supported));
+    } catch (const std::system_error& error) {
+        return transport().abort(error.code());
+    }
+    // Not close(): that would allow it close_timeout, however long the file is.
+    transport().shutdown_write();
+}
+
+}  // namespace reactor
