@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -728,6 +729,18 @@ ssize_t Kernel::read_event(int descriptor, void* into, std::size_t size) {
     return answered(sizeof event->count);
 }
 
+ssize_t Kernel::write(int descriptor, const void* from, std::size_t size) {
+    if (std::dynamic_pointer_cast<Stream>(find(descriptor, "write")) == nullptr) return write_event(descriptor, from, size);
+    return send(descriptor, {static_cast<const char*>(from), size});
+}
+
+// Now and then a kernel has no way from this file to that socket.
+bool Kernel::cannot_send_files() {
+    if (!dice_.chance(50)) return false;
+    errno = EINVAL;
+    return true;
+}
+
 ssize_t Kernel::write_event(int descriptor, const void* from, std::size_t size) {
     called("write", descriptor);
     const auto event = find_as<Event>(descriptor, "write");
@@ -1004,6 +1017,20 @@ ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
     REAL(sendmsg, descriptor, message, flags);
 }
 
+// Of a file that is none of the simulation's.
+ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
+    if (Kernel::simulates(to)) {
+        if (Kernel::current()->cannot_send_files()) return -1;
+        std::string piece(size, '\0');
+        const ssize_t count = ::pread(from, piece.data(), size, *offset);
+        if (count <= 0) return count;
+        const ssize_t sent = Kernel::current()->send(to, std::string_view(piece).substr(0, std::size_t(count)));
+        if (sent > 0) *offset += sent;
+        return sent;
+    }
+    REAL(sendfile, to, from, offset, size);
+}
+
 int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->send(descriptor, messages, count);
     REAL(sendmmsg, descriptor, messages, count, flags);
@@ -1070,7 +1097,7 @@ ssize_t read(int descriptor, void* into, size_t size) {
 }
 
 ssize_t write(int descriptor, const void* from, size_t size) {
-    if (Kernel::simulates(descriptor)) return Kernel::current()->write_event(descriptor, from, size);
+    if (Kernel::simulates(descriptor)) return Kernel::current()->write(descriptor, from, size);
     REAL(write, descriptor, from, size);
 }
 

@@ -140,6 +140,8 @@ public:
     int receive(int descriptor, mmsghdr* messages, unsigned count);
     int name(int descriptor, bool of_peer, Address& address);
     ssize_t read_event(int descriptor, void* into, std::size_t size);
+    ssize_t write(int descriptor, const void* from, std::size_t size);
+    bool cannot_send_files();
     ssize_t write_event(int descriptor, const void* from, std::size_t size);
     int control(int epoll, int operation, int descriptor, const epoll_event* event);
     int wait(int epoll, epoll_event* events, int room, std::optional<Duration> limit);

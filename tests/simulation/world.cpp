@@ -13,6 +13,8 @@
 #include <reactor/timer.hpp>
 
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,6 +41,7 @@ enum class Mood { calm, rough };
 
 constexpr std::size_t largest_piece = 24 * 1024;  // of what a conversation writes at once
 constexpr std::size_t longest_message = 6000;
+constexpr std::size_t read_at_once = 16 * 1024;  // a longer piece of a file stays in it until it is sent
 
 /// The byte that the side with this number sends at this place. The first four are the number itself.
 std::byte byte_at(std::uint32_t number, std::size_t place) {
@@ -377,9 +380,22 @@ private:
 
     std::size_t write_piece(Transport& transport, std::size_t most) override {
         most = std::min(most, side_.to_send - side_.sent);
-        std::string piece(1 + std::size_t(world_.dice().magnitude(most - 1)), '\0');
+        const bool file = most > read_at_once && world_.dice().chance(300);
+        const std::size_t least = file ? read_at_once + 1 : 1;
+        std::string piece(least + std::size_t(world_.dice().magnitude(most - least)), '\0');
         for (std::size_t i = 0; i < piece.size(); ++i) piece[i] = char(byte_at(side_.number, side_.sent + i));
-        return transport.write(piece) ? piece.size() : 0;
+        return (file ? write_file(transport, piece) : transport.write(piece)) ? piece.size() : 0;
+    }
+
+    // In a file of its own, behind something else.
+    bool write_file(Transport& transport, const std::string& piece) {
+        const std::string in_front(std::size_t(world_.dice().magnitude(5000)), '?');
+        FileDescriptor file(::memfd_create("piece", MFD_CLOEXEC));
+        const iovec parts[] = {{const_cast<char*>(in_front.data()), in_front.size()},
+                               {const_cast<char*>(piece.data()), piece.size()}};
+        const std::size_t size = in_front.size() + piece.size();
+        world_.check(::writev(file.get(), parts, 2) == ssize_t(size), "a file can be made");
+        return transport.write_file(std::move(file), in_front.size(), piece.size());
     }
 };
 
@@ -797,6 +813,7 @@ std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
     const std::size_t at_once = std::min({limits.high_mark, limits.read_size, weather_.smallest_buffer});
     const std::size_t most = std::min(4000 * scale_, 300 * at_once);
     if (sends) side.to_send = std::size_t(dice_.magnitude(bytes ? most : most / 400));
+    if (side.to_send > 0 && kind == Kind::talk && dice_.chance(200)) side.to_send = most;  // enough for a file
     // Whoever has more than the high mark waiting does not read. Two such who talk to each other at the same time would
     // wait for each other for ever, so in good weather nobody who is also spoken to passes the mark.
     side.careful = (server.direction == Direction::both || kind == Kind::echo) && (calm() || dice_.chance(500));
