@@ -47,8 +47,7 @@ int serve(const Settings& settings) {
     if (!FileDescriptor(::open(settings.file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
         throw std::system_error(errno, std::system_category(), settings.file);
     AcceptorOptions options;
-    Limits& limits = options.connection.limits;
-    limits.write_timeout = limits.idle_timeout =
+    options.connection.limits.close_timeout =
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.timeout));
     options.connection.rates.bytes_out.per_second = settings.rate;
     Reactor reactor(settings.backend);
@@ -74,8 +73,8 @@ int main(int argc, char** argv) {
     program::add_port(arguments, settings.port, "port to listen at; 0: a free one");
     program::add_backend(arguments, settings.backend);
     arguments.add_option("--rate", settings.rate, "bytes a second for each connection; 0: as fast as it goes");
-    arguments.add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close; 0: for ever")
-        ->check(program::from_to(0.0, 1e9));
+    arguments.add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
+        ->check(program::from_to(0.001, 1e9));
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -25,8 +25,7 @@ void SendFile::connected() {
     } catch (const std::system_error& error) {
         return transport().abort(error.code());
     }
-    // Not close(): that would allow it close_timeout, however long the file is.
-    transport().shutdown_write();
+    transport().close();
 }
 
 }  // namespace reactor

@@ -12,8 +12,7 @@ namespace reactor {
 
 /// Sends the file at `path` as it is when the peer connects; what the peer says is thrown away. A file that cannot be
 /// opened resets the connection and comes to `disconnected` as its reason, as does what is no regular file
-/// (not_supported). Who reads nothing keeps the file open, and who does not close
-/// the connection: Limits::write_timeout and idle_timeout.
+/// (not_supported). Who reads nothing, or does not close when all has come, is ended by Limits::close_timeout.
 class REACTOR_EXPORT SendFile : public Protocol {
 public:
     explicit SendFile(std::string path);
@@ -21,8 +20,6 @@ public:
 protected:
     void connected() override;
     std::size_t received(Bytes input) override { return input.size(); }
-    void end_of_stream() override {}  // a peer that has nothing to say gets the file all the same
-    void draining() override {}       // the end is near anyway
 
 private:
     std::string path_;

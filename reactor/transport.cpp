@@ -5,12 +5,30 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <span>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 namespace reactor {
+
+namespace {
+
+// What went wrong, if anything did.
+std::error_code read_whole(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes) noexcept {
+    while (!bytes.empty()) {
+        const ssize_t count = ::pread(file.get(), bytes.data(), bytes.size(), off_t(offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return {errno, std::system_category()};
+        if (count == 0) return Error::file_shortened;
+        bytes = bytes.subspan(std::size_t(count));
+        offset += std::uint64_t(count);
+    }
+    return {};
+}
+
+}  // namespace
 
 std::uint64_t Transport::length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length) {
     struct stat state {};
@@ -26,26 +44,24 @@ std::uint64_t Transport::length_of(const FileDescriptor& file, std::uint64_t off
     return std::min(length, size - offset);
 }
 
-std::error_code Transport::read_file(const FileDescriptor& file, std::uint64_t offset,
-                                     std::span<std::byte> bytes) noexcept {
-    while (!bytes.empty()) {
-        const ssize_t count = ::pread(file.get(), bytes.data(), bytes.size(), off_t(offset));
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return {errno, std::system_category()};
-        if (count == 0) return Error::file_shortened;
-        bytes = bytes.subspan(std::size_t(count));
-        offset += std::uint64_t(count);
+bool Transport::write_at_once(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length) {
+    std::array<std::byte, small_file> buffer;
+    while (length > 0) {
+        const auto piece = std::span(buffer).first(std::size_t(std::min<std::uint64_t>(length, buffer.size())));
+        if (const auto error = read_whole(file, offset, piece)) {
+            abort(error);
+            return false;
+        }
+        if (!write(piece)) return false;
+        offset += piece.size();
+        length -= piece.size();
     }
-    return {};
+    return write(Bytes());  // false after the end also if there was nothing to write
 }
 
 bool Transport::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
-    std::vector<std::byte> bytes(length_of(file, offset, length));
-    if (const auto error = read_file(file, offset, bytes)) {
-        abort(error);
-        return false;
-    }
-    return write(Bytes(bytes));
+    length = length_of(file, offset, length);
+    return write_at_once(file, offset, length);
 }
 
 }  // namespace reactor

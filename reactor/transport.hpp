@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <span>
 #include <string_view>
 #include <system_error>
 
@@ -32,8 +31,9 @@ struct Limits {
     std::size_t high_mark = 128 * 1024;
     /// Bytes waiting to be sent at which it goes on.
     std::size_t low_mark = 32 * 1024;
-    /// Bytes waiting to be sent at which a further write ends the connection (Error::output_limit): for
-    /// a protocol that ignores the marks. One write may pass it, so that any single message can be sent.
+    /// Bytes waiting to be sent, in memory, at which a further write ends the connection (Error::output_limit): for
+    /// a protocol that ignores the marks. One write may pass it, so that any single message can be sent. Files
+    /// (`write_file`) are in no memory; with so much waiting, and they included, no further file is taken.
     std::size_t output_limit = 16 * 1024 * 1024;
     /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
     std::size_t input_limit = 16 * 1024 * 1024;
@@ -48,7 +48,8 @@ struct Limits {
     Duration message_timeout = Duration::zero();
     /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
-    /// From `close()` until everything is sent and the peer has closed too; then it ends (Error::close_timeout).
+    /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
+    /// closing as well; then it ends (Error::close_timeout).
     Duration close_timeout = std::chrono::seconds(5);
 };
 
@@ -70,13 +71,19 @@ public:
     static constexpr std::uint64_t rest_of_file = std::numeric_limits<std::uint64_t>::max();
 
     /// Sends `length` bytes of a regular file, from `offset` on, in their place between what is written before and after;
-    /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost. They count as
-    /// queued and for the marks. A connection and a PipeTransport read them when they are about to be sent, so a file of any size takes no
-    /// memory, and its bytes do not pass through this program where the kernel has sendfile(2); other transports read them
-    /// now and write them. A read waits for the disk, and the loop with it, if the kernel does not hold these bytes yet
-    /// (readahead(2), posix_fadvise(2)). The file must stay as it is: from one that becomes shorter the rest cannot be
-    /// sent, and the connection ends (Error::file_shortened), as it does if it cannot be read. With Limits::output_limit
-    /// already queued, files included, a further one ends the connection; a write does so only if that many are in memory.
+    /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost.
+    ///
+    /// A connection and a PipeTransport read them when they are about to be sent, unless they are 16 KiB or less: a file of
+    /// any size takes no memory, and its bytes do not pass through this program where the kernel has sendfile(2). They count as
+    /// queued and for the marks; with Limits::output_limit queued, files included, a further file ends the connection. Other
+    /// transports read the file now and write it, as one of 16 KiB or less is everywhere. A read waits for the disk, and the
+    /// loop with it, if the kernel does not hold these bytes yet (posix_fadvise(2)).
+    ///
+    /// The kernel sends the file's own pages: what is changed in it before the peer has received it arrives changed, also when
+    /// nothing is queued any more. So replace files by rename(2). From one that becomes shorter the rest cannot be
+    /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
+    /// fstat(2) says, which for those in /proc and /sys is not what can be read from them.
+    ///
     /// False as for `write`. Throws std::invalid_argument if it is no regular file or has no such bytes, std::system_error
     /// if it cannot be asked (fstat(2)); nothing is sent then, and the file is closed.
     virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);
@@ -141,8 +148,9 @@ protected:
 
     /// For implementations of `write_file`: how many bytes it is to send. Throws what that throws.
     static std::uint64_t length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
-    /// Fills `bytes` from there. What went wrong, if anything did.
-    static std::error_code read_file(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes) noexcept;
+    /// A file, or a piece of one, that is not worth more than being read and written.
+    static constexpr std::size_t small_file = 16 * 1024;
+    bool write_at_once(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
 
     /// For implementations: from now on `protocol.transport()` is this one.
     static void attach(Protocol& protocol, Transport* transport) noexcept;

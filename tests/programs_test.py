@@ -971,7 +971,7 @@ class FileServer(ProgramTest):
         server = self.serve(b"short", "--timeout", "0.2", "--verbose")
         client = self.connect(server)
         self.assertEqual(self.receive_all(client), b"short")
-        self.assertRegex(server.line(), r": silent for too long$")
+        self.assertRegex(server.line(), r": the connection was not closed in time$")
 
     def test_a_file_that_is_not_there_gets_one_line(self):
         status, output, errors = self.start(FILE_SERVER, "/does/not/exist", "--port", "0").end()

@@ -8,10 +8,12 @@
 #include <reactor/testing/memory_transport.hpp>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <fstream>
+#include <limits>
 #include <stdexcept>
 
 using namespace reactor;
@@ -348,6 +350,173 @@ TEST_CASE("A peer that goes in the middle of a file costs its connection and no 
         std::signal(SIGPIPE, was);
         CHECK(way.journal.reason);
         CHECK(open_descriptors() < before);
+    }
+}
+
+TEST_CASE("A peer that is gone before a long file begins costs no signal either") {
+    const File file(random_bytes(1'000'000, 22));
+    int signals = 0;
+    static int* counted = nullptr;
+    counted = &signals;
+    const auto was = std::signal(SIGPIPE, [](int) { ++*counted; });
+    for (int i = 0; i < 20; ++i) {
+        Reactor reactor;
+        Way way(reactor, "TCP");
+        way.peer.close();  // the first piece finds that out, and the next ones are in the same system call
+        way.transport().write_file(file.open());
+        run_until(reactor, [&] { return way.journal.over; });
+    }
+    std::signal(SIGPIPE, was);
+    CHECK(signals == 0);
+}
+
+TEST_CASE("A file that is written before the connection has begun does not make it be told to pause first") {
+    const File file(random_bytes(3'000'000, 23));
+    Reactor reactor;
+    auto [peer, mine] = tcp_pair();
+    Journal journal;
+    Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<Recorder>(journal), ConnectionOptions());
+    CHECK(connection.write_file(file.open()));
+    std::size_t got = 0;
+    run_until(reactor, [&] {
+        got += read_all(peer).size();
+        return got == file.content.size();
+    });
+    CHECK(journal.calls.at(0) == "connected");
+    CHECK(journal.count("connected") == 1);
+}
+
+TEST_CASE("Short files are read at once, so that none of them keeps a descriptor") {
+    const File file(random_bytes(100, 24));
+    for (const char* kind : ways) {
+        CAPTURE(kind);
+        Reactor reactor;
+        Way way(reactor, kind);
+        const std::size_t before = open_descriptors();
+        for (int i = 0; i < 1'000; ++i) CHECK(way.transport().write_file(file.open()));
+        CHECK(open_descriptors() == before);
+    }
+}
+
+TEST_CASE("What stands in front of a file waits with it for the tokens of a rate, and does not leave alone") {
+    const File file(random_bytes(50'000, 25));
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.rates.bytes_out = {1'000, 1'000};
+    Way way(reactor, "Unix", options);
+    CHECK(way.transport().write(std::string(995, 'x')));
+    CHECK(way.read().size() == 995);
+    way.journal.on_received = [&](Bytes input) {
+        CHECK(way.transport().write("head"));
+        CHECK(way.transport().write_file(file.open()));
+        return input.size();
+    };
+    write_some(way.peer, "please");
+    std::size_t got = 0;
+    for (int step = 0; step < 100 && got == 0; ++step) {
+        settle(reactor);
+        got = way.read().size();
+        clock.advance(milliseconds(10));
+    }
+    CHECK(got > 4);
+}
+
+TEST_CASE("Who reads steadily gets a file to its end after close, however long it takes; who stops does not") {
+    const File file(random_bytes(20'000'000, 26));
+    for (const bool stops : {false, true}) {
+        CAPTURE(stops);
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        ConnectionOptions options;
+        options.limits.close_timeout = seconds(5);
+        options.send_buffer = 100'000;
+        Way way(reactor, "TCP", options);
+        CHECK(way.transport().write_file(file.open()));
+        way.transport().close();
+        std::size_t got = 0;
+        bool ended = false;
+        for (int step = 0; !ended && !way.journal.over; ++step) {
+            REQUIRE(step < 10'000);
+            const std::size_t before = way.journal.over ? 0 : way.transport().queued();
+            run_until(reactor, [&] {
+                if (!stops || step < 3) got += way.read(&ended).size();
+                return stops || ended || way.transport().queued() < before || way.transport().queued() == 0;
+            });
+            settle(reactor);
+            clock.advance(seconds(4));
+            settle(reactor);
+        }
+        CHECK(ended == !stops);
+        CHECK((got == file.content.size()) == !stops);
+        if (stops) CHECK(way.journal.reason == Error::close_timeout);
+    }
+}
+
+TEST_CASE("What the kernel has taken arrives though the peer was too slow to close in time") {
+    const std::string content = random_bytes(300'000, 27);
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    auto [peer, mine] = tcp_pair(4096);
+    Journal journal;
+    ConnectionOptions options;
+    options.send_buffer = 1'000'000;
+    Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<Recorder>(journal), options);
+    settle(reactor);
+    connection.write(content);
+    connection.close();
+    settle(reactor);
+    REQUIRE(connection.queued() == 0);
+    clock.advance(seconds(6));
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(journal.reason == Error::close_timeout);
+    std::string got;
+    bool ended = false;
+    run_until(reactor, [&] {
+        got += read_all(peer, &ended);
+        return ended;
+    });
+    CHECK((got == content));
+}
+
+TEST_CASE("Where files are read at once they are limited as other output is, however long they are") {
+    Journal journal;
+    testing::MemoryTransport memory(std::make_unique<Recorder>(journal));
+    memory.fill();
+    FileDescriptor sparse(::memfd_create("sparse", MFD_CLOEXEC));
+    REQUIRE(::ftruncate(sparse.get(), off_t(1) << 40) == 0);
+    CHECK_FALSE(memory.write_file(std::move(sparse)));
+    memory.settle();
+    CHECK(memory.disconnected() == Error::output_limit);
+}
+
+TEST_CASE("Files of any length together count no more than can be counted") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.limits.output_limit = ~std::size_t(0);
+    Way way(reactor, "Unix", options);
+    const off_t longest = std::numeric_limits<off_t>::max();
+    int taken = 0;
+    for (; taken < 5; ++taken) {
+        FileDescriptor sparse(::memfd_create("sparse", MFD_CLOEXEC));
+        REQUIRE(::ftruncate(sparse.get(), longest) == 0);
+        if (!way.transport().write_file(std::move(sparse))) break;
+        CHECK(way.transport().queued() >= std::size_t(longest) - 10'000'000);
+    }
+    CHECK(taken < 3);
+    run_until(reactor, [&] { return way.journal.over; });
+    CHECK(way.journal.reason == Error::output_limit);
+}
+
+TEST_CASE("A file that cannot be read ends its connection with what reading it says") {
+    const File file(random_bytes(100'000, 28));
+    for (const char* kind : ways) {
+        CAPTURE(kind);
+        Reactor reactor;
+        Way way(reactor, kind);
+        way.transport().write_file(FileDescriptor(::open((file.folder / "file").c_str(), O_WRONLY | O_CLOEXEC)));
+        run_until(reactor, [&] { return way.journal.over; });
+        CHECK(way.journal.reason == std::errc::bad_file_descriptor);
     }
 }
 

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -21,7 +20,6 @@ namespace {
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
-constexpr std::size_t small_file = 16 * 1024;   // up to here it is read and leaves together with what is in front of it
 constexpr std::size_t file_piece = 256 * 1024;  // what one turn sends of a file at most
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
 
@@ -366,6 +364,7 @@ void Connection::note_queued(bool first) {
 
 void Connection::writable() {
     if (is(over)) return;
+    if (is(fresh) && !leaving()) return start();
     if (leaving()) return depart();
     if (is(over_high) && !is(pause_told) && output_size() > limits().low_mark) {
         set(pause_told);
@@ -388,51 +387,53 @@ void Connection::writable() {
 void Connection::flush() {
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
+    // What stands in front of a file leaves with its beginning.
     Output& output = extra_->output;
-    const bool of_file = output.begins_with_file();
-    std::size_t size = of_file ? std::min(output.size(), file_piece) : output.bytes().size();
+    const std::size_t in_front = output.bytes().size();
+    std::size_t allowed = std::min(output.size(), in_front + file_piece);
     if (is(metered)) {
-        size = may_move(extra_->meter->output, size);
-        if (size == 0) return;
+        allowed = may_move(extra_->meter->output, allowed);
+        if (allowed == 0) return;
     }
-    const ssize_t count = of_file ? output.send_file(socket_.get(), size) : send_queued(output.bytes().first(size));
-    if (is(metered)) extra_->meter->output.used(std::size_t(std::max(count, ssize_t(0))));
-    if (count > 0) {
-        note_sent(std::size_t(count));
-        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
-        if (of_file) return;
-        output.consume(std::size_t(count));
-        if (extra_->passing != nullptr) extra_->passing->sent += std::size_t(count);
-        if (std::size_t(count) == size && output.begins_with_file()) flush();  // what is in front of it waits for it
-    } else if (count == 0) {
-        finish(Error::file_shortened);
-    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-        broken(system_error_code(errno));
+    std::size_t sent = 0;
+    ssize_t count = 0;
+    if (in_front > 0) {
+        count = send_queued(output.bytes().first(std::min(in_front, allowed)), allowed > in_front);
+        if (count > 0) {
+            sent = std::size_t(count);
+            output.consume(sent);
+            if (extra_->passing != nullptr) extra_->passing->sent += sent;
+        }
     }
+    const bool of_file = output.begins_with_file() && sent < allowed;
+    if (of_file) {
+        count = output.send_file(socket_.get(), allowed - sent);
+        if (count > 0) sent += std::size_t(count);
+    }
+    const int error = errno;
+    if (is(metered)) extra_->meter->output.used(sent);
+    if (sent > 0) {
+        note_sent(sent);
+        const TimePoint now = registration_.reactor().turn_time();
+        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = now;
+        if (is(closing)) extra_->since.last_activity = now;
+    }
+    if (of_file && count == 0) return finish(Error::file_shortened);
+    if (count < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) broken(system_error_code(error));
 }
 
 // As send(2). A packet need not leave before what follows at once.
-ssize_t Connection::send_queued(Bytes data) noexcept {
-    const bool passes = extra_->passing != nullptr && !extra_->passing->to_send.empty();
-    if (passes) return send_with_descriptors(data);
-    return ::send(socket_.get(), data.data(), data.size(),
-                  send_flags | (extra_->output.file_follows(data.size()) ? more_follows : 0));
+ssize_t Connection::send_queued(Bytes data, bool more) noexcept {
+    if (extra_->passing != nullptr && !extra_->passing->to_send.empty()) return send_with_descriptors(data);
+    return ::send(socket_.get(), data.data(), data.size(), send_flags | (more ? more_follows : 0));
 }
 
 bool Connection::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
     length = length_of(file, offset, length);
     if (is(shutting | closing | write_broken | over)) return false;
-    if (length <= small_file) {
-        std::array<std::byte, small_file> bytes;
-        const std::span<std::byte> piece = std::span(bytes).first(std::size_t(length));
-        if (const auto error = read_file(file, offset, piece)) {
-            abort(error);
-            return false;
-        }
-        return write(piece);
-    }
+    if (length <= small_file) return write_at_once(file, offset, length);
     return queue_behind([&] {
-        if (output_size() >= limits().output_limit) return finish(Error::output_limit);
+        if (output_size() >= std::min(limits().output_limit, Output::most_size)) return finish(Error::output_limit);
         try {
             Output& output = extra().output;
             const bool first = output.empty();

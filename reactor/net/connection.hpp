@@ -261,7 +261,7 @@ private:
     template <class Append>
     bool queue_behind(Append&& append);
     void note_queued(bool first);
-    ssize_t send_queued(Bytes data) noexcept;
+    ssize_t send_queued(Bytes data, bool more) noexcept;
     void flush();
     void broken(std::error_code reason);
     void settle();

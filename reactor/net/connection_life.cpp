@@ -245,7 +245,7 @@ void Connection::deadline() {
     reactor.notice(next.notice, [&] {
         return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
     });
-    is(closing) ? abort(next.error) : finish(next.error);
+    finish(next.error);  // which resets what has something unsent; what the kernel has taken it may still deliver
 }
 
 void Connection::set_limits(const Limits& limits) {

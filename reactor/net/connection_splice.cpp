@@ -96,7 +96,7 @@ void Connection::send_channel() {
     Channel& channel = *extra_->channel;
     const bool first = !any(registration_.interest(), Interest::writable);
     const ssize_t count = without_sigpipe(
-        [&] { return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, flags); });
+        channel.held, [&] { return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, flags); });
     if (count < 0 && !would_block(errno)) return broken({errno, std::system_category()});
     if (count > 0) {
         channel.held -= std::size_t(count);

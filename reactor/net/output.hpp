@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 namespace reactor {
@@ -22,7 +23,9 @@ public:
     Output& operator=(const Output&) = delete;
 
     bool empty() const noexcept { return bytes_.empty() && files_ == nullptr; }
-    /// Of both kinds together.
+    /// Of both kinds together; no more than `most_size`, so that a little can be added. With so much in it no further file
+    /// may be appended.
+    static constexpr std::size_t most_size = std::numeric_limits<std::size_t>::max() / 2;
     std::size_t size() const noexcept { return files_ == nullptr ? bytes_.size() : size_with_files(); }
     std::size_t in_memory() const noexcept { return bytes_.size(); }
 
@@ -33,10 +36,6 @@ public:
     /// The bytes up to the next file. There are none if a file comes first.
     Bytes bytes() const noexcept { return files_ == nullptr ? bytes_.view() : bytes_before_file(); }
     bool begins_with_file() const noexcept { return files_ != nullptr && bytes_before_file().empty(); }
-    /// Does a file come behind the first `size` bytes?
-    bool file_follows(std::size_t size) const noexcept {
-        return files_ != nullptr && bytes_before_file().size() == size;
-    }
 
     /// Drops so many of `bytes()`.
     void consume(std::size_t size) noexcept;
@@ -48,7 +47,9 @@ public:
     void clear() noexcept;
 
 private:
+    struct File;
     struct Files;
+    static ssize_t copy(const File& file, int to, std::size_t size) noexcept;
     std::size_t size_with_files() const noexcept;
     Bytes bytes_before_file() const noexcept;
 

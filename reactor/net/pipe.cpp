@@ -250,10 +250,10 @@ void PipeTransport::queue(Bytes data) {
 bool PipeTransport::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
     length = length_of(file, offset, length);
     if (!output_ || shutting_ || closing_ || write_broken_ || over_) return false;
-    if (length == 0) return true;
+    if (length <= small_file) return write_at_once(file, offset, length);
     try {
         const bool first = output_queue_.empty();
-        if (output_queue_.size() >= limits_.output_limit) {
+        if (output_queue_.size() >= std::min(limits_.output_limit, Output::most_size)) {
             finish(Error::output_limit);
             return false;
         }
@@ -282,7 +282,7 @@ void PipeTransport::note_queued(bool first) {
 // How much of it the kernel took.
 std::size_t PipeTransport::write_now(Bytes data) {
     if (data.empty()) return 0;
-    return written(without_sigpipe([&] { return ::write(output_.get(), data.data(), data.size()); }));
+    return written(without_sigpipe(data.size(), [&] { return ::write(output_.get(), data.data(), data.size()); }));
 }
 
 // What a system call says that has written.

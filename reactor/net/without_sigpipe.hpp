@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 
 namespace reactor {
 
@@ -17,9 +18,10 @@ inline bool sigpipe_is_pending() noexcept {
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
-// Returns what the call does, with its errno.
+// Returns what the call does, with its errno. One that moves less than it was asked to may have met a peer that is gone on
+// the way: sendfile(2) and splice(2) go in pieces, and tell of those that went before the signal.
 template <class Call>
-ssize_t without_sigpipe(Call&& call) noexcept {
+ssize_t without_sigpipe(std::size_t asked, Call&& call) noexcept {
     sigset_t pipe, before;
     sigemptyset(&pipe);
     sigaddset(&pipe, SIGPIPE);
@@ -28,7 +30,8 @@ ssize_t without_sigpipe(Call&& call) noexcept {
     const bool was_pending = sigismember(&before, SIGPIPE) == 1 && sigpipe_is_pending();
     const ssize_t count = call();
     const int error = errno;
-    if (count < 0 && error == EPIPE && !was_pending && sigpipe_is_pending()) {  // not if it is ignored
+    const bool broken = count < 0 ? error == EPIPE : std::size_t(count) < asked;
+    if (broken && !was_pending && sigpipe_is_pending()) {  // not if it is ignored
         int signal = 0;
         sigwait(&pipe, &signal);
     }
