@@ -3,7 +3,6 @@
 #include <protocols/send_file.hpp>
 #include <reactor/net/acceptor.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/signals.hpp>
 
 #include <fcntl.h>
 
@@ -55,11 +54,7 @@ int serve(const Settings& settings) {
                       settings.verbose ? protocol_factory<ToldSendFile>(settings.file)
                                        : protocol_factory<SendFile>(settings.file),
                       options);
-    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
-    for (const Address& address : acceptor.addresses())
-        program::say("listening on {} ({})", address.to_string(), reactor.backend());
-    reactor.run();
-    return EXIT_SUCCESS;
+    return program::serve_until_told(reactor, acceptor.addresses());
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <reactor/net/address.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/signals.hpp>
 
 #include <chrono>
 #include <stdexcept>
@@ -96,11 +95,7 @@ int serve(const Settings& settings) {
                       protocol_factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
     refuse_itself(acceptor.addresses(), to);
 
-    const Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
-    for (const Address& address : acceptor.addresses())
-        program::say("listening on {} ({})", address.to_string(), reactor.backend());
-    reactor.run();
-    return EXIT_SUCCESS;
+    return program::serve_until_told(reactor, acceptor.addresses());
 }
 
 }  // namespace

@@ -5,6 +5,9 @@
 #include <protocols/any_framing.hpp>
 #include <reactor/bytes.hpp>
 #include <reactor/demultiplexer.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/signals.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -12,6 +15,7 @@
 #include <sys/resource.h>
 
 #include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +25,7 @@
 #include <string_view>
 #include <system_error>
 #include <type_traits>
+#include <vector>
 
 namespace program {
 
@@ -165,6 +170,15 @@ template <class... Arguments>
 void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
     fmt::print("{}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
     std::fflush(stdout);
+}
+
+/// Says where it listens, and goes on until SIGINT or SIGTERM. The exit status.
+inline int serve_until_told(reactor::Reactor& reactor, const std::vector<reactor::Address>& addresses) {
+    const reactor::Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
+    for (const reactor::Address& address : addresses)
+        say("listening on {} ({})", address.to_string(), reactor.backend());
+    reactor.run();
+    return EXIT_SUCCESS;
 }
 
 }  // namespace program
