@@ -189,7 +189,7 @@ TEST_CASE("S75: any call that sends a file fails: what arrives is the beginning 
     }
 }
 
-TEST_CASE("A peer that goes while a file is read and written for it costs no signal") {
+TEST_CASE("S42: a peer that goes while a file is read and written for it costs no signal") {
     const TemporaryFolder folder;
     const std::string path = folder / "file";
     std::ofstream(path, std::ios::binary) << random_bytes(1'000'000, 3);

@@ -333,7 +333,7 @@ TEST_CASE("What is no file, and what a file does not have, is refused before any
     }
 }
 
-TEST_CASE("A peer that goes in the middle of a file costs its connection and no signal, and the file is closed") {
+TEST_CASE("S42: a peer that goes in the middle of a file costs its connection and no signal, and the file is closed") {
     const File file(random_bytes(20'000'000, 8));
     for (const char* kind : ways) {
         CAPTURE(kind);
@@ -353,7 +353,7 @@ TEST_CASE("A peer that goes in the middle of a file costs its connection and no 
     }
 }
 
-TEST_CASE("A peer that is gone before a long file begins costs no signal either") {
+TEST_CASE("S42: a peer that is gone before a long file begins costs no signal") {
     const File file(random_bytes(1'000'000, 22));
     int signals = 0;
     static int* counted = nullptr;
