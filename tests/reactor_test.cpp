@@ -519,6 +519,41 @@ TEST_CASE("An adopted handler that is retired finishes its call, is told at the 
     CHECK(story == std::vector<std::string>{"read", "posted", "retired", "destroyed"});
 }
 
+TEST_CASE("Who is retired between turns, or by another that is told of its end, waits for no event to be told") {
+    struct Owned final : OwnedHandler {
+        explicit Owned(std::vector<std::string>& list) : story(list) {}
+        ~Owned() override { story.push_back("destroyed"); }
+        void retired() override {
+            story.push_back("retired");
+            if (next != nullptr) next->registration.reset();
+        }
+        std::vector<std::string>& story;
+        Owned* next = nullptr;
+        Registration registration;
+    };
+    Reactor reactor;
+    Pipe pipes[2];
+    std::vector<std::string> story;
+    Owned* handlers[2];
+    for (int i = 0; i < 2; ++i) {
+        auto owned = std::make_unique<Owned>(story);
+        handlers[i] = owned.get();
+        handlers[i]->registration = reactor.adopt(pipes[i].reading.get(), readable, std::move(owned));
+    }
+    handlers[0]->next = handlers[1];
+    reactor.run_once(no_wait);
+    REQUIRE_FALSE(reactor.next_timeout());  // nothing is ready, and nothing will be
+
+    handlers[0]->registration.reset();
+    REQUIRE(reactor.next_timeout() == no_wait);
+    reactor.run_once();
+    CHECK(story == std::vector<std::string>{"retired", "destroyed"});
+    REQUIRE(reactor.next_timeout() == no_wait);
+    reactor.run_once();
+    CHECK(story == std::vector<std::string>{"retired", "destroyed", "retired", "destroyed"});
+    CHECK_FALSE(reactor.next_timeout());
+}
+
 TEST_CASE("Every handler that the reactor owns is visited once, on shared descriptors too, unless it retires meanwhile") {
     struct Owned final : OwnedHandler {
         explicit Owned(int& count) : destroyed(count) {}
@@ -1644,6 +1679,46 @@ TEST_CASE("S69: after an exception out of a handler the rest of its turn is neit
     CHECK(tasks == 2);
     CHECK(turns_until_quiet(reactor, 1) <= 1);  // the stop may have left a wake-up
     for (const Probe& probe : probes) CHECK(probe.readables == 1);
+}
+
+TEST_CASE("S69: after an exception of one that is told of its end the others are told, and all are destroyed") {
+    struct Owned final : OwnedHandler {
+        Owned(int& t, int& d) : told(t), destroyed(d) {}
+        ~Owned() override { ++destroyed; }
+        void retired() override {
+            ++told;
+            throw std::runtime_error("as planned");
+        }
+        int& told;
+        int& destroyed;
+        Registration registration;
+    };
+    Reactor reactor;
+    Pipe pipes[3];
+    int told = 0, destroyed = 0;
+    for (const Pipe& pipe : pipes) {
+        auto owned = std::make_unique<Owned>(told, destroyed);
+        Owned& handler = *owned;
+        handler.registration = reactor.adopt(pipe.reading.get(), readable, std::move(owned));
+        handler.registration.reset();
+    }
+    SUBCASE("which leaves run") {
+        for (int ended = 1; ended <= 3; ++ended) {
+            CHECK_THROWS_AS(reactor.run_once(no_wait), std::runtime_error);
+            CHECK(told == ended);
+            CHECK(destroyed == ended);
+        }
+        CHECK(reactor.counters().turns == 1);
+    }
+    SUBCASE("which a hook takes") {
+        int hooked = 0;
+        reactor.on_exception([&](std::exception_ptr) { ++hooked; });
+        reactor.run_once(no_wait);
+        CHECK(hooked == 3);
+    }
+    CHECK_NOTHROW(reactor.run_once(no_wait));
+    CHECK(told == 3);
+    CHECK(destroyed == 3);
 }
 
 TEST_CASE("S69: an exception hook may replace itself, and what it throws leaves run") {
