@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -545,6 +546,32 @@ TEST_CASE("S72: every other system call is interrupted by a signal, and nothing 
     }
 }
 
+TEST_CASE("S72: a wait in which one is watched for errors alone is interrupted, and the loop goes on") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    auto [mine, yours] = tcp_pair();
+    struct Errors final : EventHandler {
+        void error() override { ++count; }
+        int count = 0;
+    } handler;
+    const Registration registration = reactor.watch(mine.get(), Interest::error, handler);
+    bool due = false;
+    Timer timer(reactor, [&] { due = true; });
+    timer.start(std::chrono::hours(1));
+    faults::Plan plan;
+    plan.interrupted = true;
+    const faults::Armed armed(plan, clock, true);
+    for (int turns = 0; turns < 10 && !due; ++turns) reactor.run_once();
+    CHECK(due);
+    CHECK(faults::struck());
+    {
+        const faults::Suspended suspended;
+        REQUIRE(::send(yours.get(), "!", 1, MSG_OOB) == 1);
+    }
+    for (int turns = 0; turns < 10 && handler.count == 0; ++turns) reactor.run_once();
+    CHECK(handler.count == 1);
+}
+
 TEST_CASE("S41: short reads and short writes of every size") {
     run({});
     for (std::size_t piece = 1; piece < 300; piece += piece < 20 ? 1 : 17) {
@@ -720,4 +747,26 @@ TEST_CASE("S75: a connection that closes and has no memory to throw its input aw
     CHECK(faults::struck());
     CHECK(end.disconnected == 1);
     CHECK(end.reason == std::errc::not_enough_memory);
+}
+
+TEST_CASE("S75: one number watched and let go again and again between two waits takes no more memory than once") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    auto [mine, yours] = Socket::pair();
+    struct Deaf final : EventHandler {
+    } handler;
+    Registration registration = reactor.watch(mine.get(), Interest::readable, handler);
+    registration.reset();
+    {
+        const faults::Armed armed({}, clock, false);
+        for (int i = 0; i < 10'000; ++i) {
+            registration = reactor.watch(mine.get(), Interest::readable, handler);
+            registration.set_interest(Interest::none);
+            registration.reset();
+        }
+        CHECK(faults::calls(Call::allocation) == 0);
+    }
+    const std::uint64_t before = reactor.counters().changes;
+    reactor.run_once(Duration::zero());
+    CHECK(reactor.counters().changes <= before + 1);  // the wake-up's own
 }
