@@ -534,6 +534,30 @@ TEST_CASE("S28: no error of accept stops the listener, however often it comes in
     }
 }
 
+TEST_CASE("S28: while the kernel has no memory for who connects the listener rests, longer each time, up to a second") {
+    using std::chrono::milliseconds;
+    for (const int error : {ENOBUFS, ENOMEM, ENFILE}) {
+        INFO(std::error_code(error, std::system_category()).message());
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        std::vector<std::error_code> reasons;
+        Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
+        Socket client = Socket::open(Address::Family::ipv4);
+        (void)client.connect(acceptor.addresses().at(0));
+        faults::Plan plan;
+        plan.call = Call::accept4;
+        plan.error = error;
+        plan.times = error == ENFILE ? 20 : 10;  // out of descriptors it tries once more, with the one in reserve
+        const TimePoint begin = clock.now();
+        const faults::Armed armed(plan, clock, true);
+        for (int turns = 0; turns < 100 && acceptor.connections() == 0; ++turns) reactor.run_once();
+        CHECK(acceptor.connections() == 1);
+        CHECK(acceptor.counters().back_offs == 10);
+        CHECK(faults::calls(Call::accept4) <= plan.times + 2);
+        CHECK(clock.now() - begin == milliseconds(50 + 100 + 200 + 400 + 800 + 5 * 1000));
+    }
+}
+
 TEST_CASE("S72: every other system call is interrupted by a signal, and nothing is lost, not even time") {
     for (const bool over_tcp : {false, true}) {
         Setting setting;
