@@ -148,6 +148,26 @@ TEST_CASE("A loop that leaves its connections alone is drained with the last of 
     CHECK(report->finished == 1);
 }
 
+TEST_CASE("A connection that has not begun when its loop tells of the drain is closed, and hears of its end alone") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::optional<Conversation> fresh;
+    Timer opens(reactor, [&] { fresh.emplace(reactor); });
+    opens.start(Duration::zero());
+    std::optional<Drained> report;
+    drain(reactor, Duration::max(), [&](const Drained& drained) { report = drained; });
+    run_until(reactor, [&] { return fresh.has_value(); });
+    settle(reactor);
+    CHECK_FALSE(report);
+    fresh->peer.close();
+    run_until(reactor, [&] { return fresh->journal.over; });
+    CHECK(fresh->journal.calls == std::vector<std::string>{"disconnected"});
+    CHECK_FALSE(fresh->journal.reason);
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(report->finished == 1);
+    CHECK(report->cut == 0);
+}
+
 TEST_CASE("A connection that comes to a loop which is being drained is told when it has arrived") {
     Reactor from, to;
     Conversation travels(from), stays(to);
