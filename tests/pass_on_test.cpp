@@ -2,6 +2,8 @@
 // does, and little goes the ordinary way again.
 #include "loop.hpp"
 
+#include <reactor/testing/manual_clock.hpp>
+
 #include <fcntl.h>
 #include <sys/resource.h>
 
@@ -54,7 +56,8 @@ public:
 
 // client ─ one │ other ─ server: the middle is ours.
 struct Way {
-    explicit Way(bool over_tcp = true, const ConnectionOptions& options = {}) {
+    explicit Way(bool over_tcp = true, const ConnectionOptions& options = {}, const Clock& clock = Clock::monotonic())
+        : reactor("auto", clock) {
         const auto ends = [&] { return over_tcp ? tcp_pair() : Socket::pair(); };
         for (auto [far, journal, sender] : {std::tuple{&client, &one, &one_sender}, {&server, &other, &other_sender}}) {
             auto [outer, inner] = ends();
@@ -114,6 +117,30 @@ TEST_CASE("What comes little by little after much is received again") {
     const std::size_t before = way.one.input.size();
     for (int i = 0; i < 10; ++i) CHECK(way.through("a little", false) == "a little");
     CHECK(way.one.input.size() == before + 80);
+}
+
+TEST_CASE("What is passed on puts off the idle timeouts of both ends") {
+    testing::ManualClock clock;
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(10);
+    Way way(false, options, clock);
+    const std::string block = random_bytes(64 * 1024, 6);  // fills what is read at once
+    std::size_t seen = 0;
+    for (int i = 0; i < 6; ++i) {
+        CAPTURE(i);
+        clock.advance(std::chrono::seconds(9));
+        REQUIRE(write_some(way.client, block) == block.size());
+        settle(way.reactor);
+        CHECK(read_all(way.server) == block);
+        REQUIRE_FALSE(way.one.over);
+        REQUIRE_FALSE(way.other.over);
+        if (i == 1) seen = way.one.input.size();
+    }
+    if (kernel_can) CHECK(way.one.input.size() == seen);
+    clock.advance(std::chrono::seconds(10));
+    settle(way.reactor);
+    CHECK(way.one.reason == Error::idle_timeout);
+    CHECK(way.other.reason == Error::idle_timeout);
 }
 
 TEST_CASE("Passed on, who reads nothing stops who sends, and no more is kept than a pipe and the marks hold") {
@@ -176,6 +203,38 @@ TEST_CASE("Either end may go at any moment while bytes are passed on: the other 
         run_until(way.reactor, [&] { return way.one.over && way.other.over; });
     }
     CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("What was being passed on when its sender went arrives all the same, to the last byte") {
+    Way way(false);
+    const std::string sent = random_bytes(8'000'000, 7);
+    std::size_t written = 0;
+    for (int quiet = 0; quiet < 3;) {  // until nobody has room for more
+        const std::size_t count = write_some(way.client, std::string_view(sent).substr(written));
+        written += count;
+        quiet = count == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    }
+    REQUIRE(written < sent.size());
+    REQUIRE(way.other.transport->queued() > 0);
+    const auto received = std::size_t(way.reactor.counters().bytes_received);
+    if (kernel_can) REQUIRE(way.one.input.size() < received);
+
+    way.other_sender->target = nullptr;
+    way.one.transport->abort();
+    settle(way.reactor);
+    REQUIRE(way.one.over);
+    way.other.transport->shutdown_write();
+    std::string got;
+    bool ended = false;
+    run_until(way.reactor, [&] {
+        got += read_all(way.server, &ended);
+        return ended;
+    });
+    CHECK(got.size() == received);
+    CHECK(got == sent.substr(0, received));
+    way.server.close();
+    run_until(way.reactor, [&] { return way.other.over; });
+    CHECK_FALSE(way.other.reason);
 }
 
 TEST_CASE("Without descriptors for it nothing is passed on, and everything arrives all the same") {
