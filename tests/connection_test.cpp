@@ -583,6 +583,32 @@ TEST_CASE("S41: writes of every size, inside and outside of callbacks, arrive on
     CHECK(got == expected);
 }
 
+TEST_CASE("Behind an answer that left in part what is written between callbacks leaves at once") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.send_buffer = 4096;
+    Conversation talk(reactor, Socket::pair(), options);
+    talk.journal.on_received = [&](Bytes input) {
+        talk.journal.transport->write(input);
+        return input.size();
+    };
+    settle(reactor);
+    const std::string text = random_bytes(40'000, 41);
+    REQUIRE(write_some(talk.peer, text) == text.size());
+    settle(reactor);
+    REQUIRE(talk.journal.transport->queued() > 0);
+    std::string got;
+    run_until(reactor, [&] {
+        got += read_all(talk.peer);
+        return got.size() >= text.size();
+    });
+    CHECK(got == text);
+    settle(reactor);
+    talk.journal.transport->write("and another thing");
+    CHECK(talk.journal.transport->queued() == 0);
+    CHECK(read_all(talk.peer) == "and another thing");
+}
+
 TEST_CASE("What is written in one callback leaves together: one segment for many small writes") {
     Reactor reactor;
     Conversation talk(reactor);
