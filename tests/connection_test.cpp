@@ -256,6 +256,32 @@ TEST_CASE("S14: what came before a reset is received even if a write finds the r
     CHECK(talk.journal.reason);
 }
 
+TEST_CASE("S14: what came before a reset is received also by who was not reading, because its answers were not read") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.send_buffer = 4096;
+    Conversation talk(reactor, options, 4096);
+    std::string input;
+    talk.journal.on_received = [&](Bytes bytes) {
+        input += text_of(bytes);
+        talk.journal.transport->write(std::string(4'000'000, 'a'));
+        return bytes.size();
+    };
+    write_some(talk.peer, "ask");
+    run_until(reactor, [&] { return input == "ask"; });
+    settle(reactor);
+    REQUIRE(talk.journal.transport->queued() > talk.journal.transport->limits().high_mark);
+    write_some(talk.peer, " more");
+    settle(reactor);
+    REQUIRE(input == "ask");
+
+    reset_by_peer(talk.peer);
+    settle(reactor);
+    CHECK(input == "ask more");
+    CHECK(talk.journal.over);
+    CHECK((talk.journal.reason == std::errc::connection_reset || talk.journal.reason == std::errc::broken_pipe));
+}
+
 TEST_CASE("S14: what came before a reset is received even if shutting down finds the reset first") {
     Reactor reactor;
     Conversation talk(reactor);

@@ -558,6 +558,43 @@ TEST_CASE("S28: while the kernel has no memory for who connects the listener res
     }
 }
 
+TEST_CASE("S27: a connection that ends ends the listener's rest, and who has accepted rests no longer than at first") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::vector<std::error_code> reasons;
+    Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
+    const auto connect = [&] {
+        Socket client = Socket::open(Address::Family::ipv4);
+        (void)client.connect(acceptor.addresses().at(0));
+        return client;
+    };
+    const auto turn_until_accepted = [&](std::uint64_t count, std::optional<Duration> limit) {
+        for (int turns = 0; turns < 100 && acceptor.counters().accepted < count; ++turns) reactor.run_once(limit);
+        CHECK(acceptor.counters().accepted == count);
+    };
+    Socket first = connect();
+    turn_until_accepted(1, Duration::zero());
+    faults::Plan plan;
+    plan.call = Call::accept4;
+    plan.error = ENOBUFS;
+    const TimePoint begin = clock.now();
+    const Socket second = connect();
+    {
+        const faults::Armed armed(plan, clock, true);
+        for (int turns = 0; turns < 10; ++turns) reactor.run_once(Duration::zero());
+        CHECK(acceptor.counters().back_offs == 1);
+        CHECK(acceptor.counters().accepted == 1);
+        first.close();
+        turn_until_accepted(2, Duration::zero());
+        CHECK(clock.now() == begin);
+    }
+    const Socket third = connect();
+    const faults::Armed armed(plan, clock, true);
+    turn_until_accepted(3, std::nullopt);
+    CHECK(acceptor.counters().back_offs == 2);
+    CHECK(clock.now() - begin == std::chrono::milliseconds(50));
+}
+
 TEST_CASE("S72: every other system call is interrupted by a signal, and nothing is lost, not even time") {
     for (const bool over_tcp : {false, true}) {
         Setting setting;
