@@ -168,6 +168,39 @@ TEST_CASE("A connection that has not begun when its loop tells of the drain is c
     CHECK(report->cut == 0);
 }
 
+TEST_CASE("Connections that a drain leaves alone are cut at its deadline all the same, untold") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Conversation talk(reactor);
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    std::optional<Drained> report;
+    drain(reactor, std::chrono::seconds(30), [&](const Drained& drained) { report = drained; }, Draining::left);
+    clock.advance(std::chrono::seconds(30) - Duration(1));
+    settle(reactor);
+    CHECK_FALSE(talk.journal.over);
+    clock.advance(Duration(1));
+    settle(reactor);
+    CHECK(talk.journal.calls == std::vector<std::string>{"connected", "disconnected"});
+    CHECK(talk.journal.reason == std::errc::timed_out);
+    REQUIRE(report.has_value());
+    CHECK(report->cut == 1);
+    CHECK(report->finished == 0);
+}
+
+TEST_CASE("A drain that had nobody to wait for waits for who comes before it has said so") {
+    Reactor reactor;
+    std::optional<Drained> report;
+    drain(reactor, Duration::max(), [&](const Drained& drained) { report = drained; });
+    Conversation late(reactor);
+    settle(reactor);
+    CHECK(late.journal.count("draining") == 1);
+    CHECK_FALSE(report);
+    late.peer.close();
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(late.journal.over);
+    CHECK(report->finished == 1);
+}
+
 TEST_CASE("A connection that comes to a loop which is being drained is told when it has arrived") {
     Reactor from, to;
     Conversation travels(from), stays(to);
