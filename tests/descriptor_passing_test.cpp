@@ -100,6 +100,18 @@ TEST_CASE("A descriptor is there with the first of its bytes, and works") {
     CHECK(open_descriptors() == before);
 }
 
+TEST_CASE("What arrives does not pass through exec, whatever it did where it came from") {
+    Reactor reactor;
+    Conversation talk(reactor, Socket::pair(), taking(1));
+    const FileDescriptor sent(::dup(talk.peer.get()));
+    REQUIRE((::fcntl(sent.get(), F_GETFD) & FD_CLOEXEC) == 0);
+    send_raw(talk.peer, "x", sent.get(), 1);
+    run_until(reactor, [&] { return talk.journal.input == "x"; });
+    const FileDescriptor taken = connection_of(talk.journal).take_descriptor();
+    REQUIRE(taken);
+    CHECK((::fcntl(taken.get(), F_GETFD) & FD_CLOEXEC) != 0);
+}
+
 TEST_CASE("S83: descriptors sent among other bytes come in order, each with its own byte, whatever is queued") {
     const std::size_t before = open_descriptors();
     for (unsigned seed = 0; seed < 20; ++seed) {

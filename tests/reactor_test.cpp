@@ -826,6 +826,22 @@ TEST_CASE("S23: a number closed and used again behind the loop's back ends with 
     CHECK(probe.writables == 2);
 }
 
+TEST_CASE("A backend that watches nothing any more takes the same number again, in its new life") {
+    const std::unique_ptr<Demultiplexer> backend = make_demultiplexer("auto");
+    Pipe pipe;
+    pipe.write();
+    for (std::uint32_t life = 1; life <= 3; ++life) {
+        const Token token{pipe.reading.get(), life};
+        backend->update(token, no_interest, readable);
+        const auto events = backend->wait(no_wait);
+        REQUIRE(events.size() == 1);
+        CHECK(events[0].token == token);
+        CHECK(events[0].condition == Condition::readable);
+        backend->update(token, readable, no_interest);
+        CHECK(backend->wait(no_wait).empty());
+    }
+}
+
 TEST_CASE("S24: a removal reaches the backend before the close, whatever changes wait") {
     Reactor reactor;
     Probe probe;
