@@ -766,6 +766,26 @@ TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and 
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
+TEST_CASE("Who speaks without reading what waits for it is not idle") {
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(10);
+    options.send_buffer = 4096;
+    TimedConversation talk(options, 4096);
+    talk.settle();
+    talk.journal.transport->write(std::string(4'000'000, 'a'));
+    talk.settle();
+    for (int i = 0; i < 5; ++i) {
+        REQUIRE(talk.journal.transport->queued() > 0);
+        talk.clock.advance(std::chrono::seconds(9));
+        write_some(talk.peer, "x");
+        talk.settle();
+        REQUIRE_FALSE(talk.journal.over);
+    }
+    CHECK(talk.journal.input == "xxxxx");
+    talk.pass(std::chrono::seconds(10));
+    CHECK(talk.journal.reason == Error::idle_timeout);
+}
+
 TEST_CASE("A loop that was busy for longer than a deadline does not hold it against who spoke meanwhile") {
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
