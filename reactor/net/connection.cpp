@@ -414,9 +414,7 @@ void Connection::flush() {
     if (is(metered)) extra_->meter->output.used(sent);
     if (sent > 0) {
         note_sent(sent);
-        const TimePoint now = registration_.reactor().turn_time();
-        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = now;
-        if (is(closing)) extra_->since.last_activity = now;
+        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
     }
     if (of_file && count == 0) return finish(Error::file_shortened);
     if (count < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) broken(system_error_code(error));
@@ -524,7 +522,7 @@ void Connection::note_sent(std::size_t count) noexcept {
 }
 
 void Connection::note_activity() noexcept {
-    if (is(watches_idleness)) [[unlikely]]
+    if (is(watches_idleness | closing)) [[unlikely]]
         extra_->since.last_activity = registration_.reactor().turn_time();
 }
 

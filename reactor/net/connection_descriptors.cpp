@@ -44,8 +44,7 @@ bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) 
     if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
     Passing& passing = *extra_->passing;
     return queue_behind([&] {
-        const std::size_t before = extra_ == nullptr ? 0 : extra_->output.in_memory();
-        passing.to_send.push_back({passing.sent + before, std::move(copies)});
+        passing.to_send.push_back({passing.sent + extra_->output.in_memory(), std::move(copies)});
         queue(data);
     });
 }

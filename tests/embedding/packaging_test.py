@@ -19,6 +19,7 @@ INTERNAL = {"protocols/program.hpp", "reactor/backends/kernel_words.hpp", "react
             "reactor/net/connection_parts.hpp", "reactor/net/control_messages.hpp", "reactor/net/datagram_parts.hpp",
             "reactor/net/deadlines.hpp", "reactor/net/without_sigpipe.hpp", "reactor/probes.hpp",
             "reactor/registration_table.hpp", "reactor/stopwatch.hpp"}
+JOBS = f"-j{os.cpu_count()}"  # others are running, too
 LIMIT = 600  # seconds for one command, so that nothing hangs
 
 
@@ -59,7 +60,7 @@ def install(kind, programs):
         "-Dbuildtype=plain", "-Doptimization=0", "-Dtests=disabled", "-Dbenchmarks=disabled", "-Dwerror=true", "-Dprograms=" + programs,
         "-Dprobes=" + ("auto" if kind == "shared" else "disabled"),
         environment={"CXX": os.environ.get("CXX", COMPILERS[0])})
-    run("ninja", "-C", build)
+    run("ninja", JOBS, "-C", build)
     run("meson", "install", "-C", build, "--no-rebuild")
     return prefix
 
@@ -240,7 +241,7 @@ executable('application', 'application.cpp', dependencies: dependency('reactor',
             with self.subTest(kind=kind):
                 folder = os.path.join(SCRATCH, "meson-installed-" + kind)
                 run("meson", "setup", folder, source, "-Dpkg_config_path=" + os.path.join(self.prefixes[kind], "lib/pkgconfig"))
-                run("ninja", "-C", folder)
+                run("ninja", JOBS, "-C", folder)
                 self.runs(os.path.join(folder, "application"), kind)
 
     def test_by_meson_as_a_subproject(self):
@@ -252,7 +253,7 @@ executable('application', 'application.cpp', dependencies: dependency('reactor',
         folder = os.path.join(SCRATCH, "meson-parent-build")
         prefix = os.path.join(SCRATCH, "meson-parent-prefix")
         run("meson", "setup", folder, source, "--prefix", prefix, "-Dbuildtype=plain", "-Doptimization=0")
-        run("ninja", "-C", folder)
+        run("ninja", JOBS, "-C", folder)
         self.runs(os.path.join(folder, "application"))
         run("meson", "install", "-C", folder, "--no-rebuild")
         self.assertEqual(files_under(prefix), {"bin/application"})
