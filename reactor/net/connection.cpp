@@ -20,7 +20,6 @@ namespace {
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
-constexpr std::size_t file_piece = 256 * 1024;  // what one turn sends of a file at most
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
 
 #ifdef MSG_MORE
@@ -390,7 +389,7 @@ void Connection::flush() {
     // What stands in front of a file leaves with its beginning.
     Output& output = extra_->output;
     const std::size_t in_front = output.bytes().size();
-    std::size_t allowed = std::min(output.size(), in_front + file_piece);
+    std::size_t allowed = std::min(output.size(), in_front + Output::file_piece);
     if (is(metered)) {
         allowed = may_move(extra_->meter->output, allowed);
         if (allowed == 0) return;

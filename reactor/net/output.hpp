@@ -29,6 +29,9 @@ public:
     std::size_t size() const noexcept { return files_ == nullptr ? bytes_.size() : size_with_files(); }
     std::size_t in_memory() const noexcept { return bytes_.size(); }
 
+    /// What one turn sends of a file at most.
+    static constexpr std::size_t file_piece = 256 * 1024;
+
     /// Throw std::bad_alloc, and then nothing has changed.
     void append(Bytes bytes) { bytes_.append(bytes); }
     void append(FileDescriptor file, std::uint64_t offset, std::uint64_t length);

@@ -20,8 +20,6 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t file_piece = 256 * 1024;  // what one turn sends of a file at most
-
 std::error_code last_error() noexcept { return {errno, std::system_category()}; }
 
 [[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
@@ -299,7 +297,7 @@ void PipeTransport::flush() {
     if (over_ || output_queue_.empty()) return;
     std::size_t taken = 0;
     if (output_queue_.begins_with_file()) {
-        const ssize_t count = output_queue_.send_file(output_.get(), file_piece);
+        const ssize_t count = output_queue_.send_file(output_.get(), Output::file_piece);
         if (count == 0) return finish(Error::file_shortened);
         taken = written(count);
     } else {
