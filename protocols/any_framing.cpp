@@ -18,7 +18,7 @@ std::optional<Number> number(std::string_view text, int base = 10) {
     return value;
 }
 
-std::optional<std::string> unescaped(std::string_view text) {
+std::optional<std::string> delimiter_in(std::string_view text) {
     std::string bytes;
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (text[i] != '\\') {
@@ -81,7 +81,7 @@ AnyFraming parse_framing(std::string_view text, std::size_t maximum) {
         refuse(text, "N is a whole number from 1 to " + std::to_string(maximum) + ", the longest message");
     }
     if (const auto escaped = after(text, "delimited:")) {
-        const auto delimiter = unescaped(*escaped);
+        const auto delimiter = delimiter_in(*escaped);
         if (!delimiter) refuse(text, "a backslash begins one of \\n, \\r, \\t, \\0, \\\\ and \\xHH");
         if (delimiter->empty()) refuse(text, "STRING is at least one byte");
         return Delimited(*delimiter, maximum);

@@ -19,7 +19,7 @@ struct Backend {
 };
 
 // The best one first. A new backend is a file in backends/, its declaration above and its line here.
-constexpr Backend backends[] = {
+constexpr Backend all_backends[] = {
 #ifdef __linux__
     {"epoll", make_epoll},
 #endif
@@ -31,8 +31,8 @@ constexpr Backend backends[] = {
 
 std::span<const std::string_view> available_backends() noexcept {
     static const auto names = [] {
-        std::array<std::string_view, std::size(backends)> result;
-        for (std::size_t i = 0; i < result.size(); ++i) result[i] = backends[i].name;
+        std::array<std::string_view, std::size(all_backends)> result;
+        for (std::size_t i = 0; i < result.size(); ++i) result[i] = all_backends[i].name;
         return result;
     }();
     return names;
@@ -46,12 +46,12 @@ std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name) {
             name = environment;
             source = "REACTOR_BACKEND";
         }
-        if (name == "auto") return backends[0].make();
+        if (name == "auto") return all_backends[0].make();
     }
-    for (const Backend& backend : backends)
+    for (const Backend& backend : all_backends)
         if (backend.name == name) return backend.make();
     std::string message = source + " '" + std::string(name) + "' is not available here; choose auto";
-    for (const Backend& backend : backends) message.append(", ").append(backend.name);
+    for (const Backend& backend : all_backends) message.append(", ").append(backend.name);
     throw std::system_error(std::make_error_code(std::errc::invalid_argument), message);
 }
 

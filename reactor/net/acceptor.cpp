@@ -14,13 +14,6 @@
 
 namespace reactor {
 
-namespace {
-
-constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
-constexpr Duration longest_back_off = std::chrono::seconds(1);
-
-FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
-
 // A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
 class ListeningSocket {
 public:
@@ -48,6 +41,13 @@ private:
     Socket socket_;
     SocketFile file_;
 };
+
+namespace {
+
+constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
+constexpr Duration longest_back_off = std::chrono::seconds(1);
+
+FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
     Socket socket = Socket::open(address.family(), kind);

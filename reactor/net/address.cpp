@@ -53,7 +53,7 @@ std::uint32_t parse_scope(std::string_view text) noexcept {
     return error == std::errc{} && end == text.data() + text.size() ? index : 0;
 }
 
-constexpr std::string_view hexadecimal = "0123456789abcdef";
+constexpr std::string_view hexadecimal_digits = "0123456789abcdef";
 
 std::string escaped(std::string_view bytes) {
     std::string text;
@@ -62,7 +62,7 @@ std::string escaped(std::string_view bytes) {
             text += byte;
         } else {
             const auto value = static_cast<unsigned char>(byte);
-            text.append("\\x").append(1, hexadecimal[value >> 4]).append(1, hexadecimal[value & 15]);
+            text.append("\\x").append(1, hexadecimal_digits[value >> 4]).append(1, hexadecimal_digits[value & 15]);
         }
     }
     return text;

@@ -1,7 +1,9 @@
 // The way of a connection's messages. The ordinary one is readable → received → write → readable: one read, one send,
 // nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests `state_` and takes the
 // long way. How a connection begins and ends stands in connection_life.cpp.
+#include <reactor/last_error.hpp>
 #include <reactor/net/connection_parts.hpp>
+#include <reactor/net/without_sigpipe.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -138,7 +140,7 @@ void Connection::judge_read(std::size_t count) noexcept {
 
 void Connection::nothing_read(ssize_t count) {
     if (count == 0) return end_of_input();
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;
+    if (would_block(errno)) return;
     finish(is(write_broken) ? extra_->reason : system_error_code(errno));
 }
 
@@ -206,7 +208,7 @@ void Connection::discard() {
     }
     const ssize_t count = ::read(socket_.get(), into, limits().read_size);
     if (count > 0) workspace().bytes_received += std::size_t(count);
-    if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) return;
+    if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(system_error_code(errno));
     set(peer_ended);
     settle();
@@ -322,8 +324,7 @@ void Connection::send_now(Bytes first, Bytes second) {
 
 // Queues what the kernel did not take of two pieces.
 void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
-    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        return broken(system_error_code(errno));
+    if (count < 0 && !would_block(errno)) return broken(system_error_code(errno));
     const std::size_t sent = count < 0 ? 0 : std::size_t(count);
     if (sent > 0) note_sent(sent);
     const std::size_t of_first = std::min(sent, first.size());
@@ -416,7 +417,7 @@ void Connection::flush() {
         if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
     }
     if (of_file && count == 0) return finish(Error::file_shortened);
-    if (count < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) broken(system_error_code(error));
+    if (count < 0 && !would_block(error)) broken(system_error_code(error));
 }
 
 // As send(2). A packet need not leave before what follows at once.

@@ -1,6 +1,8 @@
 // Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
 // here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
 #include <reactor/net/connection_parts.hpp>
+#include <reactor/net/control_messages.hpp>
+#include <reactor/net/without_sigpipe.hpp>
 
 #include <fcntl.h>
 #include <sys/uio.h>
@@ -18,7 +20,7 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t most_descriptors = 253;  // SCM_MAX_FD
+using control_messages::most_descriptors;
 using Control = std::array<char, CMSG_SPACE(most_descriptors * sizeof(int))>;
 
 }  // namespace

@@ -8,8 +8,6 @@
 #include <reactor/net/output.hpp>
 #include <reactor/timer_queue.hpp>
 
-#include <sys/socket.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -19,12 +17,6 @@
 #include <vector>
 
 namespace reactor {
-
-#ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;  // EPIPE, not a signal to the whole process
-#else
-constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
-#endif
 
 // The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
 struct Connection::Channel {

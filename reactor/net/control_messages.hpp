@@ -7,11 +7,14 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <system_error>
 
 namespace reactor::control_messages {
+
+constexpr std::size_t most_descriptors = 253;  // SCM_MAX_FD, unix(7)
 
 template <class Value>
 Value value_in(const cmsghdr* control) noexcept {

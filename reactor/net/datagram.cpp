@@ -64,7 +64,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     port_ = local.port();
     connected_ = socket_.peer().family() != Address::Family::none;
     options_.largest = std::max<std::size_t>(options_.largest, 1);
-    options_.descriptors = std::min(options_.descriptors, most_descriptors);
+    options_.descriptors = std::min(options_.descriptors, control_messages::most_descriptors);
     if (family_ != Address::Family::unix_domain) options_.descriptors = 0;
     options_.batch = std::clamp<std::size_t>(options_.batch, 1, most_batch);
     options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);

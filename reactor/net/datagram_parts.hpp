@@ -2,7 +2,9 @@
 // protocol's call. Not installed.
 #pragma once
 
+#include <reactor/last_error.hpp>
 #include <reactor/net/connection.hpp>
+#include <reactor/net/control_messages.hpp>
 #include <reactor/net/datagram.hpp>
 
 #include <sys/socket.h>
@@ -32,13 +34,10 @@ struct Message {
 #endif
 
 constexpr std::size_t most_batch = 64;
-constexpr std::size_t most_descriptors = 253;    // SCM_MAX_FD, unix(7)
 constexpr std::size_t output_room = 256 * 1024;  // answers that leave together and are no piece of the input
 
 // Slots side by side whose addresses differ by a power of two would meet in the same lines of the cache.
 constexpr std::size_t stride_of(std::size_t largest) noexcept { return (largest + 63) / 64 * 64 + 5 * 64; }
-
-inline std::error_code last_error() noexcept { return {errno, std::system_category()}; }
 
 inline bool would_block(const std::error_code& error) noexcept {
     return error == std::errc::operation_would_block || error == std::errc::resource_unavailable_try_again;
@@ -99,7 +98,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     std::array<Slot, most_batch> incoming_slots;
     std::size_t prepared_for = 0;           // the length of datagram that the slots are laid out for
     std::size_t stale = most_batch;         // so many of them the kernel has written to since
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(datagrams::most_descriptors * sizeof(int))> descriptor_control;
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(control_messages::most_descriptors * sizeof(int))> descriptor_control;
 
     std::array<datagrams::Message, most_batch> leaving{};
     std::array<Slot, most_batch> leaving_slots;

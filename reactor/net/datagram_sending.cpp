@@ -2,6 +2,7 @@
 // where the kernel cuts it up; and what waits for a kernel without room.
 #include <reactor/net/control_messages.hpp>
 #include <reactor/net/datagram_parts.hpp>
+#include <reactor/net/without_sigpipe.hpp>
 
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -21,12 +22,6 @@ using namespace datagrams;
 using namespace control_messages;
 
 namespace {
-
-#ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;  // a packet socket whose peer is gone: EPIPE, not a signal
-#else
-constexpr int send_flags = 0;
-#endif
 
 // What leaves in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's heads, all
 // of them no more than IP can say the length of.

@@ -2,6 +2,7 @@
 // makes the way of a single message there as short as it is.
 #include <reactor/net/pipe.hpp>
 
+#include <reactor/last_error.hpp>
 #include <reactor/net/deadlines.hpp>
 #include <reactor/net/without_sigpipe.hpp>
 
@@ -20,11 +21,7 @@ namespace reactor {
 
 namespace {
 
-std::error_code last_error() noexcept { return {errno, std::system_category()}; }
-
 [[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
-
-bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 // A terminal opened anew, or else a duplicate.
 FileDescriptor another(int descriptor, const char* name) {

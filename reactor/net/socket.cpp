@@ -1,5 +1,7 @@
 #include <reactor/net/socket.hpp>
 
+#include <reactor/last_error.hpp>
+
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -16,8 +18,6 @@
 namespace reactor {
 
 namespace {
-
-std::error_code last_error() noexcept { return {errno, std::system_category()}; }
 
 // The argument is a piece of text and not a finished message: making one could change errno.
 [[noreturn]] void throw_last_error(const char* call, std::string_view argument) {

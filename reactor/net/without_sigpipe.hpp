@@ -1,9 +1,8 @@
-// For the calls that raise SIGPIPE and know no flag against it, as send(2) has MSG_NOSIGNAL: write(2) and splice(2). The
-// disposition is the process's and not ours; but the signal comes to the thread that writes, so it can be held back there and
-// taken away. Not installed.
+// Against SIGPIPE, which is for the whole process: a peer that is gone is an error, EPIPE, and no more. Not installed.
 #pragma once
 
 #include <pthread.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cerrno>
@@ -12,12 +11,22 @@
 
 namespace reactor {
 
+// For send(2) and its like.
+#ifdef MSG_NOSIGNAL
+constexpr int send_flags = MSG_NOSIGNAL;
+#else
+constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag
+#endif
+
 inline bool sigpipe_is_pending() noexcept {
     sigset_t pending;
     sigpending(&pending);
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
+// For the calls that know no such flag: write(2), sendfile(2) and splice(2). The disposition is the process's and not ours;
+// but the signal comes to the thread that writes, so it can be held back there and taken away.
+//
 // Returns what the call does, with its errno. One that moves less than it was asked to may have met a peer that is gone on
 // the way: sendfile(2) and splice(2) go in pieces, and tell of those that went before the signal.
 template <class Call>
