@@ -15,8 +15,9 @@ FINDING = 99  # the exit status that says so
 # thread that cannot have its stack is another error there, and a vfork is a fork, which does not tell of exec's error.
 NOT_AS_IN_THE_KERNEL = ("S27: out of descriptors*,Out of descriptors*,S76: with no thread to be had*,"
                         "What cannot be executed*,A child runs in the directory*")
-# To fork a valgrind takes 30 ms. What one child leaves behind the other tests show, and this one without valgrind.
-TOO_SLOW = "A thousand children*"
+# To fork a valgrind takes 30 ms. What one child leaves behind the other tests show, and this one without valgrind. Every
+# cut of every input and many random timers are for AddressSanitizer and the fuzzers, and take valgrind a minute.
+TOO_SLOW = "A thousand children*,S88: any split of the input*,S88: taken in parts*,S58: random schedules*"
 
 # "FILE DESCRIPTORS: 5 open (3 std) at exit.", and for each of them where it was opened, or that it was there before.
 DESCRIPTORS = re.compile(r"FILE DESCRIPTORS: (\d+) open \((\d+) (?:std|inherited)\) at exit")
