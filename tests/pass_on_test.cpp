@@ -172,6 +172,42 @@ TEST_CASE("Passed on, who reads nothing stops who sends, and no more is kept tha
     CHECK(got.size() == sent);
 }
 
+TEST_CASE("Passed on, who takes some of it within every write timeout goes on, and who then takes nothing does not") {
+    testing::ManualClock clock;
+    ConnectionOptions options;
+    options.limits.write_timeout = std::chrono::seconds(10);
+    options.send_buffer = 4096;  // so that what a pipe holds leaves in many pieces
+    Way way(true, options, clock);
+    way.server.set_receive_buffer(4096);
+    const std::string block = random_bytes(256 * 1024, 12);
+    for (int quiet = 0; quiet < 3;) quiet = write_some(way.client, block) == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    const std::size_t seen = way.one.input.size();
+    const auto sent = [&] { return way.reactor.counters().bytes_sent; };
+    if (kernel_can) way.one_sender->target = nullptr;  // it is not asked, and need not know when the other one ends
+    for (int i = 0; i < 5; ++i) {
+        CAPTURE(i);
+        settle(way.reactor);
+        REQUIRE_FALSE(way.other.over);
+        REQUIRE(way.other.transport->queued() > 0);
+        clock.advance(std::chrono::seconds(6));
+        settle(way.reactor);
+        REQUIRE_FALSE(way.other.over);
+        const std::uint64_t before = sent();
+        for (int tries = 0; tries < 1000 && sent() == before; ++tries) {
+            read_all(way.server);
+            way.reactor.run_once(std::chrono::milliseconds(20));
+        }
+        REQUIRE(sent() > before);
+    }
+    if (kernel_can) CHECK(way.one.input.size() == seen);
+    way.one_sender->target = nullptr;
+    for (int tries = 0; tries < 100 && !way.other.over; ++tries) {
+        clock.advance(std::chrono::seconds(1));
+        settle(way.reactor);
+    }
+    CHECK(way.other.reason == Error::write_timeout);
+}
+
 TEST_CASE("Either end may go at any moment while bytes are passed on: the other goes on, and nothing is left open") {
     const std::size_t before = open_descriptors();
     for (unsigned seed = 0; seed < 60; ++seed) {
