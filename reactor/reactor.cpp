@@ -40,13 +40,13 @@ inline void fetch_ahead(const EventHandler* handler) noexcept {
 
 // ── Registration ──
 
-void Registration::set_interest(Interest interest) noexcept {
+void RegistrationView::set_interest(Interest interest) const noexcept {
     reactor_->table_->set_interest(descriptor_, id_, interest);
 }
 
-Interest Registration::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
+Interest RegistrationView::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
 
-void Registration::trigger(Interest ready) {
+void RegistrationView::trigger(Interest ready) const {
     // One each: a call that throws must not take the next one with it. Urgent is the condition that is told
     // to nobody who does not ask for errors.
     for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
@@ -56,7 +56,7 @@ void Registration::trigger(Interest ready) {
 }
 
 void Registration::reset() noexcept {
-    if (reactor_ != nullptr) reactor_->retire(*this);
+    if (*this) reactor().retire(leave());
 }
 
 // ── who is watched, and whose they are ──
@@ -80,11 +80,7 @@ Reactor::~Reactor() {
     unrun.clear();
     posted_now_.clear();
     table_->clear();
-    for (OwnedHandler* list : {retired_now_, retired_})
-        while (list != nullptr) {
-            const std::unique_ptr<OwnedHandler> owned(list);
-            list = owned->next_retired_;
-        }
+    while (retired_next_ < retired_.size()) delete retired_[retired_next_++];  // which may retire others
     wakeup_registration_.reset();
 }
 
@@ -92,23 +88,23 @@ Registration Reactor::watch(int descriptor, Interest interest, EventHandler& han
     return {*this, descriptor, table_->add(descriptor, interest, handler, false)};
 }
 
-Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler> handler) {
+Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler) {
+    const std::size_t places = retired_.size() + owned_ + 1;
+    if (retired_.capacity() < places) retired_.reserve(std::max(places, retired_.capacity() * 2));
     const std::uint32_t id = table_->add(descriptor, interest, *handler, true);
     handler.release();
+    ++owned_;
     return {*this, descriptor, id};
 }
 
-void Reactor::retire(Registration& registration) noexcept {
-    if (std::exchange(registration.reactor_, nullptr) == nullptr) return;
-    OwnedHandler* handler = table_->remove(registration.descriptor_, registration.id_);
-    if (handler == nullptr) return;
-    *retired_end_ = handler;
-    retired_end_ = &handler->next_retired_;
+void Reactor::retire(RegistrationView registration) noexcept {
+    if (std::unique_ptr<OwnedHandler> handler = release(registration)) retired_.push_back(handler.release());
 }
 
-std::unique_ptr<OwnedHandler> Reactor::release(Registration& registration) noexcept {
-    if (std::exchange(registration.reactor_, nullptr) == nullptr) return nullptr;
-    return std::unique_ptr<OwnedHandler>(table_->remove(registration.descriptor_, registration.id_));
+std::unique_ptr<OwnedHandler> Reactor::release(RegistrationView registration) noexcept {
+    std::unique_ptr<OwnedHandler> handler(table_->remove(registration.descriptor(), registration.id()));
+    if (handler != nullptr) --owned_;
+    return handler;
 }
 
 void Reactor::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) { table_->visit_owned(visit, with); }
@@ -223,13 +219,10 @@ void Reactor::go_through_steps() {
         case Step::posted:
             if (posted_waiting_.load(std::memory_order_relaxed) || !posted_now_.empty()) run_posted();
             step_ = Step::retire;
-            if (retired_ != nullptr) {
-                retired_now_ = std::exchange(retired_, nullptr);
-                retired_end_ = &retired_;
-            }
+            retired_now_ = retired_.size();
             [[fallthrough]];
         case Step::retire:
-            if (retired_now_ != nullptr) run_retired();
+            if (retired_now_ > 0) run_retired();
             REACTOR_PROBE(turn_end);
             step_ = Step::wait;
     }
@@ -242,7 +235,7 @@ void Reactor::run_hooks(std::vector<Hook*>& hooks) {
 }
 
 std::optional<Duration> Reactor::next_timeout() noexcept {
-    const bool work_waits = step_ != Step::wait || table_->changed() || !triggers_.empty() || retired_ != nullptr ||
+    const bool work_waits = step_ != Step::wait || table_->changed() || !triggers_.empty() || !retired_.empty() ||
                             timers_.interrupted() || posted_waiting_.load() || stop_.load();
     if (work_waits) return Duration::zero();
     const auto next = timers_.next();
@@ -390,12 +383,14 @@ void Reactor::run_posted() {
 }
 
 void Reactor::run_retired() {
-    while (retired_now_ != nullptr) {
-        const Stopwatch stopwatch(*this, SlowCall::Kind::retired, retired_now_);
-        const std::unique_ptr<OwnedHandler> handler(retired_now_);
-        retired_now_ = handler->next_retired_;
+    while (retired_next_ < retired_now_) {
+        OwnedHandler* const next = retired_[retired_next_++];
+        const Stopwatch stopwatch(*this, SlowCall::Kind::retired, next);
+        const std::unique_ptr<OwnedHandler> handler(next);
         handler->retired();
     }
+    retired_.erase(retired_.begin(), retired_.begin() + std::ptrdiff_t(retired_now_));
+    retired_now_ = retired_next_ = 0;
 }
 
 void Reactor::rebuild() noexcept {

@@ -88,16 +88,17 @@ public:
     /// Regular files are always ready, on every backend.
     Registration watch(int descriptor, Interest interest, EventHandler& handler);
 
-    /// The same for a handler that the reactor owns, from now until `retire`; also if this throws.
-    Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler> handler);
+    /// The same for a handler that the reactor owns, from now until it is retired. If this throws, also std::bad_alloc, it
+    /// is the caller's as before.
+    Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler);
 
-    /// Ends an adopted handler's registration. It is told so by `retired()` at the end of the turn, so
-    /// that it may finish its stack frame, and then destroyed.
-    void retire(Registration& registration) noexcept;
+    /// Ends a registration, as Registration::reset does. An adopted handler is told so by `retired()` at the end of the
+    /// turn, so that it may finish its stack frame, and then destroyed.
+    void retire(RegistrationView registration) noexcept;
 
     /// Gives an adopted handler away: its registration ends at once, and it is told nothing. For handing it to another
     /// reactor. Null if the reactor does not own it.
-    std::unique_ptr<OwnedHandler> release(Registration& registration) noexcept;
+    std::unique_ptr<OwnedHandler> release(RegistrationView registration) noexcept;
 
     /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
     template <class Visit>
@@ -186,7 +187,7 @@ public:
 
 private:
     friend class Hook;
-    friend class Registration;
+    friend class RegistrationView;
     friend class Timer;
     class Table;
     class Stopwatch;
@@ -223,9 +224,10 @@ private:
     std::size_t trigger_next_ = 0;
     std::vector<Task> posted_now_;
     std::size_t posted_next_ = 0;
-    OwnedHandler* retired_ = nullptr;
-    OwnedHandler** retired_end_ = &retired_;
-    OwnedHandler* retired_now_ = nullptr;
+    std::vector<OwnedHandler*> retired_;  // has room for all that are owned: retiring cannot run out of memory
+    std::size_t retired_now_ = 0;         // so many of them, from the front, are told in this turn
+    std::size_t retired_next_ = 0;
+    std::size_t owned_ = 0;  // and not retired
 
     TimerQueue timers_;
     Duration busy_wait_ = Duration::zero();

@@ -1,6 +1,6 @@
-// What a watched descriptor is to whoever has it watched: a Registration, which ends the watching when it is destroyed;
-// and for those who leave their handler to the reactor, what such a handler is. The reactor makes registrations
-// (Reactor::watch, Reactor::adopt) and keeps them in a table of its own.
+// What a watched descriptor is to whoever has it watched: a Registration, which ends the watching when it is destroyed, or a
+// view of one; and for those who leave their handler to the reactor, what such a handler is. The reactor makes
+// registrations (Reactor::watch, Reactor::adopt) and keeps them in a table of its own.
 #pragma once
 
 #include <reactor/event_handler.hpp>
@@ -13,50 +13,62 @@ namespace reactor {
 
 class Reactor;
 
-/// One descriptor watched for one handler. Once it is destroyed, or reset, the handler is never called
-/// again, even if its event was already waiting. Destroy it before closing the descriptor, and before the reactor.
-class [[nodiscard]] REACTOR_EXPORT Registration {
+/// One descriptor watched for one handler, to who does not end it: a million handlers that the reactor owns, and that
+/// know their reactor and their descriptor anyway, keep the number alone and make a view when they need one.
+class REACTOR_EXPORT RegistrationView {
 public:
-    Registration() noexcept = default;
-    Registration(Registration&& other) noexcept
-        : reactor_(std::exchange(other.reactor_, nullptr)), descriptor_(other.descriptor_), id_(other.id_) {}
-    Registration& operator=(Registration&& other) noexcept {
-        if (this != &other) {
-            reset();
-            reactor_ = std::exchange(other.reactor_, nullptr);
-            descriptor_ = other.descriptor_;
-            id_ = other.id_;
-        }
-        return *this;
-    }
-    ~Registration() { reset(); }
+    RegistrationView() noexcept = default;
+    /// The registration that had this number; to be used only while it lasts.
+    RegistrationView(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
+        : reactor_(&reactor), descriptor_(descriptor), id_(id) {}
 
     explicit operator bool() const noexcept { return reactor_ != nullptr; }
     int descriptor() const noexcept { return descriptor_; }
+    std::uint32_t id() const noexcept { return id_; }
     Reactor& reactor() const noexcept { return *reactor_; }
 
     /// What the handler wants to hear of from now on; `none` is allowed and costs nothing. Takes effect at
     /// once for events already waiting; the kernel is told just before the next wait, and only if the
     /// interest is then another one than it knows.
-    void set_interest(Interest interest) noexcept;
+    void set_interest(Interest interest) const noexcept;
     Interest interest() const noexcept;
 
     /// Has the handler called this turn or, from within step 4's second half and later, the next turn, as if the
     /// kernel had found the descriptor ready; told only if it is wanted then. For data that waits where the
     /// kernel cannot see it: in a buffer, inside a TLS engine.
-    void trigger(Interest ready);
+    void trigger(Interest ready) const;
+
+private:
+    friend class Reactor;
+    Reactor* reactor_ = nullptr;
+    int descriptor_ = -1;
+    std::uint32_t id_ = 0;
+};
+
+/// One descriptor watched for one handler. Once it is destroyed, or reset, the handler is never called
+/// again, even if its event was already waiting. Destroy it before closing the descriptor, and before the reactor.
+class [[nodiscard]] REACTOR_EXPORT Registration : public RegistrationView {
+public:
+    Registration() noexcept = default;
+    Registration(Registration&& other) noexcept : RegistrationView(other.leave()) {}
+    Registration& operator=(Registration&& other) noexcept {
+        if (this != &other) {
+            reset();
+            RegistrationView::operator=(other.leave());
+        }
+        return *this;
+    }
+    ~Registration() { reset(); }
 
     /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
+    /// Goes on without this object: from now on whoever has the view ends it (Reactor::retire).
+    RegistrationView leave() noexcept { return std::exchange(static_cast<RegistrationView&>(*this), {}); }
+
 private:
     friend class Reactor;
-    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
-        : reactor_(&reactor), descriptor_(descriptor), id_(id) {}
-
-    Reactor* reactor_ = nullptr;
-    int descriptor_ = -1;
-    std::uint32_t id_ = 0;
+    using RegistrationView::RegistrationView;
 };
 
 /// A handler that the reactor owns (Reactor::adopt): connections are such.
@@ -69,9 +81,6 @@ public:
     /// all the handlers of a loop that are of one kind. Not by dynamic_cast, for programs without run-time types.
     virtual const void* belongs_to() const noexcept { return nullptr; }
 
-private:
-    friend class Reactor;
-    OwnedHandler* next_retired_ = nullptr;  // a list through the handlers: retiring cannot run out of memory
 };
 
 }  // namespace reactor

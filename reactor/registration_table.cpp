@@ -29,11 +29,12 @@ std::uint32_t Reactor::Table::add(int descriptor, Interest interest, EventHandle
     if (descriptor < 0 || (grows && index >= believed_descriptors && ::fcntl(descriptor, F_GETFD) < 0))
         throw std::system_error(EBADF, std::system_category(),
                                 "Reactor::watch: descriptor " + std::to_string(descriptor));
-    if (grows) {
-        const std::size_t size = std::max(index + 1, slots_.size() * 2);
+    if (index >= slots_.capacity()) {
+        const std::size_t size = std::max(index + 1, slots_.capacity() * 2);
         changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
-        slots_.resize(size);
+        slots_.reserve(size);
     }
+    if (grows) slots_.resize(index + 1);  // what lies beyond is not touched, and so no memory yet
     Slot& slot = slots_[index];
     const std::uint32_t id = next_id();
     if (slot.generation != 0) {

@@ -181,7 +181,7 @@ void Connection::keep_rest(Bytes input, std::size_t consumed) {
         if (rest.size() > limits().input_limit) return finish(Error::input_limit);
         // Another message begins with what is left, unless nothing was taken from it.
         if (limits().message_timeout <= Duration::zero() || rest.empty() || (consumed == 0 && known > 0)) return;
-        extra_->since.rest_since = registration_.reactor().turn_time();
+        extra_->since.rest_since = loop().turn_time();
         wait_for_deadline();
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
@@ -290,7 +290,7 @@ void Connection::gather(Workspace& space, Bytes data) {
     }
     const Bytes before = std::exchange(gathered, {});
     // A quota for each turn: against a reader as fast as we are a producer would never come to its end.
-    const std::uint64_t turn = registration_.reactor().counters().turns;
+    const std::uint64_t turn = loop().counters().turns;
     if (space.straight != this || space.straight_turn != turn) {
         space.straight = this;
         space.straight_turn = turn;
@@ -348,7 +348,7 @@ void Connection::queue(Bytes data) {
 
 void Connection::note_queued(bool first) {
     if (first && limits().write_timeout > Duration::zero()) {
-        extra_->since.output_since = registration_.reactor().turn_time();
+        extra_->since.output_since = loop().turn_time();
         if (!is(closing)) wait_for_deadline();
     }
     const bool in_callback = workspace().owner == this;
@@ -414,7 +414,7 @@ void Connection::flush() {
     if (is(metered)) extra_->meter->output.used(sent);
     if (sent > 0) {
         note_sent(sent);
-        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = registration_.reactor().turn_time();
+        if (limits().write_timeout > Duration::zero()) extra_->since.output_since = loop().turn_time();
     }
     if (of_file && count == 0) return finish(Error::file_shortened);
     if (count < 0 && !would_block(error)) broken(system_error_code(error));
@@ -496,21 +496,21 @@ void Connection::settle() {
 
 void Connection::update_interest() {
     if (is(over)) return;
-    if (leaving()) return registration_.set_interest(Interest::writable);
+    if (leaving()) return registration().set_interest(Interest::writable);
     Interest wanted = Interest::none;
     if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent | passing_waits))) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
     const bool to_tell = is(over_high) && !is(pause_told);
     if (is(output_spent) ? to_tell : output_size() > 0 || is(over_high)) wanted |= Interest::writable;
-    const Interest before = registration_.interest();
+    const Interest before = registration().interest();
     if (wanted == before) return;
-    registration_.set_interest(wanted);
+    registration().set_interest(wanted);
     if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
 }
 
 void Connection::trigger(Interest ready) noexcept {
     try {
-        registration_.trigger(ready);
+        registration().trigger(ready);
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -523,7 +523,7 @@ void Connection::note_sent(std::size_t count) noexcept {
 
 void Connection::note_activity() noexcept {
     if (is(watches_idleness | closing)) [[unlikely]]
-        extra_->since.last_activity = registration_.reactor().turn_time();
+        extra_->since.last_activity = loop().turn_time();
 }
 
 bool Connection::reading() const noexcept {

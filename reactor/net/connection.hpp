@@ -313,16 +313,18 @@ private:
         passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
+    Reactor& loop() const noexcept;
+    RegistrationView registration() const noexcept { return {loop(), socket_.get(), registration_id_}; }
     void set(State state) noexcept;
     void unset(State state) noexcept { state_ &= ~std::uint32_t(state); }
 
-    // What a message needs comes first, so that it lies together.
+    // A line of the cache, of which malloc takes the rest: a million idle ones are a million of these.
     std::unique_ptr<Protocol> protocol_;
     ConnectionGroup::Reference group_;
     std::unique_ptr<Extra> extra_;  // only while there is something in it
     Socket socket_;
     std::uint32_t state_ = fresh;
-    Registration registration_;
+    std::uint32_t registration_id_ = 0;
 };
 
 }  // namespace reactor

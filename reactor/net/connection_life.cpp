@@ -40,7 +40,7 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
     const int descriptor = socket.get();
     std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
     Connection& connection = *made;
-    connection.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    connection.registration_id_ = reactor.adopt(descriptor, Interest::readable, std::move(made)).leave().id();
     ++connection.workspace().connections;
     REACTOR_PROBE(connection_opened, descriptor);
     connection.trigger(Interest::readable);  // connected() comes from the loop
@@ -70,7 +70,7 @@ void Connection::join(ConnectionGroup::Reference group) {
 }
 
 Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
-    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>();
+    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>(reactor);
     return static_cast<Workspace&>(*reactor.workspace());
 }
 
@@ -190,7 +190,7 @@ void Connection::finish(std::error_code reason) noexcept {
         unset(metered);
         extra_->output.clear();  // not the input: received() may be looking at it
     }
-    registration_.reactor().retire(registration_);
+    loop().retire(registration());
 }
 
 void Connection::retired() {
@@ -214,7 +214,7 @@ void Connection::plan_deadline() {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
     if (extra_ == nullptr) return unset(watches_idleness);
-    extra_->since.begin(registration_.reactor().now());
+    extra_->since.begin(loop().now());
     idleness ? set(watches_idleness) : unset(watches_idleness);
     wait_for_deadline();
 }
@@ -235,7 +235,7 @@ void Connection::wait_for_deadline() noexcept {
 // Traffic only stores a time; here, once a period, that is turned into the next deadline. What has come since the loop
 // last looked is still unread: so not by the time that it is, but by that of the look.
 void Connection::deadline() {
-    Reactor& reactor = registration_.reactor();
+    Reactor& reactor = loop();
     const TimePoint now = reactor.turn_time();
     if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
     if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's

@@ -12,7 +12,7 @@ void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
     if (is(over)) return;
     auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
     // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
-    if (!leaving()) registration_.trigger(Interest::writable);
+    if (!leaving()) registration().trigger(Interest::writable);
     extra().move = std::move(move);
     pass_on_no_longer();
     if (extra_->channel != nullptr && extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
@@ -25,7 +25,7 @@ void Connection::depart() {
         std::unique_ptr<OwnedHandler> connection;
         MoveOnlyFunction<void()> arrived;
     };
-    Reactor& here = registration_.reactor();
+    Reactor& here = loop();
     Reactor& target = extra_->move->target;
     auto failure = std::errc::not_enough_memory;
     try {
@@ -40,8 +40,7 @@ void Connection::depart() {
         join(ConnectionGroup::make(here, options));
         extra_->timers->cancel(*extra_);
         traveller->arrived = std::move(extra_->move->arrived);
-        const int descriptor = registration_.descriptor();
-        traveller->connection = here.release(registration_);
+        traveller->connection = here.release(registration());
         Workspace& space = workspace();
         group_->leave_loop();
         group_->workspace = nullptr;
@@ -52,7 +51,7 @@ void Connection::depart() {
         }
         group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
-        registration_ = here.adopt(descriptor, Interest::none, std::move(traveller->connection));
+        registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
     } catch (const std::bad_alloc&) {
     }
     finish(std::make_error_code(failure));
@@ -65,12 +64,11 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     try {
         group_->enter_loop(workspace_of(reactor));
         workspace().room_for_input(limits().read_size);
-        (void)reactor.watch(socket_.get(), Interest::none, *this);  // makes a place in the table, if there is room
+        registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
         state_ |= over;
         return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
     }
-    registration_ = reactor.adopt(socket_.get(), Interest::none, std::move(self));
     if (!extra_->input.empty() && !is(closing)) set(rest_due);
     if (is(fresh)) {
         start();

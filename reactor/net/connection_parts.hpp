@@ -29,6 +29,9 @@ struct Connection::Channel {
 struct Connection::Workspace final : Reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
+    explicit Workspace(Reactor& reactor) : loop(reactor) {}
+
+    Reactor& loop;
     std::unique_ptr<std::byte[]> input;
     std::size_t input_size = 0;
     std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
@@ -79,6 +82,8 @@ struct Connection::Workspace final : Reactor::Workspace {
 inline Connection::Workspace& Connection::workspace() const noexcept {
     return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
 }
+
+inline Reactor& Connection::loop() const noexcept { return workspace().loop; }
 
 // Where to go.
 struct Connection::Move {
@@ -137,7 +142,7 @@ struct Connection::Passing {
 
 // What an idle connection does not need.
 struct Connection::Extra final : TimerQueue::Node {
-    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.registration_.reactor().timers()) {}
+    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.loop().timers()) {}
     ~Extra() {
         if (scheduled()) timers->cancel(*this);
     }

@@ -51,7 +51,7 @@ void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& g
 // How much of what is wanted may be read or sent now. None: not before there are tokens again.
 std::size_t Connection::may_move(Flow& flow, std::size_t wanted) noexcept {
     if (!flow.limits()) return wanted;
-    const TimePoint now = registration_.reactor().turn_time();
+    const TimePoint now = loop().turn_time();
     if (flow.allowed == 0) {
         const std::uint64_t most = wanted;
         const std::uint64_t there = std::min({most, flow.own.available(now), flow.together.available(now)});
@@ -85,7 +85,7 @@ void Connection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
 void Connection::tokens_came(Flow& flow) {
     flow.allowed += std::exchange(flow.coming, 0);
     if (leaving()) return;
-    const TimePoint now = registration_.reactor().turn_time();
+    const TimePoint now = loop().turn_time();
     if (flow.of_input) {
         if (!is(closing)) extra_->since.last_activity = extra_->since.rest_since = now;
         unset(input_spent);
@@ -99,7 +99,7 @@ void Connection::tokens_came(Flow& flow) {
 void Connection::message_received() {
     if (!is(metered) || is(over)) return;
     Meter& meter = *extra_->meter;
-    const TimePoint now = registration_.reactor().turn_time();
+    const TimePoint now = loop().turn_time();
     TimePoint ready = now;
     for (TokenBucket* bucket : {&meter.messages, &meter.messages_together}) {
         bucket->take(1, now);

@@ -93,7 +93,7 @@ bool Connection::pass_on() {
 
 void Connection::send_channel() {
     Channel& channel = *extra_->channel;
-    const bool first = !any(registration_.interest(), Interest::writable);
+    const bool first = !any(registration().interest(), Interest::writable);
     const ssize_t count = without_sigpipe(
         channel.held, [&] { return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, splice_flags); });
     if (count < 0 && !would_block(errno)) return broken(last_error());
@@ -102,7 +102,7 @@ void Connection::send_channel() {
         note_sent(std::size_t(count));
     }
     if (channel.held == 0 || limits().write_timeout <= Duration::zero() || (count <= 0 && !first)) return;
-    extra_->since.output_since = registration_.reactor().turn_time();
+    extra_->since.output_since = loop().turn_time();
     if (!is(closing)) wait_for_deadline();
 }
 

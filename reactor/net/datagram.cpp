@@ -118,7 +118,7 @@ void DatagramEndpoint::finish(std::error_code reason) noexcept {
     if (membership_ != nullptr) membership_->group->note_unsent(queued_);
     output_.clear();
     queued_ = 0;
-    registration_.reactor().retire(registration_);
+    registration_.reset();
 }
 
 // From here on nothing asks for the loop: its workspace may be gone.

@@ -105,7 +105,7 @@ void PipeTransport::finish(std::error_code reason) noexcept {
     deadline_.cancel();
     output_queue_.clear();  // not the rest: received() may be looking at it
     if (input_) writing_.reset();
-    reactor_.retire(input_ ? reading_ : writing_);
+    (input_ ? reading_ : writing_).reset();
 }
 
 // ── reading ──
