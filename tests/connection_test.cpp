@@ -744,6 +744,39 @@ TEST_CASE("S45: a graceful close to a peer that neither reads nor closes is abor
     CHECK(talk.journal.reason == std::errc::timed_out);
 }
 
+TEST_CASE("S45: what was written in the same call as the close, and could not be sent, has its deadline too") {
+    ConnectionOptions options;
+    options.limits.close_timeout = std::chrono::seconds(5);
+    options.send_buffer = 4096;
+    TimedConversation talk(options, 4096);
+    talk.journal.on_connected = [&] {
+        for (int i = 0; i < 6; ++i) talk.journal.transport->write(std::string(10'000, 'x'));  // leaves as one
+        CHECK(talk.journal.transport->queued() == 60'000);
+        talk.journal.transport->close();
+    };
+    talk.reactor.run_once(Duration::zero());
+    talk.pass(std::chrono::milliseconds(4999));
+    CHECK_FALSE(talk.journal.over);
+    talk.pass(std::chrono::milliseconds(1));
+    CHECK(talk.journal.reason == Error::close_timeout);
+}
+
+TEST_CASE("S45: the time to close in counts from the close, whatever deadline came next before") {
+    ConnectionOptions options;
+    options.limits.idle_timeout = std::chrono::seconds(10);
+    options.limits.close_timeout = std::chrono::seconds(5);
+    options.send_buffer = 4096;
+    TimedConversation talk(options, 4096);
+    talk.journal.on_connected = [&] { talk.journal.transport->write(std::string(1'000'000, 'x')); };
+    talk.reactor.run_once(Duration::zero());
+    talk.pass(std::chrono::seconds(8));
+    talk.journal.transport->close();
+    talk.pass(std::chrono::milliseconds(4999));
+    CHECK_FALSE(talk.journal.over);
+    talk.pass(std::chrono::milliseconds(1));
+    CHECK(talk.journal.reason == Error::close_timeout);
+}
+
 TEST_CASE("An idle timeout strikes when nothing moved for its whole length, and traffic either way puts it off") {
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);

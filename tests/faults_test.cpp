@@ -831,3 +831,38 @@ TEST_CASE("S75: one number watched and let go again and again between two waits 
     reactor.run_once(Duration::zero());
     CHECK(reactor.counters().changes <= before + 1);  // the wake-up's own
 }
+
+TEST_CASE("A connection's messages on their ordinary way allocate nothing, nor does its end if nothing is owed") {
+    struct Answerer final : Protocol {
+        explicit Answerer(int& ends) : ended(ends) {}
+        std::size_t received(Bytes input) override {
+            transport().write(input);
+            return input.size();
+        }
+        void disconnected(std::error_code reason) override { ended += reason ? 1000 : 1; }
+        int& ended;
+    };
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::vector<Socket> peers;
+    int ended = 0;
+    for (int i = 0; i < 20; ++i) {
+        auto [peer, ours] = Socket::pair();
+        peers.push_back(std::move(peer));
+        Connection::open(reactor, std::move(ours), std::make_unique<Answerer>(ended));
+    }
+    const auto talk = [&] {
+        for (const Socket& peer : peers) REQUIRE(::send(peer.get(), "question", 8, 0) == 8);
+        settle(reactor);
+        char answer[16];
+        for (const Socket& peer : peers) REQUIRE(::recv(peer.get(), answer, sizeof answer, 0) == 8);
+    };
+    talk();
+    const faults::Armed armed({}, clock, false);
+    for (int i = 0; i < 100; ++i) talk();
+    CHECK(faults::calls(Call::allocation) == 0);
+    for (Socket& peer : peers) peer.close();
+    settle(reactor);
+    CHECK(ended == 20);
+    CHECK(faults::calls(Call::allocation) == 0);
+}

@@ -487,6 +487,10 @@ void Connection::settle() {
         }
     }
     if (is(peer_ended) && is(write_ended)) return finish({});
+    if (is(closing) && (extra_ == nullptr || !extra_->scheduled())) {
+        plan_deadline();
+        if (is(over)) return;
+    }
     if (all_sent && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
     update_interest();
     if (extra_ == nullptr || extra_->in_use()) return;
@@ -522,7 +526,7 @@ void Connection::note_sent(std::size_t count) noexcept {
 }
 
 void Connection::note_activity() noexcept {
-    if (is(watches_idleness | closing)) [[unlikely]]
+    if (is(watches_idleness | closing) && extra_ != nullptr) [[unlikely]]
         extra_->since.last_activity = loop().turn_time();
 }
 

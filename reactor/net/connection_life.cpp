@@ -141,7 +141,7 @@ void Connection::close() {
     if (is(closing | over)) return;
     set(closing);
     unset(rest_due);
-    plan_deadline();
+    if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
     if (!is(over) && workspace().owner != this) settle();
 }
 
