@@ -8,7 +8,6 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,7 +32,7 @@ namespace {
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
     "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
-    "read of a socket", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
+    "recv", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
     "socket", "socketpair", "splice", "write", "allocation"};
 
 struct State {
@@ -82,11 +81,6 @@ int opened(int descriptor) noexcept {
 
 std::size_t shortened(std::size_t size) noexcept {
     return state.armed && state.plan.piece > 0 ? std::min(size, state.plan.piece) : size;
-}
-
-bool is_socket(int descriptor) noexcept {
-    struct stat status {};
-    return ::fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 // A send that fails like this has found the connection broken; then it must be.
@@ -172,7 +166,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_pread[] = {EINTR, EIO};
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
-    static constexpr int for_read_socket[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
+    static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
                                               ENOTCONN, ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
     static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
@@ -210,7 +204,7 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::pread: return for_pread;
         case Call::pselect: return for_pselect;
         case Call::read: return for_read;
-        case Call::read_socket: return for_read_socket;
+        case Call::recv: return for_recv;
         case Call::recvmmsg: return for_recvmmsg;
         case Call::recvmsg: return for_recvmsg;
         case Call::sendfile: return for_sendfile;
@@ -417,8 +411,12 @@ ssize_t pread(int descriptor, void* buffer, size_t size, off_t offset) {
 
 ssize_t read(int descriptor, void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, void*, size_t)>("read");
-    if (!is_socket(descriptor)) return fails(Call::read) ? -1 : real(descriptor, buffer, size);
-    return fails(Call::read_socket) ? -1 : real(descriptor, buffer, shortened(size));
+    return fails(Call::read) ? -1 : real(descriptor, buffer, size);
+}
+
+ssize_t recv(int descriptor, void* buffer, size_t size, int flags) {
+    static const auto real = next<ssize_t(int, void*, size_t, int)>("recv");
+    return fails(Call::recv) ? -1 : real(descriptor, buffer, shortened(size), flags);
 }
 
 int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {

@@ -12,7 +12,7 @@ namespace faults {
 
 enum class Call {
     accept4, bind, close, connect, epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait, eventfd, fcntl, getpeername,
-    getsockname, getsockopt, listen, open, pipe2, poll, ppoll, pread, pselect, read, read_socket, recvmmsg, recvmsg, send,
+    getsockname, getsockopt, listen, open, pipe2, poll, ppoll, pread, pselect, read, recv, recvmmsg, recvmsg, send,
     sendfile, sendmmsg, sendmsg, setsockopt, shutdown, socket, socketpair, splice, write, allocation, none
 };
 constexpr std::size_t kinds = std::size_t(Call::none);
@@ -26,7 +26,7 @@ struct Plan {
     unsigned from = 1;         ///< the first call of this kind that fails
     unsigned times = 1;        ///< how many fail in a row
     int error = 0;             ///< with what; an allocation throws
-    std::size_t piece = 0;     ///< reading a socket, send and sendmsg move no more than this at once; 0: as much as there is
+    std::size_t piece = 0;     ///< recv, send and sendmsg move no more than this at once; 0: as much as there is
     bool interrupted = false;  ///< every other call that a signal may interrupt says EINTR
 };
 

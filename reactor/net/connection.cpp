@@ -40,7 +40,9 @@ void Connection::readable() {
     if (state_ != ordinary) [[unlikely]]
         return readable_unusual();
     Workspace& space = workspace();
-    const ssize_t count = ::read(socket_.get(), space.input.get(), group_->limits.read_size);
+    // Not read(2): that is four instructions less here, and some 50 ns more in the kernel, which passes by the socket's
+    // file on the way; with a thousand connections that has left the caches, and is 4 % of a message.
+    const ssize_t count = ::recv(socket_.get(), space.input.get(), group_->limits.read_size, 0);
     if (std::size_t(count) - 1 >= large_read - 1) [[unlikely]]  // nothing, an error or much
         return read_unusual(space, count);
     const std::size_t size = std::size_t(count);
@@ -111,7 +113,7 @@ void Connection::read_more() {
         into += rest;
     }
     const ssize_t count =
-        is(takes_descriptors) ? receive_with_descriptors(into, size) : ::read(socket_.get(), into, size);
+        is(takes_descriptors) ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
     if (is(over)) return;
     if (is(metered)) extra_->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
     if (count <= 0) return nothing_read(count);
@@ -206,7 +208,7 @@ void Connection::discard() {
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    const ssize_t count = ::read(socket_.get(), into, limits().read_size);
+    const ssize_t count = ::recv(socket_.get(), into, limits().read_size, 0);
     if (count > 0) workspace().bytes_received += std::size_t(count);
     if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(system_error_code(errno));

@@ -466,10 +466,10 @@ ssize_t Kernel::send(int descriptor, std::string_view data) {
     return answered(static_cast<long long>(size));
 }
 
-ssize_t Kernel::read(int descriptor, void* into, std::size_t size) {
-    const auto stream = std::dynamic_pointer_cast<Stream>(find(descriptor, "read"));
-    if (stream == nullptr) return read_event(descriptor, into, size);
-    called("read", descriptor);
+ssize_t Kernel::receive(int descriptor, void* into, std::size_t size) {
+    called("recv", descriptor);
+    const auto stream = find_as<Stream>(descriptor, "recv");
+    if (stream == nullptr) return -1;
     if (dice_.chance(weather_.interrupted)) return refused(EINTR);
     if (stream->input.empty()) {
         if (stream->error != 0) return refused(std::exchange(stream->error, 0));
@@ -1092,8 +1092,13 @@ int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept {
 }
 
 ssize_t read(int descriptor, void* into, size_t size) {
-    if (Kernel::simulates(descriptor)) return Kernel::current()->read(descriptor, into, size);
+    if (Kernel::simulates(descriptor)) return Kernel::current()->read_event(descriptor, into, size);
     REAL(read, descriptor, into, size);
+}
+
+ssize_t recv(int descriptor, void* into, size_t size, int flags) {
+    if (Kernel::simulates(descriptor)) return Kernel::current()->receive(descriptor, into, size);
+    REAL(recv, descriptor, into, size, flags);
 }
 
 ssize_t write(int descriptor, const void* from, size_t size) {
