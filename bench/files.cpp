@@ -113,6 +113,7 @@ void by_write_file(benchmark::State& state) {
         connection.write_file(FileDescriptor(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0)));
         while (connection.queued() > 0) loop.run_once();
     }
+    state.SetItemsProcessed(state.iterations());
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
@@ -129,6 +130,7 @@ void by_reading(benchmark::State& state) {
         reading.send(file.get(), size);
         while (!reading.done() || connection.queued() > 0) loop.run_once();
     }
+    state.SetItemsProcessed(state.iterations());
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
@@ -153,6 +155,7 @@ void by_hand(benchmark::State& state, Send send) {
             }
         }
     }
+    state.SetItemsProcessed(state.iterations());
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
@@ -173,9 +176,9 @@ void bare_by_reading(benchmark::State& state) { by_hand(state, bare_send); }
 const auto sizes = [](benchmark::internal::Benchmark* benchmark) {
     for (const int size : {4 << 10, 64 << 10, 1 << 20, 64 << 20}) benchmark->Arg(size);
 };
-BENCHMARK(by_write_file)->Apply(sizes);
-BENCHMARK(bare_by_sendfile)->Apply(sizes);
-BENCHMARK(by_reading)->Apply(sizes);
-BENCHMARK(bare_by_reading)->Apply(sizes);
+BENCHMARK(by_write_file)->Name("files/reactor write_file")->Apply(sizes);
+BENCHMARK(bare_by_sendfile)->Name("files/bare sendfile")->Apply(sizes);
+BENCHMARK(by_reading)->Name("files/reactor reading")->Apply(sizes);
+BENCHMARK(bare_by_reading)->Name("files/bare reading")->Apply(sizes);
 
 }  // namespace
