@@ -33,6 +33,7 @@ public:
     Protocol() = default;
     Protocol(const Protocol&) = delete;
     Protocol& operator=(const Protocol&) = delete;
+    /// Without `disconnected` before if the reactor is destroyed. The transport must not be used any more.
     virtual ~Protocol() = default;
 
     /// The connection stands: writing may begin.

@@ -56,7 +56,7 @@ void RegistrationView::trigger(Interest ready) const {
 }
 
 void Registration::reset() noexcept {
-    if (*this) reactor().retire(leave());
+    if (*this) reactor().retire(*this);
 }
 
 // ── who is watched, and whose they are ──
@@ -102,6 +102,7 @@ void Reactor::retire(RegistrationView registration) noexcept {
 }
 
 std::unique_ptr<OwnedHandler> Reactor::release(RegistrationView registration) noexcept {
+    if (!registration) return nullptr;
     std::unique_ptr<OwnedHandler> handler(table_->remove(registration.descriptor(), registration.id()));
     if (handler != nullptr) --owned_;
     return handler;

@@ -88,17 +88,19 @@ public:
     /// Regular files are always ready, on every backend.
     Registration watch(int descriptor, Interest interest, EventHandler& handler);
 
-    /// The same for a handler that the reactor owns, from now until it is retired. If this throws, also std::bad_alloc, it
-    /// is the caller's as before.
+    /// The same for a handler that the reactor owns, from now until it is retired. If this throws, also std::bad_alloc, the
+    /// pointer keeps what it has; one to a derived class, which is converted first, loses it.
     Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler);
 
     /// Ends a registration, as Registration::reset does. An adopted handler is told so by `retired()` at the end of the
-    /// turn, so that it may finish its stack frame, and then destroyed.
+    /// turn, so that it may finish its stack frame, and then destroyed. Nothing happens to one that is empty.
     void retire(RegistrationView registration) noexcept;
+    void retire(Registration& registration) noexcept { retire(registration.leave()); }
 
     /// Gives an adopted handler away: its registration ends at once, and it is told nothing. For handing it to another
     /// reactor. Null if the reactor does not own it.
     std::unique_ptr<OwnedHandler> release(RegistrationView registration) noexcept;
+    std::unique_ptr<OwnedHandler> release(Registration& registration) noexcept { return release(registration.leave()); }
 
     /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
     template <class Visit>

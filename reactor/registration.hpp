@@ -12,16 +12,19 @@
 namespace reactor {
 
 class Reactor;
+class Registration;
 
-/// One descriptor watched for one handler, to who does not end it: a million handlers that the reactor owns, and that
-/// know their reactor and their descriptor anyway, keep the number alone and make a view when they need one.
+/// Names a registration and does not own it: nothing ends when a view does, and a view is to be used only while the
+/// registration lasts. Handlers that know their reactor and their descriptor anyway may keep its number alone, and make a
+/// view when they need one.
 class REACTOR_EXPORT RegistrationView {
 public:
     RegistrationView() noexcept = default;
-    /// The registration that had this number; to be used only while it lasts.
     RegistrationView(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
         : reactor_(&reactor), descriptor_(descriptor), id_(id) {}
+    RegistrationView(Registration&&) = delete;  // which would end at once
 
+    /// Does it name one?
     explicit operator bool() const noexcept { return reactor_ != nullptr; }
     int descriptor() const noexcept { return descriptor_; }
     std::uint32_t id() const noexcept { return id_; }
@@ -63,12 +66,12 @@ public:
     /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
-    /// Goes on without this object: from now on whoever has the view ends it (Reactor::retire).
+    /// Leaves it to whoever has the view that is returned to end it (Reactor::retire). This one is empty then.
     RegistrationView leave() noexcept { return std::exchange(static_cast<RegistrationView&>(*this), {}); }
 
 private:
     friend class Reactor;
-    using RegistrationView::RegistrationView;
+    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept : RegistrationView(reactor, descriptor, id) {}
 };
 
 /// A handler that the reactor owns (Reactor::adopt): connections are such.
@@ -80,7 +83,6 @@ public:
     /// The address of what it shares with its like, null if there is no such thing: by this those are found among
     /// all the handlers of a loop that are of one kind. Not by dynamic_cast, for programs without run-time types.
     virtual const void* belongs_to() const noexcept { return nullptr; }
-
 };
 
 }  // namespace reactor

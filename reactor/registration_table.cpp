@@ -29,8 +29,8 @@ std::uint32_t Reactor::Table::add(int descriptor, Interest interest, EventHandle
     if (descriptor < 0 || (grows && index >= believed_descriptors && ::fcntl(descriptor, F_GETFD) < 0))
         throw std::system_error(EBADF, std::system_category(),
                                 "Reactor::watch: descriptor " + std::to_string(descriptor));
-    if (index >= slots_.capacity()) {
-        const std::size_t size = std::max(index + 1, slots_.capacity() * 2);
+    if (index >= changes_.capacity()) {
+        const std::size_t size = std::max(index + 1, changes_.capacity() * 2);
         changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
         slots_.reserve(size);
     }

@@ -49,7 +49,8 @@ struct Limits {
     /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
     /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
-    /// closing as well; then it ends (Error::close_timeout).
+    /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
+    /// protocol's call that this was made in.
     Duration close_timeout = std::chrono::seconds(5);
 };
 

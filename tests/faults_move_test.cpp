@@ -22,7 +22,7 @@ namespace {
 struct MoveOutcome : faults::Traces {
     bool set_up = false;
     int arrived = 0, ended = 0;
-    bool arrived_after_its_end = false;
+    bool arrived_after_its_end = false, written_after_the_end = false;
     std::error_code reason;
     std::string answers;
 };
@@ -39,6 +39,7 @@ private:
     void disconnected(std::error_code reason) override {
         ++outcome_.ended;
         outcome_.reason = reason;
+        outcome_.written_after_the_end |= transport().write("z");
     }
     MoveOutcome& outcome_;
 };
@@ -99,6 +100,7 @@ TEST_CASE("S75: a connection that moves while something fails arrives whole, or 
     int on_the_way = 0;
     const auto check = [&](const faults::Plan&, const MoveOutcome& outcome) {
         CHECK_FALSE(outcome.arrived_after_its_end);
+        CHECK_FALSE(outcome.written_after_the_end);
         CHECK(outcome.arrived <= 1);
         CHECK(outcome.ended <= 1);
         if (!outcome.set_up) {

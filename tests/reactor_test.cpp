@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <climits>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -27,6 +28,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 using namespace reactor;
@@ -630,17 +632,80 @@ TEST_CASE("A handler that overrides nothing may be told everything; what cannot 
     CHECK(errors_only.errors == 1);
 }
 
-TEST_CASE("A handler that cannot be adopted is destroyed, since the reactor had taken it") {
-    struct Owned final : OwnedHandler {
-        explicit Owned(int& d) : destroyed(d) {}
-        ~Owned() override { ++destroyed; }
-        int& destroyed;
-    };
+// Counts its end.
+class Mortal final : public OwnedHandler {
+public:
+    explicit Mortal(int& destroyed) : destroyed_(destroyed) {}
+    ~Mortal() override { ++destroyed_; }
+    void readable() override { ++readables; }
+
+    int readables = 0;
+
+private:
+    int& destroyed_;
+};
+
+TEST_CASE("A handler that cannot be adopted stays whose it was, and one that was only lent for the call is gone") {
     Reactor reactor;
     int destroyed = 0;
-    CHECK_THROWS_AS(static_cast<void>(reactor.adopt(-1, readable, std::make_unique<Owned>(destroyed))),
+    std::unique_ptr<OwnedHandler> handler = std::make_unique<Mortal>(destroyed);
+    CHECK_THROWS_AS(static_cast<void>(reactor.adopt(-1, readable, std::move(handler))), std::system_error);
+    CHECK(handler != nullptr);
+    CHECK(destroyed == 0);
+    CHECK_THROWS_AS(static_cast<void>(reactor.adopt(-1, readable, std::make_unique<Mortal>(destroyed))),
                     std::system_error);
     CHECK(destroyed == 1);
+}
+
+TEST_CASE("A handler that is released goes to another reactor, and its first one may be gone by then") {
+    int destroyed = 0;
+    Pipe pipe;
+    Reactor second;
+    Registration registration;
+    std::unique_ptr<OwnedHandler> handler = std::make_unique<Mortal>(destroyed);
+    const Mortal& mortal = static_cast<Mortal&>(*handler);
+    {
+        Reactor first;
+        registration = first.adopt(pipe.reading.get(), readable, std::move(handler));
+        handler = first.release(registration);
+        CHECK(handler.get() == &mortal);
+        CHECK_FALSE(registration);
+        CHECK(first.release(registration) == nullptr);
+    }
+    CHECK(destroyed == 0);
+    registration = second.adopt(pipe.reading.get(), readable, std::move(handler));
+    pipe.write();
+    second.run_once(no_wait);
+    CHECK(mortal.readables == 1);
+    second.retire(registration);
+    CHECK_FALSE(registration);
+    second.retire(registration);
+    second.retire(RegistrationView());
+    CHECK(destroyed == 0);
+    second.run_once(no_wait);
+    CHECK(destroyed == 1);
+}
+
+TEST_CASE("Who has only the view of a registration may end it, and nobody makes a registration of one") {
+    static_assert(!std::is_constructible_v<Registration, Reactor&, int, std::uint32_t>);
+    static_assert(!std::is_constructible_v<Registration, RegistrationView>);
+    static_assert(!std::is_constructible_v<RegistrationView, Registration>);
+    Reactor reactor;
+    Pipe pipe;
+    pipe.write();
+    Probe probe;
+    RegistrationView view;
+    {
+        Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
+        view = registration.leave();
+        CHECK_FALSE(registration);
+    }
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
+    CHECK(RegistrationView(reactor, view.descriptor(), view.id()).interest() == readable);
+    reactor.retire(view);
+    reactor.run_once(no_wait);
+    CHECK(probe.readables == 1);
 }
 
 TEST_CASE("S10: reading paused by another handler of the same batch brings no more data") {

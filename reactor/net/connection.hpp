@@ -1,6 +1,6 @@
 // Connection: the transport that is a connected stream socket. Protocols see it as their Transport; whoever
-// has a socket from elsewhere (socketpair, inetd, a parent) opens one here. All system calls
-// that move a connection's bytes stand in connection.cpp, so that another way to move them would replace that alone.
+// has a socket from elsewhere (socketpair, inetd, a parent) opens one here. The system calls that move a connection's
+// bytes stand in connection.cpp and connection_output.cpp, and those that few need in _descriptors and _splice.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -313,7 +313,7 @@ private:
         passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
-    Reactor& loop() const noexcept;
+    Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()
     RegistrationView registration() const noexcept { return {loop(), socket_.get(), registration_id_}; }
     void set(State state) noexcept;
     void unset(State state) noexcept { state_ &= ~std::uint32_t(state); }

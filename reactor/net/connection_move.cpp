@@ -24,14 +24,17 @@ void Connection::depart() {
     struct Traveller {
         std::unique_ptr<OwnedHandler> connection;
         MoveOnlyFunction<void()> arrived;
+        std::unique_ptr<Workspace> workspace;  // for a loop that has had no connection yet: without it none could end there
     };
     Reactor& here = loop();
     Reactor& target = extra_->move->target;
     auto failure = std::errc::not_enough_memory;
     try {
         const auto traveller = std::make_shared<Traveller>();
+        traveller->workspace = std::make_unique<Workspace>(target);
         Task task([traveller, &target] {
             auto& connection = static_cast<Connection&>(*traveller->connection);
+            if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
         ConnectionOptions options;  // what it travels with is its own
@@ -61,8 +64,8 @@ void Connection::depart() {
 void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
     extra_->move.reset();
     extra_->timers = &reactor.timers();
+    group_->enter_loop(*reactor.workspace());
     try {
-        group_->enter_loop(workspace_of(reactor));
         workspace().room_for_input(limits().read_size);
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {

@@ -80,7 +80,7 @@ struct Connection::Workspace final : Reactor::Workspace {
 };
 
 inline Connection::Workspace& Connection::workspace() const noexcept {
-    return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended
+    return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended; not on the way
 }
 
 inline Reactor& Connection::loop() const noexcept { return workspace().loop; }

@@ -74,7 +74,7 @@ bool Connection::pass_on() {
     Channel& channel = *target.extra_->channel;
     const ssize_t count = ::splice(socket_.get(), nullptr, channel.in.get(), nullptr, pipe_size, splice_flags);
     if (count < 0 && would_block(errno)) return true;
-    if (count <= 0) {  // the end, or what read(2) will say
+    if (count <= 0) {  // the end, or what recv(2) will say
         pass_on_no_longer();
         return false;
     }
