@@ -391,19 +391,19 @@ int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, 
         next<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>("pselect");
     if (fails(Call::pselect)) return -1;
     if (!state.armed) return real(count, readable, writable, exceptional, timeout, signals);
-    // The sets are asked about twice, and each answer overwrites them.
-    fd_set* const sets[3] = {readable, writable, exceptional};
+    // The sets are asked about twice, and each answer overwrites them. There are none if nothing is watched.
+    char* const sets[3] = {reinterpret_cast<char*>(readable), reinterpret_cast<char*>(writable),
+                           reinterpret_cast<char*>(exceptional)};
     const std::size_t bytes = (std::size_t(count) + 63) / 64 * 8;
     std::array<std::array<char, 4096 / CHAR_BIT>, 3> asked{};
-    for (std::size_t i = 0; i < 3; ++i) std::memcpy(asked[i].data(), sets[i], bytes);
+    for (std::size_t i = 0; i < 3; ++i) std::copy_n(sets[i], bytes, asked[i].data());
     return wait(limit_of(timeout), [&](Duration time) {
-        for (std::size_t i = 0; i < 3; ++i) std::memcpy(sets[i], asked[i].data(), bytes);
+        for (std::size_t i = 0; i < 3; ++i) std::copy_n(asked[i].data(), bytes, sets[i]);
         const timespec converted = timespec_of(time);
         return real(count, readable, writable, exceptional, &converted, signals);
     });
 }
 
-// A connection reads its socket with this call, an event counter and a pipe theirs: they fail in other ways.
 ssize_t pread(int descriptor, void* buffer, size_t size, off_t offset) {
     static const auto real = next<ssize_t(int, void*, size_t, off_t)>("pread");
     return fails(Call::pread) ? -1 : real(descriptor, buffer, shortened(size), offset);
