@@ -167,7 +167,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
     static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
-                                              ENOTCONN, ETIMEDOUT};
+                                       ENOTCONN, ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
     static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
     static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPIPE};

@@ -1,4 +1,4 @@
-// A connection on its way to another loop, while any allocation and any system call on that way fails.
+// A connection on its way to another loop, while any allocation on that way fails.
 #include "faults_sweep.hpp"
 
 #include <reactor/net/connection.hpp>
@@ -7,7 +7,6 @@
 #include <doctest/doctest.h>
 #include <sys/socket.h>
 
-#include <cerrno>
 #include <exception>
 #include <memory>
 #include <string>
@@ -91,7 +90,7 @@ MoveOutcome move(const faults::Plan& plan) {
 
 }  // namespace
 
-TEST_CASE("S75: a connection that moves while something fails arrives whole, or ends once and says why") {
+TEST_CASE("S75: a connection that moves while there is no memory arrives whole, or ends once and says why") {
     const MoveOutcome whole = move({});
     CHECK(whole.arrived == 1);
     CHECK(whole.ended == 1);

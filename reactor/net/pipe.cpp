@@ -104,8 +104,8 @@ void PipeTransport::finish(std::error_code reason) noexcept {
     reason_ = reason;
     deadline_.cancel();
     output_queue_.clear();  // not the rest: received() may be looking at it
-    if (input_) writing_.reset();
-    (input_ ? reading_ : writing_).reset();
+    writing_.reset();
+    reading_.reset();
 }
 
 // ── reading ──
