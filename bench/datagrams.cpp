@@ -2,7 +2,7 @@
 // what they receive, with so many on their way, and every arrival counts as one. Datagrams of one size the library lets
 // the kernel cut up and put together (UDP_SEGMENT, UDP_GRO); of 64 sizes that grow from one to the next each goes by
 // itself. The floor is the same written by hand on epoll, with sendto and recvfrom, and with sendmmsg and recvmmsg.
-#include <reactor/net/datagram.hpp>
+#include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
 
 #include <benchmark/benchmark.h>

@@ -2,7 +2,7 @@
 // writing what was read, as a protocol must without it. The floor is the same written by hand on epoll, by sendfile and by
 // pread and send. The other end is a thread that throws away what comes without copying it; the processor time is that
 // of the sending thread. The file lies in the kernel's memory.
-#include <reactor/net/connection.hpp>
+#include <reactor/stream/connection.hpp>
 #include <reactor/reactor.hpp>
 
 #include <benchmark/benchmark.h>

@@ -1,7 +1,7 @@
 // How fast do framings find messages in memory? Beside what nobody can beat: memcpy of the same bytes, and
 // memchr for a byte that is not there. Not measured: sockets, and what a protocol does with its messages.
-#include <protocols/any_framing.hpp>
-#include <protocols/framed.hpp>
+#include <protocols/framing/any_framing.hpp>
+#include <protocols/framing/framed.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
 #include <benchmark/benchmark.h>

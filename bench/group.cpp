@@ -4,9 +4,9 @@
 // rate stands the rate by processor time, which tells the same on a machine that others use too. The second measurement
 // hands a living connection from loop to loop, there and back. The third is how fast connections are accepted by one
 // loop, and by two in each of the ways in which they can share them.
-#include <reactor/net/acceptor.hpp>
-#include <reactor/net/acceptor_sharing.hpp>
-#include <reactor/net/connection.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/acceptor_sharing.hpp>
+#include <reactor/stream/connection.hpp>
 #include <reactor/reactor_group.hpp>
 
 #include <benchmark/benchmark.h>

@@ -2,8 +2,8 @@
 // transport stops reading from it; and of datagrams for which there is no room it loses some, as the network does.
 #pragma once
 
-#include <reactor/datagram_protocol.hpp>
-#include <reactor/protocol.hpp>
+#include <reactor/datagram/datagram_protocol.hpp>
+#include <reactor/stream/protocol.hpp>
 
 namespace reactor {
 

@@ -8,8 +8,8 @@
 #pragma once
 
 #include <reactor/export.hpp>
-#include <reactor/net/connector.hpp>
-#include <reactor/protocol.hpp>
+#include <reactor/stream/connector.hpp>
+#include <reactor/stream/protocol.hpp>
 #include <reactor/reactor.hpp>
 
 #include <cstddef>

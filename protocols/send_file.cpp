@@ -1,7 +1,7 @@
 #include <protocols/send_file.hpp>
 
 #include <reactor/file_descriptor.hpp>
-#include <reactor/transport.hpp>
+#include <reactor/stream/transport.hpp>
 
 #include <fcntl.h>
 

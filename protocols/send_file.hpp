@@ -3,7 +3,7 @@
 #pragma once
 
 #include <reactor/export.hpp>
-#include <reactor/protocol.hpp>
+#include <reactor/stream/protocol.hpp>
 
 #include <cstddef>
 #include <string>

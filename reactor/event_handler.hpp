@@ -1,5 +1,5 @@
 // What the owner of a raw descriptor implements, and what it can ask for. Protocols over sockets do not
-// need this: they implement Protocol (reactor/protocol.hpp) and never see a descriptor.
+// need this: they implement Protocol (reactor/stream/protocol.hpp) and never see a descriptor.
 #pragma once
 
 #include <reactor/export.hpp>

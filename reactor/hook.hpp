@@ -1,7 +1,7 @@
 // Hook: what is to be done in every turn, just before the loop waits or just after.
 #pragma once
 
-#include <reactor/callback.hpp>
+#include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
 

@@ -1,7 +1,7 @@
-#include <reactor/probes.hpp>
+#include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/registration_table.hpp>
-#include <reactor/stopwatch.hpp>
+#include <reactor/registration_table_impl.hpp>
+#include <reactor/stopwatch_impl.hpp>
 
 #include <algorithm>
 #include <cerrno>

@@ -12,7 +12,7 @@
 // All of it belongs to the thread that runs the loop, except post() and stop().
 #pragma once
 
-#include <reactor/callback.hpp>
+#include <reactor/detail/callback.hpp>
 #include <reactor/clock.hpp>
 #include <reactor/demultiplexer.hpp>
 #include <reactor/event_handler.hpp>
@@ -21,8 +21,8 @@
 #include <reactor/hook.hpp>
 #include <reactor/observing.hpp>
 #include <reactor/registration.hpp>
-#include <reactor/timer_queue.hpp>
-#include <reactor/wakeup.hpp>
+#include <reactor/detail/timer_queue.hpp>
+#include <reactor/detail/wakeup.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -184,7 +184,7 @@ public:
         std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
-    /// The same for sockets of datagrams: datagram_parts.hpp.
+    /// The same for sockets of datagrams: datagram_impl.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
 
 private:

@@ -1,4 +1,4 @@
-#include <reactor/registration_table.hpp>
+#include <reactor/registration_table_impl.hpp>
 
 #include <fcntl.h>
 

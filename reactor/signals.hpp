@@ -3,10 +3,10 @@
 // keeps no count, and neither does this.
 #pragma once
 
-#include <reactor/callback.hpp>
+#include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/wakeup.hpp>
+#include <reactor/detail/wakeup.hpp>
 
 #include <csignal>
 #include <initializer_list>

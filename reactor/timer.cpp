@@ -1,6 +1,6 @@
-#include <reactor/probes.hpp>
+#include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/stopwatch.hpp>
+#include <reactor/stopwatch_impl.hpp>
 #include <reactor/timer.hpp>
 
 #include <stdexcept>

@@ -1,5 +1,5 @@
 // epoll(7), level-triggered: the cost of a wait goes by what is ready, not by what is watched.
-#include <reactor/backends/kernel_words.hpp>
+#include <reactor/backends/kernel_words_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 
 #include <sys/epoll.h>

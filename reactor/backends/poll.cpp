@@ -1,5 +1,5 @@
 // poll(2): a dense array of what is watched, which the kernel walks at every wait.
-#include <reactor/backends/kernel_words.hpp>
+#include <reactor/backends/kernel_words_impl.hpp>
 
 #include <algorithm>
 #include <cerrno>

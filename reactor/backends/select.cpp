@@ -1,7 +1,7 @@
 // select(2), with bitmaps of our own: as large as the highest descriptor, scanned a word at a time. The C
 // library's fd_set ends at FD_SETSIZE, 1024, and setting a bit past it corrupts memory; Linux's system call
 // takes sets of any size.
-#include <reactor/backends/kernel_words.hpp>
+#include <reactor/backends/kernel_words_impl.hpp>
 
 #include <sys/select.h>
 

@@ -1,6 +1,6 @@
 #include <reactor/net/socket.hpp>
 
-#include <reactor/last_error.hpp>
+#include <reactor/last_error_impl.hpp>
 
 #include <fcntl.h>
 #include <net/if.h>

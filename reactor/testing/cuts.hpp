@@ -7,7 +7,7 @@
 #include <reactor/bytes.hpp>
 #include <reactor/error.hpp>
 #include <reactor/export.hpp>
-#include <reactor/protocol.hpp>
+#include <reactor/stream/protocol.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
 #include <cstddef>

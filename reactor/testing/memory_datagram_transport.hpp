@@ -6,7 +6,7 @@
 //     CHECK(socket.take().at(0).data == "hello");
 #pragma once
 
-#include <reactor/datagram_protocol.hpp>
+#include <reactor/datagram/datagram_protocol.hpp>
 #include <reactor/export.hpp>
 
 #include <cstddef>

@@ -9,8 +9,8 @@
 #pragma once
 
 #include <reactor/export.hpp>
-#include <reactor/protocol.hpp>
-#include <reactor/transport.hpp>
+#include <reactor/stream/protocol.hpp>
+#include <reactor/stream/transport.hpp>
 
 #include <cstddef>
 #include <limits>

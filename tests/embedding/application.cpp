@@ -1,11 +1,11 @@
 // The application that embeds the library: built by packaging_test.py in every way in which it can be found. It uses
 // something of each kind, so that what is not exported, or not installed, is missed here: a server and a client, a
 // timer, work from another thread, a handler of its own, an exception of its own, the testing kit.
-#include <protocols/any_framing.hpp>
+#include <protocols/framing/any_framing.hpp>
 #include <protocols/echo.hpp>
-#include <protocols/framed.hpp>
-#include <reactor/net/acceptor.hpp>
-#include <reactor/net/connector.hpp>
+#include <protocols/framing/framed.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
 #include <reactor/testing/cuts.hpp>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <reactor/hook.hpp>
-#include <reactor/lifetime.hpp>
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

@@ -1,10 +1,10 @@
 // Against a real dbus-daemon, one for each test, with a configuration and a socket in a folder of the test's own.
 #include "dbus.hpp"
-#include "../temporary_folder.hpp"
+#include "../support/temporary_folder.hpp"
 
 #include <doctest/doctest.h>
 
-#include <reactor/process.hpp>
+#include <reactor/stream/process.hpp>
 
 #include <csignal>
 #include <cstdio>

@@ -1,10 +1,10 @@
 #include "glib.hpp"
 
 #include <protocols/echo.hpp>
-#include <protocols/framed.hpp>
-#include <protocols/delimited.hpp>
-#include <reactor/net/acceptor.hpp>
-#include <reactor/net/connector.hpp>
+#include <protocols/framing/framed.hpp>
+#include <protocols/framing/delimited.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/timer.hpp>
 
 #include <doctest/doctest.h>

@@ -2,7 +2,7 @@
 // has one socket at a time, and may have another one after each step of connecting.
 #pragma once
 
-#include <reactor/lifetime.hpp>
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

@@ -1,8 +1,8 @@
 // A reactor inside another loop, by its descriptor and its next time; and fork(2).
-#include <reactor/net/connection.hpp>
+#include <reactor/stream/connection.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
-#include <reactor/wakeup.hpp>
+#include <reactor/detail/wakeup.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 // once, whole and in order.
 #include "fuzz.hpp"
 
-#include <reactor/net/datagram.hpp>
+#include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
 
 #include <array>

@@ -3,7 +3,7 @@
 // message, and how the rest is cut.
 #include "fuzz.hpp"
 
-#include <protocols/any_framing.hpp>
+#include <protocols/framing/any_framing.hpp>
 
 #include <random>
 #include <string>

@@ -1,7 +1,7 @@
 // parse_framing: any text gives a framing or an error that quotes it, and the framing works.
 #include "fuzz.hpp"
 
-#include <protocols/any_framing.hpp>
+#include <protocols/framing/any_framing.hpp>
 
 #include <stdexcept>
 #include <string>

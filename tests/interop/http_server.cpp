@@ -2,8 +2,8 @@
 // without a body: enough for wrk to show that a delimiter of four bytes is found.
 #include "serve.hpp"
 
-#include <protocols/delimited.hpp>
-#include <protocols/framed.hpp>
+#include <protocols/framing/delimited.hpp>
+#include <protocols/framing/framed.hpp>
 
 using namespace reactor;
 

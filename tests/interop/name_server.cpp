@@ -2,8 +2,8 @@
 // address 192.0.2.53. A query that is none ends its connection.
 #include "serve.hpp"
 
-#include <protocols/framed.hpp>
-#include <protocols/length_prefixed.hpp>
+#include <protocols/framing/framed.hpp>
+#include <protocols/framing/length_prefixed.hpp>
 
 #include <string>
 #include <string_view>

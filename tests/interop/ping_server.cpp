@@ -1,8 +1,8 @@
 // Answers Redis's inline PING: enough for redis-benchmark to show that lines are told apart, however many come at once.
 #include "serve.hpp"
 
-#include <protocols/delimited.hpp>
-#include <protocols/framed.hpp>
+#include <protocols/framing/delimited.hpp>
+#include <protocols/framing/framed.hpp>
 
 using namespace reactor;
 

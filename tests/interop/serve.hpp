@@ -2,7 +2,7 @@
 // loopback, say on which, and end on SIGTERM.
 #pragma once
 
-#include <reactor/net/acceptor.hpp>
+#include <reactor/stream/acceptor.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
 

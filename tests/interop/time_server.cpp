@@ -1,7 +1,7 @@
 // Tells the time (RFC 868), for rdate.
 #include "serve.hpp"
 
-#include <protocols/time.hpp>
+#include <protocols/examples/time.hpp>
 
 using namespace reactor;
 

@@ -2,13 +2,13 @@
 
 #include "kernel.hpp"
 
-#include <protocols/delimited.hpp>
+#include <protocols/framing/delimited.hpp>
 #include <protocols/echo.hpp>
-#include <protocols/framed.hpp>
-#include <protocols/length_prefixed.hpp>
-#include <reactor/net/acceptor.hpp>
-#include <reactor/net/connector.hpp>
-#include <reactor/net/datagram.hpp>
+#include <protocols/framing/framed.hpp>
+#include <protocols/framing/length_prefixed.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
+#include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

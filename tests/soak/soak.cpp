@@ -3,13 +3,13 @@
 // are where they were. Time decides only how long it goes on and when an answer has been waited for too long.
 //
 //     soak --seconds 600            ten minutes on each backend
-#include "../loop.hpp"
+#include "../support/loop.hpp"
 
-#include <protocols/delimited.hpp>
+#include <protocols/framing/delimited.hpp>
 #include <protocols/echo.hpp>
-#include <protocols/framed.hpp>
-#include <reactor/net/acceptor.hpp>
-#include <reactor/net/connector.hpp>
+#include <protocols/framing/framed.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 
 #include <cstdio>
 #include <cstdlib>

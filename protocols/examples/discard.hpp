@@ -1,0 +1,12 @@
+// Discard: what comes is thrown away, until the peer closes (RFC 863).
+#pragma once
+
+#include <reactor/stream/protocol.hpp>
+
+namespace reactor {
+
+class Discard final : public Protocol {
+    std::size_t received(Bytes input) override { return input.size(); }
+};
+
+}  // namespace reactor

@@ -1,0 +1,184 @@
+// What the programs have in common: how they read their arguments and how they say that something is wrong. Not
+// installed.
+#pragma once
+
+#include <protocols/framing/any_framing.hpp>
+#include <reactor/bytes.hpp>
+#include <reactor/demultiplexer.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/signals.hpp>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include <sys/resource.h>
+
+#include <charconv>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+namespace program {
+
+/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless somebody changed it.
+constexpr std::size_t longest_unix_datagram = 256 * 1024;
+
+/// Runs `body` and turns what it throws into one line on standard error. Returns the program's exit status.
+template <class Body>
+int run(std::string_view name, Body&& body) {
+    try {
+        return body();
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "{}: {}\n", name, error.what());
+        return EXIT_FAILURE;
+    }
+}
+
+/// What is wrong with how often an option was given its value, in our own words.
+inline std::string wrong_count(const CLI::App& arguments, const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what(), name = text.substr(0, text.find(':'));
+    const CLI::Option* option = arguments.get_option_no_throw(name);
+    if (option == nullptr) return text;
+    if (option->count() > 1) return name + " is given more than once";
+    std::string kind = option->get_type_name();
+    if (const std::size_t colon = kind.find(':'); colon != std::string::npos) kind.replace(colon, 1, " ");
+    return name + " needs a value: " + kind;
+}
+
+/// Reads the arguments. False if there is nothing more to do, after --help, --version and a wrong argument, which
+/// gets one line on standard error; `status` is then the program's exit status.
+inline bool parsed(CLI::App& arguments, int argc, char** argv, int& status) {
+    const auto wrong = [&](const std::string& what) {
+        fmt::print(stderr, "{}: {}; --help lists what there is\n", arguments.get_name(), what);
+        status = 2;
+    };
+    arguments.set_version_flag("--version", arguments.get_name() + " " REACTOR_VERSION, "say which version this is");
+    try {
+        arguments.parse(argc, argv);
+        return true;
+    } catch (const CLI::Success& asked) {
+        status = arguments.exit(asked);
+    } catch (const CLI::ArgumentMismatch& error) {
+        wrong(wrong_count(arguments, error));
+    } catch (const CLI::ParseError& error) {
+        wrong(error.what());
+    }
+    return false;
+}
+
+/// A number from `least` to `most`, and nothing else: neither "nan" nor, where whole numbers are wanted, "1.5".
+template <class Number>
+CLI::Validator from_to(Number least, Number most) {
+    const std::string_view kind = std::is_integral_v<Number> ? "a whole number" : "a number";
+    const auto check = [=](std::string& text) {
+        Number value{};
+        if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
+        return fmt::format("{} is not {} from {} to {}", text, kind, least, most);
+    };
+    return CLI::Validator(check, fmt::format("{} to {}", least, most));
+}
+
+/// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
+inline void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// What Acceptor and Connector call an address.
+struct Endpoint {
+    std::string host;
+    std::uint16_t port = 0;
+};
+
+/// "name:80", "[::1]:80", ":80", "unix:/path". Throws std::invalid_argument that quotes the text.
+inline Endpoint parse_endpoint(const std::string& text) {
+    if (text.starts_with("unix:")) return {text, 0};
+    const std::size_t colon = text.rfind(':');
+    Endpoint endpoint;
+    const char* const end = text.data() + text.size();
+    const char* const digits = colon == std::string::npos ? end : text.data() + colon + 1;
+    const auto [last, error] = std::from_chars(digits, end, endpoint.port);
+    if (digits == end || error != std::errc() || last != end)
+        throw std::invalid_argument(fmt::format("\"{}\" is not HOST:PORT or unix:/path", text));
+    endpoint.host = text.substr(0, colon);
+    const bool bracketed = endpoint.host.starts_with('[') && endpoint.host.ends_with(']');
+    if (bracketed) endpoint.host = endpoint.host.substr(1, endpoint.host.size() - 2);
+    if (!bracketed && endpoint.host.find(':') != std::string::npos)
+        throw std::invalid_argument(fmt::format("\"{}\": an IPv6 address stands in brackets, [::1]:80", text));
+    return endpoint;
+}
+
+/// --backend, with the names that this build has.
+inline void add_backend(CLI::App& arguments, std::string& backend) {
+    std::string names = "auto";
+    for (const std::string_view name : reactor::available_backends()) names.append(", ").append(name);
+    arguments.add_option("--backend", backend, "what the loop waits with: " + names);
+}
+
+/// --framing and --max-message.
+inline void add_framing(CLI::App& arguments, std::string& framing, std::size_t& max_message) {
+    arguments.add_option("--framing", framing,
+                         "how messages are told apart: " + std::string(reactor::framing_forms) +
+                             "; \\n, \\r, \\0 and \\xHH are understood");
+    arguments.add_option("--max-message", max_message, "bytes of the longest message")
+        ->check(from_to(std::size_t(1), std::size_t(1) << 40));
+}
+
+/// What these two say. Throws std::invalid_argument.
+inline reactor::AnyFraming parse_framing(const std::string& framing, std::size_t max_message) {
+    try {
+        return reactor::parse_framing(framing, max_message);
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(std::string("--framing: ") + error.what());
+    }
+}
+
+/// --port.
+inline void add_port(CLI::App& arguments, std::uint16_t& port, const std::string& meaning) {
+    arguments.add_option("--port", port, meaning)->check(from_to(std::uint16_t(0), std::uint16_t(65535)));
+}
+
+/// The bytes between quotes, with what cannot be printed as \xHH: a line of the story that the programs tell.
+inline std::string quoted(reactor::Bytes bytes) {
+    std::string result = "\"";
+    for (const char character : reactor::text_of(bytes)) {
+        const auto code = static_cast<unsigned char>(character);
+        if (character == '"' || character == '\\') {
+            result.append({'\\', character});
+        } else if (code >= 0x20 && code < 0x7f) {
+            result.push_back(character);
+        } else {
+            result += fmt::format("\\x{:02x}", code);
+        }
+    }
+    return result + '"';
+}
+
+/// Prints a line at once, for whoever reads it through a pipe.
+template <class... Arguments>
+void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+    fmt::print("{}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
+    std::fflush(stdout);
+}
+
+/// Says where it listens, and goes on until SIGINT or SIGTERM. The exit status.
+inline int serve_until_told(reactor::Reactor& reactor, const std::vector<reactor::Address>& addresses) {
+    const reactor::Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
+    for (const reactor::Address& address : addresses)
+        say("listening on {} ({})", address.to_string(), reactor.backend());
+    reactor.run();
+    return EXIT_SUCCESS;
+}
+
+}  // namespace program

@@ -1,0 +1,220 @@
+// How a socket of datagrams begins, calls its protocol, and ends. The ordinary way of a datagram is readable →
+// receive_batch → deliver_batch → received → send → flush_gathered: one recvmmsg and one sendmmsg for all that had come,
+// nothing allocated, nothing copied if the answer is a piece of the input. It stands in datagram_receiving.cpp and
+// datagram_sending.cpp.
+#include <reactor/datagram/datagram_impl.hpp>
+
+#include <reactor/error.hpp>
+#include <reactor/net/bind_everywhere_impl.hpp>
+#include <reactor/net/socket_file.hpp>
+
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+using namespace datagrams;
+
+namespace {
+
+#ifdef UDP_SEGMENT
+constexpr std::size_t most_coalesced = 65'535;  // what may come in pieces (UDP_GRO)
+#endif
+constexpr std::size_t most_failures = 64;  // that wait to be told
+
+}  // namespace
+
+// ── beginning and end ──
+
+DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
+                                         const DatagramOptions& options) {
+    return open(reactor, std::move(socket), std::move(protocol), options, nullptr);
+}
+
+DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
+                                         const DatagramOptions& options, ConnectionGroup* group) {
+    if (reactor.datagram_workspace() == nullptr) reactor.datagram_workspace() = std::make_unique<Workspace>();
+    const int descriptor = socket.get();
+    std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));
+    DatagramEndpoint& endpoint = *made;
+    if (group != nullptr) endpoint.membership_ = std::make_unique<Membership>(*group, endpoint);
+    auto& space = static_cast<Workspace&>(*reactor.datagram_workspace());
+    space.make_room(endpoint.options_.batch, endpoint.options_.largest);
+    endpoint.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
+    if (group != nullptr) ++group->workspace->connections;
+    endpoint.trigger(Interest::readable);  // opened() comes from the loop
+    return endpoint;
+}
+
+DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtocol> protocol,
+                                   const DatagramOptions& options)
+    : protocol_(std::move(protocol)), socket_(std::move(socket)), options_(options) {
+    const SocketKind kind = socket_.kind();
+    if (kind == SocketKind::stream)
+        throw std::system_error(std::make_error_code(std::errc::wrong_protocol_type),
+                                "DatagramEndpoint: a stream socket has no datagrams");
+    packets_ = kind == SocketKind::sequenced_packets;
+    const Address local = socket_.local();
+    family_ = local.family();
+    port_ = local.port();
+    connected_ = socket_.peer().family() != Address::Family::none;
+    options_.largest = std::max<std::size_t>(options_.largest, 1);
+    options_.descriptors = std::min(options_.descriptors, control_messages::most_descriptors);
+    if (family_ != Address::Family::unix_domain) options_.descriptors = 0;
+    options_.batch = std::clamp<std::size_t>(options_.batch, 1, most_batch);
+    options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);
+#ifndef __linux__
+    options_.batch = 1;
+#endif
+    // Packets have an end to look for behind each, and descriptors an owner before the next system call.
+    if (packets_ || options_.descriptors > 0) options_.batch = 1;
+    if (options_.descriptors > 0) descriptors_ = std::make_unique<FileDescriptor[]>(options_.descriptors);
+    if (options_.broadcast) socket_.set_broadcast(true);
+    if (options_.receive_buffer > 0) socket_.set_receive_buffer(options_.receive_buffer);
+    if (options_.send_buffer > 0) socket_.set_send_buffer(options_.send_buffer);
+
+    // Both are told of where the kernel can: a kernel that cannot is no reason not to receive.
+    [[maybe_unused]] const int on = 1;
+    [[maybe_unused]] const auto enabled = [&](int level, int option) {
+        return ::setsockopt(socket_.get(), level, option, &on, sizeof on) == 0;
+    };
+    if (family_ == Address::Family::ipv4) {
+#ifdef IP_PKTINFO
+        if (options_.arrival) enabled(IPPROTO_IP, IP_PKTINFO);
+#endif
+#ifdef IP_RECVERR
+        error_queue_ = enabled(IPPROTO_IP, IP_RECVERR);
+#endif
+    } else if (family_ == Address::Family::ipv6) {
+#ifdef IPV6_RECVPKTINFO
+        if (options_.arrival) enabled(IPPROTO_IPV6, IPV6_RECVPKTINFO);
+#endif
+#ifdef IPV6_RECVERR
+        error_queue_ = enabled(IPPROTO_IPV6, IPV6_RECVERR);
+#endif
+    }
+#ifdef UDP_SEGMENT
+    if (family_ != Address::Family::unix_domain && options_.batch > 1) {
+        int size = 0;
+        socklen_t length = sizeof size;
+        segments_ = ::getsockopt(socket_.get(), IPPROTO_UDP, UDP_SEGMENT, &size, &length) == 0;
+        if (segments_ && options_.largest >= most_coalesced) enabled(IPPROTO_UDP, UDP_GRO);
+    }
+#endif
+    attach(*protocol_, this);
+}
+
+DatagramEndpoint::~DatagramEndpoint() { protocol_.reset(); }
+
+void DatagramEndpoint::finish(std::error_code reason) noexcept {
+    if (over_) return;
+    over_ = true;
+    reason_ = reason;
+    if (membership_ != nullptr) membership_->group->note_unsent(queued_);
+    output_.clear();
+    queued_ = 0;
+    registration_.reset();
+}
+
+// From here on nothing asks for the loop: its workspace may be gone.
+void DatagramEndpoint::retired() {
+    if (membership_ != nullptr) membership_->group->note_end(reason_);
+    protocol_->closed(reason_);
+}
+
+const void* DatagramEndpoint::belongs_to() const noexcept {
+    return membership_ == nullptr ? nullptr : membership_->group->workspace;
+}
+
+const ConnectionGroup* DatagramEndpoint::group() const noexcept { return membership_->group.get(); }
+
+void DatagramEndpoint::lost(std::error_code reason) { finish(reason); }
+
+void DatagramEndpoint::close() {
+    if (over_ || closing_) return;
+    if (workspace().owner == this) {
+        closing_ = true;  // what is gathered leaves when the callback returns
+        return;
+    }
+    flush_queue();
+    finish({});
+}
+
+// ── calling the protocol ──
+
+void DatagramEndpoint::callback_failed(Workspace& space) noexcept {
+    close_descriptors();
+    space.end();
+    finish(Error::exception);
+}
+
+void DatagramEndpoint::leave_callback(Workspace& space) {
+    if (!over_) flush_gathered(space);
+    space.end();
+    if (over_ || !closing_) return;
+    flush_queue();
+    finish({});
+}
+
+void DatagramEndpoint::tell_refused(const Address& to, std::error_code error) {
+    ++counters_.refused;
+    call([&] { protocol_->refused(to, error); });
+}
+
+void DatagramEndpoint::tell_failures() {
+    const std::vector<Failure> failures = std::exchange(failures_, {});
+    for (const Failure& failure : failures)
+        if (!over_) tell_refused(failure.to, failure.error);
+}
+
+void DatagramEndpoint::tell_draining() {
+    if (fresh_) return close();  // it has not even begun
+    if (over_ || closing_) return;
+    call([this] { protocol_->draining(); });
+}
+
+// It is told by the loop, which calls writable() for it.
+void DatagramEndpoint::note_failure(const Address& to, std::error_code error) noexcept {
+    try {
+        if (failures_.size() < most_failures) failures_.push_back({to, error});
+    } catch (const std::bad_alloc&) {
+        ++counters_.refused;  // told by the counter alone
+    }
+    update_interest();
+}
+
+void DatagramEndpoint::update_interest() noexcept {
+    if (over_) return;
+    Interest wanted = Interest::none;
+    if (fresh_ || !paused_) wanted |= Interest::readable;
+    if (!output_.empty() || !failures_.empty()) wanted |= Interest::writable;
+    if (wanted != registration_.interest()) registration_.set_interest(wanted);
+}
+
+void DatagramEndpoint::trigger(Interest ready) noexcept {
+    try {
+        registration_.trigger(ready);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+// ── binding ──
+
+std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port, const DatagramOptions& options) {
+    return bind_everywhere(resolve_blocking(host, port), [&](const Address& address) {
+        Socket socket = Socket::open(address.family(), SocketKind::datagram);
+        if (options.reuse_address && address.family() != Address::Family::unix_domain) socket.set_reuse_address(true);
+        if (options.reuse_port && address.family() != Address::Family::unix_domain) socket.set_reuse_port(true);
+        if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
+        bind_replacing(socket, address);
+        return socket;
+    });
+}
+
+}  // namespace reactor

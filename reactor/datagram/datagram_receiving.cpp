@@ -1,0 +1,311 @@
+// How datagrams come: readable → receive_batch → deliver_batch → received, one recvmmsg for all that are there; what the
+// kernel says beside them; what is kept for a protocol that paused; and the error queue, in which the network's refusals
+// come back.
+#include <reactor/net/control_messages_impl.hpp>
+#include <reactor/datagram/datagram_impl.hpp>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#ifdef __linux__
+#include <linux/errqueue.h>
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+using namespace datagrams;
+using namespace control_messages;
+
+namespace {
+
+#ifdef MSG_CMSG_CLOEXEC
+constexpr int receive_flags = MSG_CMSG_CLOEXEC;
+#else
+constexpr int receive_flags = 0;
+#endif
+
+constexpr int most_refusals = 64;  // that are told in one turn
+
+// For receiving, by whomever.
+bool shut_down(int descriptor) noexcept {
+#ifdef POLLRDHUP
+    constexpr short shut = POLLRDHUP | POLLHUP;
+#else
+    constexpr short shut = POLLHUP;
+#endif
+    pollfd entry{descriptor, shut, 0};
+    return ::poll(&entry, 1, 0) == 1 && (entry.revents & shut) != 0;
+}
+
+// Has the peer of a packet socket closed? Reading 0 bytes says so, and an empty packet says the same.
+bool at_end(int descriptor) noexcept {
+#ifdef POLLRDHUP
+    pollfd entry{descriptor, POLLRDHUP, 0};
+    if (::poll(&entry, 1, 0) >= 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0) return false;
+#endif
+    std::byte first;
+    return ::recv(descriptor, &first, 1, MSG_PEEK) == 0;
+}
+
+}  // namespace
+
+void DatagramEndpoint::readable() {
+    if (over_) return;
+    if (std::exchange(fresh_, false)) {
+        update_interest();
+        return call([this] { protocol_->opened(); });
+    }
+    Workspace& space = workspace();
+    if (!kept_.empty()) {
+        deliver_kept(space);
+        if (over_ || paused_ || !kept_.empty()) return;
+    }
+    for (std::size_t left = options_.receives_per_turn; left > 0;) {
+        const std::size_t wanted = std::min(options_.batch, left);
+        std::error_code error;
+        const std::size_t count = receive_batch(space, wanted, error);
+        if (count == 0) {
+            if (!would_block(error)) return receiving_failed(error);
+            // Ready, and nothing there: then what made it so is an error that somebody's send has met already, or somebody
+            // who shares the socket has shut it down, and it stays ready for ever.
+            if (left == options_.receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
+                finish(std::make_error_code(std::errc::broken_pipe));
+            return;
+        }
+        left -= std::min(left, deliver_batch(space, count));
+        if (over_ || paused_ || count < wanted) return;
+    }
+}
+
+// How many came, of at most `wanted`; if none, why.
+std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted, std::error_code& error) {
+    space.prepare(wanted, options_.largest);
+    ssize_t count = 0;
+#ifdef __linux__
+    if (wanted > 1) {
+        do {
+            count = ::recvmmsg(socket_.get(), space.incoming.data(), unsigned(wanted), receive_flags, nullptr);
+        } while (count < 0 && errno == EINTR);
+        if (count < 0 && errno == ENOSYS) {
+            options_.batch = wanted = 1;
+            count = 0;
+        }
+    }
+#endif
+    if (wanted == 1) {
+        msghdr& header = space.incoming[0].msg_hdr;
+        if (options_.descriptors > 0) {
+            header.msg_control = space.descriptor_control.data();
+            // To the byte: in what CMSG_SPACE adds for alignment the kernel would put one more.
+            header.msg_controllen = CMSG_LEN(options_.descriptors * sizeof(int));
+        }
+        do {
+            count = ::recvmsg(socket_.get(), &header, receive_flags);
+        } while (count < 0 && errno == EINTR);
+        if (count >= 0) {
+            space.incoming[0].msg_len = unsigned(count);
+            count = 1;
+        }
+    }
+    if (count < 0) error = last_error();
+    space.stale = std::max(space.stale, std::size_t(std::max<ssize_t>(count, 1)));
+    return std::size_t(std::max<ssize_t>(count, 0));
+}
+
+// How many datagrams they were.
+std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
+    const std::uint64_t before = counters_.received;
+    space.owner = this;
+    try {
+        for (std::size_t index = 0; index < count && !over_ && !closing_; ++index) {
+            const Message& message = space.incoming[index];
+            space.bytes_received += message.msg_len;
+            Datagram datagram;
+            datagram.data = {static_cast<const std::byte*>(message.msg_hdr.msg_iov->iov_base), message.msg_len};
+            datagram.sender = sender_of(message.msg_hdr);
+            datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
+            std::size_t piece = 0;
+            if (message.msg_hdr.msg_controllen > 0) piece = take_control(space.incoming[index].msg_hdr, datagram);
+            datagram.descriptors_truncated =
+                options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
+            if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
+                finish(broken_);
+                break;
+            }
+            for (Bytes rest = datagram.data; piece > 0 && rest.size() > piece && !over_ && !closing_;) {
+                datagram.data = rest.first(piece);
+                deliver(datagram);
+                datagram.data = rest = rest.subspan(piece);
+            }
+            if (over_ || closing_) break;
+            deliver(datagram);
+            close_descriptors();
+        }
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+    leave_callback(space);
+    return std::size_t(counters_.received - before);
+}
+
+void DatagramEndpoint::deliver(const Datagram& datagram) {
+    ++counters_.received;
+    if (datagram.truncated) ++counters_.truncated;
+    if (paused_) return keep(datagram);
+    protocol_->received(datagram);
+}
+
+// The kernel's words behind a datagram. Descriptors have an owner from here on. If these are several datagrams in one
+// piece: how long each of them is, but for the last; otherwise 0.
+std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept {
+    std::size_t piece = 0;
+    for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
+#ifdef IP_PKTINFO
+        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+            const auto info = value_in<in_pktinfo>(control);
+            datagram.destination = ipv4_address(info.ipi_addr, port_);
+            datagram.local = ipv4_address(info.ipi_spec_dst, port_);
+            datagram.interface = unsigned(info.ipi_ifindex);
+        }
+#endif
+#ifdef IPV6_PKTINFO
+        if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO) {
+            const auto info = value_in<in6_pktinfo>(control);
+            datagram.interface = unsigned(info.ipi6_ifindex);
+            datagram.destination = ipv6_address(info.ipi6_addr, port_, datagram.interface);
+            if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) datagram.local = datagram.destination;
+        }
+#endif
+#ifdef UDP_GRO
+        if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO)
+            piece = std::size_t(std::max(value_in<int>(control), 0));
+#endif
+        if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
+            const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (std::size_t index = 0; index < count; ++index) {
+                int number = -1;
+                std::memcpy(&number, CMSG_DATA(control) + index * sizeof number, sizeof number);
+                FileDescriptor descriptor(number);
+#ifndef MSG_CMSG_CLOEXEC
+                ::fcntl(number, F_SETFD, FD_CLOEXEC);
+#endif
+                if (descriptor_count_ < options_.descriptors) descriptors_[descriptor_count_++] = std::move(descriptor);
+            }
+            datagram.descriptors = {descriptors_.get(), descriptor_count_};
+        }
+    }
+    return piece;
+}
+
+void DatagramEndpoint::close_descriptors() noexcept {
+    while (descriptor_count_ > 0) descriptors_[--descriptor_count_].reset();
+}
+
+void DatagramEndpoint::receiving_failed(std::error_code error) {
+    if (packets_ && broken_) return finish(broken_);
+    // A network that is gone or answers so is one datagram's misfortune; this is the socket's.
+    if (packets_ || error == std::errc::bad_file_descriptor || error == std::errc::not_a_socket ||
+        error == std::errc::invalid_argument)
+        return finish(error);
+    if (out_of_room(error)) return;  // it is ready still
+    if (!drain_error_queue()) tell_refused(socket_.peer(), error);
+}
+
+void DatagramEndpoint::pause_receiving() {
+    paused_ = true;
+    update_interest();
+}
+
+void DatagramEndpoint::resume_receiving() {
+    if (!std::exchange(paused_, false) || over_) return;
+    update_interest();
+    if (!kept_.empty()) trigger(Interest::readable);
+}
+
+// Paused in mid-batch: the kernel has given away what follows already.
+void DatagramEndpoint::keep(const Datagram& datagram) noexcept {
+    Datagram head = datagram;
+    head.data = {static_cast<const std::byte*>(nullptr), datagram.data.size()};
+    head.descriptors = {};
+    try {
+        const auto into = kept_.prepare(sizeof head + datagram.data.size());
+        std::memcpy(into.data(), static_cast<const void*>(&head), sizeof head);
+        if (!datagram.data.empty()) std::memcpy(into.data() + sizeof head, datagram.data.data(), datagram.data.size());
+        kept_.commit(sizeof head + datagram.data.size());
+    } catch (const std::bad_alloc&) {
+        ++counters_.dropped;
+    }
+}
+
+void DatagramEndpoint::deliver_kept(Workspace& space) {
+    space.owner = this;
+    ByteQueue kept = std::move(kept_);  // a pause in the middle does not add to it
+    kept_ = ByteQueue();
+    try {
+        while (!kept.empty()) {
+            Datagram datagram;
+            const Bytes bytes = kept.view();
+            std::memcpy(static_cast<void*>(&datagram), bytes.data(), sizeof datagram);
+            const std::size_t size = datagram.data.size();
+            datagram.data = bytes.subspan(sizeof datagram, size);
+            if (paused_ || over_ || closing_) break;
+            protocol_->received(datagram);
+            kept.consume(sizeof datagram + size);
+        }
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+    kept_ = std::move(kept);
+    leave_callback(space);
+}
+
+// ── the error queue ──
+
+// Tells what the network said of datagrams sent earlier. False if it was nothing.
+bool DatagramEndpoint::drain_error_queue() {
+#ifdef __linux__
+    bool told = false;
+    for (int count = 0; error_queue_ && count < most_refusals && !over_; ++count) {
+        sockaddr_storage to{};
+        alignas(cmsghdr) std::array<char, 512> control;
+        std::byte ignored;
+        iovec piece{&ignored, sizeof ignored};
+        msghdr header{};
+        header.msg_name = &to;
+        header.msg_namelen = sizeof to;
+        header.msg_iov = &piece;
+        header.msg_iovlen = 1;
+        header.msg_control = control.data();
+        header.msg_controllen = control.size();
+        if (::recvmsg(socket_.get(), &header, MSG_ERRQUEUE) < 0) break;
+        for (cmsghdr* entry = CMSG_FIRSTHDR(&header); entry != nullptr; entry = CMSG_NXTHDR(&header, entry)) {
+            const bool ipv4 = entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_RECVERR;
+            const bool ipv6 = entry->cmsg_level == IPPROTO_IPV6 && entry->cmsg_type == IPV6_RECVERR;
+            if (!ipv4 && !ipv6) continue;
+            const auto error = value_in<sock_extended_err>(entry);
+            // What this machine itself had against it the send has returned.
+            if (error.ee_origin != SO_EE_ORIGIN_ICMP && error.ee_origin != SO_EE_ORIGIN_ICMP6) continue;
+            told = true;
+            tell_refused(sender_of(header), std::error_code(int(error.ee_errno), std::system_category()));
+            break;
+        }
+    }
+    return told;
+#else
+    return false;
+#endif
+}
+
+}  // namespace reactor

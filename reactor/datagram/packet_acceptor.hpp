@@ -1,0 +1,82 @@
+// PacketAcceptor: listens on a Unix socket of packets (SOCK_SEQPACKET) and gives each new connection a protocol of
+// datagrams: connected and ordered as a stream is, with the boundaries of datagrams, and with descriptors. It is an
+// Acceptor that opens another kind of connection.
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/function.hpp>
+#include <reactor/detail/lifetime.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/datagram/datagram.hpp>
+#include <reactor/stream/drain.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace reactor {
+
+struct PacketAcceptorOptions {
+    /// For the connections that it accepts.
+    DatagramOptions connection;
+    /// These three as in AcceptorOptions.
+    int backlog = 4096;
+    std::size_t accepts_per_turn = 64;
+    std::size_t max_connections = SIZE_MAX;
+};
+
+/// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on the loop's
+/// thread; must go before its reactor. Out of descriptors or memory it does what an Acceptor does.
+class REACTOR_EXPORT PacketAcceptor final {
+public:
+    /// Listens on a Unix address; a dead socket's file is replaced, and its own removed at the end (socket_file.hpp).
+    /// `factory` makes a protocol for each connection; if it returns null the connection is closed. Throws
+    /// std::system_error that names the address.
+    PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
+                   const PacketAcceptorOptions& options = {});
+    /// On a socket that listens already: an inherited one (reactor/stream/inherited.hpp). Its file is not removed.
+    PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
+                   const PacketAcceptorOptions& options = {});
+
+    /// Where it listens; of family none once it is closed.
+    Address address() const;
+
+    /// Leaves new connections waiting in the kernel until `resume`.
+    void pause() { acceptor_.pause(); }
+    void resume() { acceptor_.resume(); }
+
+    /// Stops listening. Connections go on. Also from its own factory.
+    void close() noexcept { acceptor_.close(); }
+
+    using Drained = reactor::Drained;
+    using Draining = reactor::Draining;
+    /// What reactor::drain does to a loop (reactor/stream/drain.hpp), to this acceptor and its connections alone: they are
+    /// told by DatagramProtocol::draining. Closing, each sends what the kernel has room for; Drained::bytes_cut says how
+    /// much more there was.
+    void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told) {
+        acceptor_.drain(longest, std::move(done), how);
+    }
+
+    /// Its listening socket, for start_successor, and this acceptor's until it closes: one, or none when it is closed.
+    std::vector<int> listening_sockets() const { return acceptor_.listening_sockets(); }
+    /// The file of its socket stays when it closes: another process listens on it now.
+    void leave_file() noexcept { acceptor_.leave_files(); }
+
+    /// Its connections that have not ended.
+    std::size_t connections() const noexcept { return acceptor_.connections(); }
+
+    using Counters = Acceptor::Counters;
+    const Counters& counters() const noexcept { return acceptor_.counters(); }
+
+private:
+    bool serve(Socket socket);
+
+    Reactor& reactor_;
+    DatagramProtocolFactory factory_;
+    DatagramOptions options_;
+    Lifetime lifetime_;
+    Acceptor acceptor_;
+};
+
+}  // namespace reactor

@@ -1,0 +1,105 @@
+// A piece of a file goes from the kernel's memory of the file to the socket, by sendfile(2), and through this program
+// where that is not to be had.
+#include <reactor/detail/output.hpp>
+#include <reactor/without_sigpipe_impl.hpp>
+
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/sendfile.h>
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <deque>
+#include <utility>
+
+namespace reactor {
+
+struct Output::File {
+    FileDescriptor descriptor;
+    std::uint64_t offset;
+    std::uint64_t left;
+    std::size_t before;  // bytes between the file before it, if there is one, and this one
+    bool copied = false;
+};
+
+struct Output::Files {
+    std::deque<File> queue;
+    std::uint64_t left = 0;  // of all of them
+    std::size_t before = 0;  // of all of them
+};
+
+Output::Output() noexcept = default;
+Output::~Output() = default;
+
+void Output::append(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+    std::unique_ptr<Files> first = files_ == nullptr ? std::make_unique<Files>() : nullptr;
+    Files& files = first ? *first : *files_;
+    const std::size_t before = bytes_.size() - files.before;
+    files.queue.push_back({std::move(file), offset, length, before});
+    files.left += length;
+    files.before += before;
+    if (first) files_ = std::move(first);
+}
+
+std::size_t Output::size_with_files() const noexcept {
+    return std::size_t(std::min<std::uint64_t>(most_size, bytes_.size() + files_->left));
+}
+
+Bytes Output::bytes_before_file() const noexcept { return bytes_.view().first(files_->queue.front().before); }
+
+void Output::consume(std::size_t size) noexcept {
+    bytes_.consume(size);
+    if (files_ == nullptr) return;
+    files_->queue.front().before -= size;
+    files_->before -= size;
+}
+
+ssize_t Output::copy(const File& file, int to, std::size_t size) noexcept {
+    std::array<std::byte, 16 * 1024> piece;
+    const int before = errno;
+    ssize_t count = ::pread(file.descriptor.get(), piece.data(), std::min(piece.size(), size), off_t(file.offset));
+    if (count == 0 || (count < 0 && errno == EINTR)) return count;
+    if (count < 0) {  // a file system of somebody's own may say anything, and must not be taken for the peer
+        if (errno == EAGAIN || errno == EPIPE || errno == ECONNRESET) errno = EIO;
+        return count;
+    }
+    size = std::size_t(count);
+    count = without_sigpipe(size, [&] { return ::write(to, piece.data(), size); });
+    // A socket tells its error once, and says EPIPE from then on.
+    if (count < 0 && errno == EPIPE && before == ECONNRESET) errno = before;
+    return count;
+}
+
+ssize_t Output::send_file(int to, std::size_t most) noexcept {
+    File& file = files_->queue.front();
+    errno = 0;
+    const auto size = std::size_t(std::min<std::uint64_t>(file.left, most));
+    ssize_t count = -1;
+#ifdef __linux__
+    if (!file.copied) {
+        off_t offset = off_t(file.offset);
+        count = without_sigpipe(size, [&] { return ::sendfile(to, file.descriptor.get(), &offset, size); });
+        // Between these two it cannot, or one of them is broken: then reading and writing tell which.
+        file.copied = count < 0 && errno != EAGAIN && errno != EINTR;
+    }
+#else
+    file.copied = true;
+#endif
+    if (file.copied && count < 0) count = copy(file, to, size);
+    if (count <= 0) return count;
+    file.offset += std::uint64_t(count);
+    file.left -= std::uint64_t(count);
+    files_->left -= std::uint64_t(count);
+    if (file.left == 0) files_->queue.pop_front();
+    if (files_->queue.empty()) files_.reset();
+    return count;
+}
+
+void Output::clear() noexcept {
+    bytes_.clear();
+    files_.reset();
+}
+
+}  // namespace reactor

@@ -1,0 +1,231 @@
+#include <reactor/detail/timer_queue.hpp>
+
+#include <algorithm>
+#include <new>
+
+namespace reactor {
+
+namespace {
+constexpr std::size_t arity = 4;  // four children share two cache lines, and the heap is half as deep
+}
+
+// ── the lists ──
+
+void TimerQueue::List::insert_behind(Node* place, Node& node) noexcept {
+    node.previous_ = place;
+    node.next_ = place == nullptr ? first : place->next_;
+    (node.next_ == nullptr ? last : node.next_->previous_) = &node;
+    (place == nullptr ? first : place->next_) = &node;
+}
+
+void TimerQueue::List::remove(Node& node) noexcept {
+    (node.next_ == nullptr ? last : node.next_->previous_) = node.previous_;
+    (node.previous_ == nullptr ? first : node.previous_->next_) = node.next_;
+    if (last != nullptr) latest = last->key_;
+}
+
+// Of the lists whose deadlines are all earlier the one that comes nearest, so that a longer duration does not spoil the
+// list of a shorter one more than once; or an empty one.
+TimerQueue::List* TimerQueue::list_for(TimePoint deadline) noexcept {
+    List* nearest = nullptr;
+    List* empty = nullptr;
+    for (std::size_t i = 0; i < lists_in_use_; ++i) {
+        List& list = lists_[i];
+        if (list.first == nullptr) {
+            empty = &list;
+        } else if (list.latest <= deadline && (nearest == nullptr || nearest->latest < list.latest)) {
+            nearest = &list;
+        }
+    }
+    if (nearest != nullptr) return nearest;
+    if (empty != nullptr) return empty;
+    return lists_in_use_ < most_lists ? &lists_[lists_in_use_] : nullptr;
+}
+
+void TimerQueue::insert(List& list, Node* place, Node& node) noexcept {
+    list.insert_behind(place, node);
+    node.key_ = node.deadline_;
+    node.home_ = std::uint8_t(&list - lists_);
+    node.moved_ = false;
+    lists_in_use_ = std::max(lists_in_use_, node.home_ + std::size_t(1));
+    ++listed_;
+}
+
+void TimerQueue::append(List& list, Node& node) noexcept {
+    insert(list, list.last, node);
+    list.latest = node.key_;
+}
+
+// The first of the list was moved to a later deadline: it goes where that belongs.
+void TimerQueue::settle_first(List& list) noexcept {
+    Node& node = *list.first;
+    take_out(node);
+    // Not behind an equal deadline, which may have been set after this one.
+    if (List* other = list_for(node.deadline_ - Duration(1))) return append(*other, node);
+    try {
+        heap_.push_back({});
+        node.home_ = Node::in_heap;
+        sift_up(heap_.size() - 1, {node.deadline_, node.order_, &node});
+    } catch (const std::bad_alloc&) {  // then it is a long way, but the deadline is kept
+        Node* place = list.last;
+        while (place != nullptr && (place->key_ > node.deadline_ ||
+                                    (place->key_ == node.deadline_ && place->order_ > node.order_)))
+            place = place->previous_;
+        insert(list, place, node);
+    }
+}
+
+// ── both ──
+
+void TimerQueue::schedule(Node& node, TimePoint deadline) {
+    const bool waits = node.scheduled() && node.home_ != Node::in_due_set;
+    if (waits && deadline >= node.deadline_) {  // it can stay where it is until that is the next
+        node.deadline_ = deadline;
+        node.order_ = ++order_;
+        node.moved_ = true;
+        return;
+    }
+    if (node.home_ == Node::in_heap) {
+        node.deadline_ = deadline;
+        node.order_ = ++order_;
+        // Not earlier than what it stands under, if it had been moved later before.
+        if (deadline < heap_[node.place_].deadline) sift_up(node.place_, {deadline, node.order_, &node});
+        return;
+    }
+    List* list = list_for(deadline);
+    if (list == nullptr) heap_.push_back({});  // first: if this throws, nothing has changed
+    if (node.scheduled()) take_out(node);
+    node.deadline_ = deadline;
+    node.order_ = ++order_;
+    if (list != nullptr) return append(*list, node);
+    node.home_ = Node::in_heap;
+    sift_up(heap_.size() - 1, {deadline, node.order_, &node});
+}
+
+bool TimerQueue::cancel(Node& node) noexcept {
+    if (!node.scheduled()) return false;
+    take_out(node);
+    return true;
+}
+
+void TimerQueue::take_out(Node& node) noexcept {
+    if (node.home_ == Node::in_heap) {
+        remove_at(node.place_);
+    } else if (node.home_ == Node::in_due_set) {
+        due_.remove(node);
+    } else {
+        lists_[node.home_].remove(node);
+        --listed_;
+        while (lists_in_use_ > 0 && lists_[lists_in_use_ - 1].first == nullptr) --lists_in_use_;
+    }
+    node.home_ = Node::nowhere;
+}
+
+// A little is put in order each time, so that a program with few timers gets the very deadline, and one that moves
+// thousands of them in every turn does not pay for each.
+std::optional<TimePoint> TimerQueue::find_next() noexcept {
+    constexpr int little = 4;
+    for (std::size_t i = 0; i < lists_in_use_; ++i) {
+        List& list = lists_[i];
+        for (int moved = 0; moved < little && list.first != nullptr && list.first->moved_; ++moved) settle_first(list);
+    }
+    for (int moved = 0; moved < little && top_moved(); ++moved) settle_top();
+
+    std::optional<TimePoint> earliest;
+    if (!heap_.empty()) earliest = heap_.front().deadline;
+    for (std::size_t i = 0; i < lists_in_use_; ++i) {
+        const Node* node = lists_[i].first;
+        if (node != nullptr && (!earliest || node->key_ < *earliest)) earliest = node->key_;
+    }
+    return earliest;
+}
+
+// The next of those whose deadline has come, null if there is none.
+TimerQueue::Node* TimerQueue::first_due(TimePoint now) noexcept {
+    for (std::size_t i = 0; i < lists_in_use_; ++i) {
+        List& list = lists_[i];
+        if (list.first == nullptr || list.first->key_ > now) continue;
+        // With the first all that were moved in a row: they need not end a wait each.
+        while (list.first != nullptr && list.first->moved_) settle_first(list);
+    }
+    while (top_moved() && heap_.front().deadline <= now) settle_top();
+
+    Node* earliest = nullptr;
+    if (!heap_.empty() && heap_.front().deadline <= now) earliest = heap_.front().node;
+    for (std::size_t i = 0; i < lists_in_use_; ++i) {
+        Node* node = lists_[i].first;
+        if (node == nullptr || node->key_ > now) continue;
+        if (earliest == nullptr || node->deadline_ < earliest->deadline_ ||
+            (node->deadline_ == earliest->deadline_ && node->order_ < earliest->order_))
+            earliest = node;
+    }
+    return earliest;
+}
+
+std::size_t TimerQueue::run_due(TimePoint now) {
+    if (!interrupted()) {
+        while (Node* node = first_due(now)) {
+            take_out(*node);
+            due_.insert_behind(due_.last, *node);
+            node->home_ = Node::in_due_set;
+        }
+    }
+    std::size_t called = 0;
+    while (interrupted()) {
+        Node& node = *due_.first;
+        take_out(node);
+        ++called;
+        node.due();
+    }
+    return called;
+}
+
+// ── the heap ──
+
+bool TimerQueue::top_moved() const noexcept {
+    return !heap_.empty() && heap_.front().order != heap_.front().node->order_;
+}
+
+void TimerQueue::settle_top() noexcept {
+    Node& node = *heap_.front().node;
+    sift_down(0, {node.deadline_, node.order_, &node});
+}
+
+void TimerQueue::sift_up(std::size_t place, Entry entry) noexcept {
+    while (place > 0) {
+        const std::size_t parent = (place - 1) / arity;
+        if (!entry.before(heap_[parent])) break;
+        put(place, heap_[parent]);
+        place = parent;
+    }
+    put(place, entry);
+}
+
+void TimerQueue::sift_down(std::size_t place, Entry entry) noexcept {
+    for (;;) {
+        const std::size_t first = place * arity + 1;
+        if (first >= heap_.size()) break;
+        const std::size_t last = std::min(first + arity, heap_.size());
+        std::size_t least = first;
+        for (std::size_t child = first + 1; child < last; ++child)
+            if (heap_[child].before(heap_[least])) least = child;
+        if (!heap_[least].before(entry)) break;
+        put(place, heap_[least]);
+        place = least;
+    }
+    put(place, entry);
+}
+
+// Fills the gap with the last entry, which may belong above or below it.
+void TimerQueue::remove_at(std::size_t place) noexcept {
+    const Entry last = heap_.back();
+    heap_.pop_back();
+    if (place == heap_.size()) return;
+    if (place > 0 && last.before(heap_[(place - 1) / arity])) {
+        sift_up(place, last);
+    } else {
+        sift_down(place, last);
+    }
+}
+
+}  // namespace reactor

@@ -1,0 +1,49 @@
+#include <reactor/detail/wakeup.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/eventfd.h>
+#endif
+
+#include <cerrno>
+#include <cstdint>
+#include <system_error>
+
+namespace reactor {
+
+Wakeup::Wakeup() {
+#ifdef __linux__
+    reading_.reset(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (!reading_) throw std::system_error(errno, std::system_category(), "eventfd");
+#else
+    int ends[2];
+    if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
+    reading_.reset(ends[0]);
+    writing_.reset(ends[1]);
+    for (int end : ends) {
+        ::fcntl(end, F_SETFL, O_NONBLOCK);
+        ::fcntl(end, F_SETFD, FD_CLOEXEC);
+    }
+#endif
+}
+
+void Wakeup::notify() noexcept {
+    const int saved = errno;
+    const std::uint64_t one = 1;
+    // EAGAIN means that the counter, or the pipe, is full: it is readable already. EINTR is tried again.
+    while (::write(writing_ ? writing_.get() : reading_.get(), &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    errno = saved;
+}
+
+void Wakeup::drain() noexcept {
+    std::uint64_t buffer[64];
+    for (;;) {
+        const auto size = ::read(reading_.get(), buffer, sizeof buffer);
+        if (size == sizeof buffer || (size < 0 && errno == EINTR)) continue;  // a pipe may hold more
+        return;
+    }
+}
+
+}  // namespace reactor

@@ -1,0 +1,372 @@
+#include <reactor/stream/acceptor.hpp>
+
+#include <reactor/net/bind_everywhere_impl.hpp>
+#include <reactor/net/socket_file.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace reactor {
+
+// A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
+class ListeningSocket {
+public:
+    ListeningSocket(Socket socket, const Address& address) : socket_(std::move(socket)) {
+        bind_replacing(socket_, address);
+        file_ = SocketFile(address);
+    }
+
+    // One that listens already, and whose file is somebody else's.
+    explicit ListeningSocket(Socket socket) noexcept : socket_(std::move(socket)) {}
+
+    void leave_file() noexcept { file_.release(); }
+
+    explicit operator bool() const noexcept { return bool(socket_); }
+    Socket* operator->() noexcept { return &socket_; }
+    const Socket* operator->() const noexcept { return &socket_; }
+    Address local() const noexcept { return socket_.local(); }
+
+    void close() noexcept {
+        file_.remove();  // first: who finds none there may listen, who finds a dead one must find that out
+        socket_.close();
+    }
+
+private:
+    Socket socket_;
+    SocketFile file_;
+};
+
+namespace {
+
+constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
+constexpr Duration longest_back_off = std::chrono::seconds(1);
+
+FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
+    Socket socket = Socket::open(address.family(), kind);
+    if (address.family() != Address::Family::unix_domain) {
+        if (options.reuse_address) socket.set_reuse_address(true);
+        if (options.reuse_port) socket.set_reuse_port(true);
+    }
+    // Or :: would take 0.0.0.0's port too, on machines where the administrator has not said otherwise.
+    if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
+    options.connection.apply_to(socket);
+    ListeningSocket listening(std::move(socket), address);
+    listening->listen(options.backlog);
+    return listening;
+}
+
+}  // namespace
+
+// Who has how many connections, by addresses without port, and which. A peer is counted before its connection is there,
+// and the note that says which it is has its memory by then: putting it in its place cannot fail.
+struct Acceptor::Peers {
+    using Counts = std::map<Address, std::size_t>;
+    using Notes = std::map<const Connection*, Counts::iterator>;
+
+    Notes::node_type count_one_more(const Address& peer) {
+        Notes made;
+        made.emplace(nullptr, counts.end());
+        Notes::node_type note = made.extract(made.begin());
+        note.mapped() = counts.try_emplace(peer).first;
+        ++note.mapped()->second;
+        return note;
+    }
+    void count_one_less(Counts::iterator peer) noexcept {
+        if (--peer->second == 0) counts.erase(peer);
+    }
+    void put(const Connection& connection, Notes::node_type note) noexcept {
+        note.key() = &connection;
+        notes.insert(std::move(note));
+    }
+    void ended(const Connection& connection) noexcept {
+        const auto note = notes.find(&connection);
+        if (note == notes.end()) return;  // adopted
+        count_one_less(note->second);
+        notes.erase(note);
+    }
+
+    Counts counts;
+    Notes notes;
+};
+
+struct Acceptor::Listener final : EventHandler {
+    Listener(Acceptor& owner, ListeningSocket listening)
+        : acceptor(owner),
+          socket(std::move(listening)),
+          registration(owner.reactor_.watch(socket->get(), Interest::readable, *this)) {}
+    ~Listener() { close(); }
+
+    void readable() override { acceptor.accept_from(*this); }
+    // Closed behind our back: nothing comes any more, and what is connected goes on. Otherwise the kernel had no room
+    // to watch it (ENOMEM, ENOSPC), and may have some later.
+    void lost(std::error_code reason) override {
+        registration.reset();
+        if (reason == std::errc::bad_file_descriptor) return;
+        registration = acceptor.reactor_.watch(socket->get(), Interest::none, *this);
+        acceptor.back_off();
+        acceptor.update_interest();
+    }
+
+    void close() noexcept {
+        registration.reset();
+        socket.close();
+    }
+
+    Acceptor& acceptor;
+    ListeningSocket socket;
+    Registration registration;
+};
+
+Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+                   AcceptorOptions options)
+    : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
+
+Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options)
+    : reactor_(reactor),
+      factory_(std::move(factory)),
+      options_(std::move(options)),
+      group_(ConnectionGroup::make(reactor, options_.connection, this)),
+      reserve_(open_reserve()),
+      back_off_timer_(reactor, [this] { update_interest(); }),
+      back_off_time_(shortest_back_off),
+      drain_(reactor, group_->counts, group_.get()) {
+    if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
+}
+
+Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+                   AcceptorOptions options)
+    : Acceptor(reactor, std::move(factory), std::move(options)) {
+    listen_on(addresses, SocketKind::stream);
+    join_sharing();
+}
+
+Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options)
+    : Acceptor(reactor, std::move(factory), std::move(options)) {
+    for (Socket& socket : listening) {
+        options_.connection.apply_to(socket);
+        listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
+    }
+    join_sharing();
+}
+
+// Last of all, when nothing can fail any more: from then on others hand over to it.
+void Acceptor::join_sharing() {
+    if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
+}
+
+Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener,
+                   AcceptorOptions options)
+    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
+    opener_ = std::move(opener);
+    listen_on({address}, sockets);
+}
+
+Acceptor::Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options)
+    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
+    opener_ = std::move(opener);
+    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(listening))));
+}
+
+void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
+    const auto listen = [&](const Address& address) { return listen_on_one(address, sockets, options_); };
+    for (ListeningSocket& socket : bind_everywhere(addresses, listen))
+        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+}
+
+Acceptor::~Acceptor() {
+    if (member_ != nullptr) options_.sharing->leave(member_);
+    group_->disown();
+}
+
+std::vector<Address> Acceptor::addresses() const {
+    std::vector<Address> result;
+    for (const auto& listener : listeners_)
+        if (listener->socket) result.push_back(listener->socket->local());
+    return result;
+}
+
+void Acceptor::pause() {
+    paused_ = true;
+    update_interest();
+}
+
+void Acceptor::resume() {
+    paused_ = false;
+    update_interest();
+}
+
+void Acceptor::close() noexcept {
+    for (auto& listener : listeners_) listener->close();
+    back_off_timer_.cancel();
+    if (member_ != nullptr) options_.sharing->leave(std::exchange(member_, nullptr));
+}
+
+std::vector<int> Acceptor::listening_sockets() const {
+    std::vector<int> result;
+    for (const auto& listener : listeners_)
+        if (listener->socket) result.push_back(listener->socket->get());
+    return result;
+}
+
+void Acceptor::leave_files() noexcept {
+    for (auto& listener : listeners_) listener->socket.leave_file();
+}
+
+void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
+    drain_.begin(longest, std::move(done), how);
+    close();
+}
+
+void Acceptor::accept_from(Listener& listener) {
+    const Lifetime::Watch watch(lifetime_);
+    bool starved = false;
+    try {
+        for (std::size_t count = 0; count < options_.accepts_per_turn && wants_more(listener); ++count) {
+            Socket socket;
+            Address peer;
+            const std::error_code error = listener.socket->accept(socket, peer);
+            if (!error) {
+                ++counters_.accepted;
+                back_off_time_ = shortest_back_off;
+                if (member_ != nullptr) {
+                    options_.sharing->hand_over(std::move(socket));
+                } else if (!serve(std::move(socket))) {
+                    return;
+                }
+            } else if (error == std::errc::operation_would_block) {
+                break;
+            } else if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
+                starved = true;
+                if (!shed(listener)) break;
+            } else if (error == std::errc::no_buffer_space || error == std::errc::not_enough_memory) {
+                starved = true;
+                break;
+            }
+            // Everything else is about one connection that failed before it was accepted (accept(2), "Error
+            // handling"): the next may be sound.
+        }
+    } catch (const std::bad_alloc&) {
+        if (watch.over()) return;
+        starved = true;
+    }
+    if (starved) back_off();
+    update_interest();
+}
+
+// False if the factory has destroyed this acceptor. A factory that throws costs this connection; the others come at the
+// next turn.
+bool Acceptor::serve(Socket socket) {
+    if (opener_) return opener_(std::move(socket));
+    const Lifetime::Watch watch(lifetime_);
+    std::unique_ptr<Protocol> protocol = factory_();
+    if (watch.over()) return false;
+    if (!protocol) return true;
+    if (peers_ == nullptr) {
+        Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+        return true;
+    }
+    auto note = peers_->count_one_more(socket.peer().with_port(0));
+    const auto peer = note.mapped();
+    if (peer->second > options_.max_connections_per_peer && peer->first.family() != Address::Family::unix_domain) {
+        peers_->count_one_less(peer);
+        ++counters_.refused;
+        return true;
+    }
+    try {
+        peers_->put(Connection::open(reactor_, std::move(socket), std::move(protocol), group_), std::move(note));
+    } catch (...) {
+        if (!watch.over()) peers_->count_one_less(peer);
+        throw;
+    }
+    return true;
+}
+
+// From a listener that shares, on this loop or another.
+void Acceptor::take(Socket socket) {
+    const Lifetime::Watch watch(lifetime_);
+    try {
+        if (!serve(std::move(socket))) return;
+    } catch (...) {
+        if (!watch.over()) count_shared(1);
+        throw;
+    }
+    count_shared(1);
+}
+
+void Acceptor::count_shared(std::size_t arrived) noexcept {
+    if (member_ != nullptr) options_.sharing->count(*member_, group_->counts.live, arrived);
+}
+
+void Acceptor::adopt(Connection& connection) {
+    connection.join(group_);
+    count_shared();
+    update_interest();
+}
+
+bool Acceptor::has_room() const noexcept {
+    if (member_ != nullptr) return options_.sharing->has_room(*member_);
+    return group_->counts.live < options_.max_connections;
+}
+
+bool Acceptor::wants_more(const Listener& listener) const noexcept {
+    return !paused_ && listener.socket && has_room();
+}
+
+// The one who waits longest is accepted with the descriptor held in reserve, and closed: an honest answer,
+// where leaving it in the queue would keep the listener ready and the loop spinning. False if it cannot go on.
+bool Acceptor::shed(Listener& listener) noexcept {
+    reserve_.reset();
+    Socket socket;
+    Address peer;
+    const std::error_code error = listener.socket->accept(socket, peer);
+    if (!error) {
+        ++counters_.shed;
+        reactor_.notice(Notice::connection_shed, [&] {
+            return listener.socket->local().to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
+        });
+    }
+    socket.close();
+    reserve_ = open_reserve();
+    return !error && reserve_;
+}
+
+void Acceptor::back_off() noexcept {
+    try {
+        back_off_timer_.start(back_off_time_);
+    } catch (const std::bad_alloc&) {
+        return;  // then the next turn tries again
+    }
+    ++counters_.back_offs;
+    reactor_.notice(Notice::accept_backed_off, [&] {
+        const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(back_off_time_).count();
+        return "out of descriptors or memory: accepts nobody for " + std::to_string(milliseconds) + " ms";
+    });
+    back_off_time_ = std::min(2 * back_off_time_, longest_back_off);
+}
+
+void Acceptor::update_interest() noexcept {
+    const bool waits = back_off_timer_.active();
+    if (!waits && !reserve_) reserve_ = open_reserve();
+    for (auto& listener : listeners_)
+        if (listener->registration)
+            listener->registration.set_interest(!waits && wants_more(*listener) ? Interest::readable : Interest::none);
+}
+
+// From a connection that is about to close its descriptor.
+void Acceptor::connection_ended(const OwnedHandler& connection) noexcept {
+    if (peers_ != nullptr) peers_->ended(static_cast<const Connection&>(connection));
+    back_off_timer_.cancel();
+    count_shared();
+    update_interest();
+    drain_.connection_ended();
+}
+
+}  // namespace reactor

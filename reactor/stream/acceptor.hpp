@@ -1,0 +1,154 @@
+// Acceptor: listens on every address of a name and gives each new connection a protocol.
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/function.hpp>
+#include <reactor/detail/lifetime.hpp>
+#include <reactor/stream/acceptor_sharing.hpp>
+#include <reactor/stream/connection.hpp>
+#include <reactor/stream/drain.hpp>
+#include <reactor/timer.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace reactor {
+
+struct AcceptorOptions {
+    /// For the connections that it accepts.
+    ConnectionOptions connection;
+    /// How many connections the kernel holds for us before it lets further ones wait (listen(2)).
+    int backlog = 4096;
+    /// Bind although connections of an earlier run linger: SO_REUSEADDR.
+    bool reuse_address = true;
+    /// Several acceptors may share the port: SO_REUSEPORT. Closing one then resets what waits in its queue.
+    bool reuse_port = false;
+    /// New connections a turn, so that a flood of them leaves time for those that exist.
+    std::size_t accepts_per_turn = 64;
+    /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
+    std::size_t max_connections = SIZE_MAX;
+    /// So many live connections from one address, whatever its ports; a further one is accepted and closed (Counters::refused),
+    /// since in the kernel's queue it would keep others waiting. Not for Unix sockets.
+    std::size_t max_connections_per_peer = SIZE_MAX;
+    /// Hands over what is accepted to the loops of several acceptors. Null: what it accepts stays on its own loop.
+    AcceptorSharing* sharing = nullptr;
+};
+
+/// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on
+/// the loop's thread; must go before its reactor.
+///
+/// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
+/// connection after another, so that those who connect learn of it, and then leaves the listeners alone for a
+/// while; out of memory it only does the latter. It goes on when a connection of its own ends, or by itself.
+class REACTOR_EXPORT Acceptor final : ConnectionGroup::Owner {
+public:
+    /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
+    /// "unix:/path" a Unix socket, where the file of one that died is replaced and its own is removed at the end (see
+    /// reactor/net/socket_file.hpp, and resolve_blocking, which this calls). Port 0 takes a free one, the
+    /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
+    /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
+    /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
+    /// Throws std::system_error that names the address.
+    Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+             AcceptorOptions options = {});
+    Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+             AcceptorOptions options = {});
+    /// On sockets that listen already: inherited ones (reactor/stream/inherited.hpp). Files of theirs are not removed.
+    Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options = {});
+    ~Acceptor();
+    Acceptor(const Acceptor&) = delete;
+    Acceptor& operator=(const Acceptor&) = delete;
+
+    /// Where it listens, with the ports it got, in the order of the addresses; empty once it is closed.
+    std::vector<Address> addresses() const;
+
+    /// Leaves new connections waiting in the kernel until `resume`.
+    void pause();
+    void resume();
+
+    /// Stops listening, and leaves what it shares. Connections go on. Also from its own factory.
+    void close() noexcept;
+
+    using Drained = reactor::Drained;
+    using Draining = reactor::Draining;
+
+    /// What reactor::drain does to a loop (reactor/stream/drain.hpp), to this acceptor and its connections alone.
+    void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
+    /// The same without a deadline, for who does not want to know.
+    template <class Done>
+        requires std::is_invocable_v<Done&>
+    void drain(Done done) {
+        drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
+    }
+
+    /// Its listening sockets, for start_successor: in the order of the addresses, and this acceptor's until it closes.
+    std::vector<int> listening_sockets() const;
+    /// The files of its Unix sockets stay when it closes: another process listens on them now.
+    void leave_files() noexcept;
+
+    /// Counts a connection of this loop among its own from now on: one that Connection::move_to has brought here, as a
+    /// rule. Its limits are then this acceptor's, unless set_limits has given it others.
+    void adopt(Connection& connection);
+
+    /// Its connections that have not ended.
+    std::size_t connections() const noexcept { return group_->counts.live; }
+
+    /// What an operator may want to know: how many connections its listeners accepted, how many were shed, how often it
+    /// backed off.
+    struct Counters {
+        std::uint64_t accepted = 0;
+        std::uint64_t shed = 0;
+        std::uint64_t refused = 0;  // for max_connections_per_peer
+        std::uint64_t back_offs = 0;
+    };
+    const Counters& counters() const noexcept { return counters_; }
+
+private:
+    friend class AcceptorSharing;
+    friend class PacketAcceptor;
+    struct Listener;
+    // What opens a connection that is no stream; false if that has destroyed the acceptor.
+    using Opener = MoveOnlyFunction<bool(Socket)>;
+
+    Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
+    Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options);
+    Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options);
+    void listen_on(const std::vector<Address>& addresses, SocketKind sockets);
+    void join_sharing();
+    bool serve(Socket socket);
+    void take(Socket socket);
+    void count_shared(std::size_t arrived = 0) noexcept;
+    void accept_from(Listener& listener);
+    bool wants_more(const Listener& listener) const noexcept;
+    bool has_room() const noexcept;
+    bool shed(Listener& listener) noexcept;
+    void back_off() noexcept;
+    void update_interest() noexcept;
+    void connection_ended(const OwnedHandler& connection) noexcept override;
+    void no_new_ones() noexcept override { close(); }
+
+    Reactor& reactor_;
+    ProtocolFactory factory_;
+    Opener opener_;
+    AcceptorOptions options_;
+    ConnectionGroup::Reference group_;
+    AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    struct Peers;
+    std::unique_ptr<Peers> peers_;  // with max_connections_per_peer only
+    FileDescriptor reserve_;
+    Timer back_off_timer_;
+    Duration back_off_time_;
+    Drain drain_;
+    bool paused_ = false;
+    Lifetime lifetime_;
+    Counters counters_;
+};
+
+}  // namespace reactor

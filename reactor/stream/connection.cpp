@@ -1,0 +1,405 @@
+// The way of a connection's messages. The ordinary one is readable → received → write → readable: one read, one send,
+// nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests `state_` and takes the
+// long way. What the kernel does not take at once is connection_output.cpp's; how a connection begins and ends stands in
+// connection_life.cpp.
+#include <reactor/last_error_impl.hpp>
+#include <reactor/stream/connection_impl.hpp>
+#include <reactor/without_sigpipe_impl.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
+constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
+constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
+
+}  // namespace
+
+// ── the way of nearly every message ──
+
+void Connection::readable() {
+    if (state_ != ordinary) [[unlikely]]
+        return readable_unusual();
+    Workspace& space = workspace();
+    // Not read(2): that is four instructions less here, and some 50 ns more in the kernel, which passes by the socket's
+    // file on the way; with a thousand connections that has left the caches, and is 4 % of a message's time.
+    const ssize_t count = ::recv(socket_.get(), space.input.get(), group_->limits.read_size, 0);
+    if (std::size_t(count) - 1 >= large_read - 1) [[unlikely]]  // nothing, an error or much
+        return read_unusual(space, count);
+    const std::size_t size = std::size_t(count);
+    space.bytes_received += size;
+    space.unanswered = this;
+    const std::size_t consumed = call_received(space, {space.input.get(), size});
+    if (consumed != size || state_ != ordinary) [[unlikely]]
+        return after_received(space, {space.input.get(), size}, consumed);
+    if (space.unanswered != this) {
+        const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
+        if (sent != ssize_t(space.gathered.size())) [[unlikely]]
+            return gathered_sent_in_part(space, sent);
+        space.bytes_sent += std::size_t(sent);
+    } else {
+        space.unanswered = nullptr;
+    }
+    space.owner = nullptr;
+}
+
+bool Connection::write(Bytes data) {
+    Workspace& space = workspace();
+    if (space.unanswered == this && space.in_input(data)) [[likely]] {
+        space.gathered = data;  // it stays there until the callback returns
+        space.unanswered = nullptr;
+        return true;
+    }
+    return write_unusual(data);
+}
+
+inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
+    space.owner = this;
+    try {
+        return protocol_->received(input);
+    } catch (...) {
+        callback_failed(space);
+        throw;
+    }
+}
+
+// ── reading ──
+
+void Connection::readable_unusual() {
+    if (leaving()) return;  // it goes when it is told to be writable
+    if (is(closing)) return discard();
+    if (is(fresh)) return start();
+    if (is(rest_due)) return read_rest();
+    read_more();
+}
+
+// With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
+// new bytes are read into its own memory.
+void Connection::read_more() {
+    if (is(passes_on) && pass_on()) return;
+    std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
+    if (is(metered)) {
+        size = may_move(extra_->meter->input, size);
+        if (size == 0) return;
+    }
+    const std::size_t rest = unconsumed().size();
+    std::byte* into = nullptr;
+    try {
+        into = rest <= small_rest ? workspace().room_for_input(rest + size) : extra_->input.prepare(size).data();
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (rest <= small_rest) {
+        if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
+        into += rest;
+    }
+    const ssize_t count =
+        is(takes_descriptors) ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
+    if (is(over)) return;
+    if (is(metered)) extra_->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
+    if (count <= 0) return nothing_read(count);
+    workspace().bytes_received += std::size_t(count);
+    note_activity();
+    judge_read(std::size_t(count));
+    if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
+    extra_->input.commit(std::size_t(count));
+    deliver(extra_->input.view());
+}
+
+void Connection::read_unusual(Workspace& space, ssize_t count) {
+    if (count <= 0) return nothing_read(count);
+    space.bytes_received += std::size_t(count);
+    judge_read(std::size_t(count));
+    deliver({space.input.get(), std::size_t(count)});
+}
+
+// Who fills what it is read with gets more, for as long as it fills more than that. Small reads stay as they are: their
+// size is somebody's choice.
+void Connection::judge_read(std::size_t count) noexcept {
+    const Limits& allowed = limits();
+    const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
+    filled && allowed.largest_read > allowed.read_size ? set(eager) : unset(eager);
+}
+
+void Connection::nothing_read(ssize_t count) {
+    if (count == 0) return end_of_input();
+    if (would_block(errno)) return;
+    finish(is(write_broken) ? extra_->reason : last_error());
+}
+
+void Connection::read_rest() {
+    unset(rest_due);
+    if (extra_ == nullptr || extra_->input.empty()) return settle();
+    deliver(extra_->input.view());
+}
+
+void Connection::deliver(Bytes input) {
+    Workspace& space = workspace();
+    space.begin(*this);
+    after_received(space, input, call_received(space, input));
+}
+
+void Connection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
+    if (space.unanswered == this) space.leave_short_way();
+    if (consumed < input.size() || extra_ != nullptr) keep_rest(input, std::min(consumed, input.size()));
+    leave_callback(space);
+}
+
+// The input lies in the rest's own memory, or in the loop's, which is about to be used again.
+void Connection::keep_rest(Bytes input, std::size_t consumed) {
+    if (is(over | closing)) return;
+    try {
+        ByteQueue& rest = extra().input;
+        const std::size_t known = rest.size();
+        if (!rest.empty() && rest.view().data() == input.data()) {
+            rest.consume(consumed);
+        } else if (consumed < known) {
+            rest.consume(consumed);
+            rest.append(input.subspan(known));
+        } else {
+            rest.clear();
+            rest.append(input.subspan(consumed));
+        }
+        if (!reading() && !rest.empty()) set(rest_due);
+        if (rest.size() > limits().input_limit) return finish(Error::input_limit);
+        // Another message begins with what is left, unless nothing was taken from it.
+        if (limits().message_timeout <= Duration::zero() || rest.empty() || (consumed == 0 && known > 0)) return;
+        extra_->since.rest_since = loop().turn_time();
+        wait_for_deadline();
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+void Connection::end_of_input() {
+    set(peer_ended);
+    if (is(write_broken)) return finish(extra_->reason);
+    if (is(closing)) return settle();
+    call([this] {
+        protocol_->end_of_stream();
+        if (extra_ != nullptr && !is(over)) extra_->input.clear();
+    });
+}
+
+// While closing: what still comes is read, so that the kernel need not answer it with a reset, and thrown away.
+void Connection::discard() {
+    std::byte* into = nullptr;
+    try {
+        into = workspace().room_for_input(limits().read_size);
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    const ssize_t count = ::recv(socket_.get(), into, limits().read_size, 0);
+    if (count > 0) workspace().bytes_received += std::size_t(count);
+    if (count > 0 || (count < 0 && would_block(errno))) return;
+    if (count < 0) return finish(last_error());
+    set(peer_ended);
+    settle();
+}
+
+void Connection::pause_reading() {
+    if (is(paused | over)) return;
+    set(paused);
+    update_interest();
+}
+
+void Connection::resume_reading() {
+    if (!is(paused) || is(over)) return;
+    unset(paused);
+    set(rest_due);
+    update_interest();
+}
+
+// ── calling the protocol ──
+
+void Connection::callback_failed(Workspace& space) noexcept {
+    finish(Error::exception);
+    space.end();
+}
+
+void Connection::gathered_sent_in_part(Workspace& space, ssize_t count) {
+    sent_in_part(count, space.gathered, {});
+    space.end();
+}
+
+// Sends what was gathered and does all that the call has led to.
+void Connection::leave_callback(Workspace& space) {
+    if (!space.gathered.empty() && !is(over)) send_now(space.gathered, {});
+    const bool spilled = space.spilled;
+    space.end();
+    if (spilled && !is(over)) flush();
+    settle();
+    if (is(over) || !is(over_high) || is(pause_told)) return;
+    set(pause_told);
+    call([this] { protocol_->pause_writing(); });
+}
+
+// ── writing ──
+
+bool Connection::write_unusual(Bytes data) {
+    if (is(shutting | closing | write_broken | over)) return false;
+    if (data.empty()) return true;
+    Workspace& space = workspace();
+    if (space.unanswered == this) space.leave_short_way();
+    if (output_size() > 0) {
+        queue(data);
+    } else if (space.owner != this) {
+        send_now(data, {});
+    } else {
+        gather(space, data);
+    }
+    return !is(over);
+}
+
+// Collects what is written in one callback: as a view as long as it is one piece of the input, else as a copy.
+void Connection::gather(Workspace& space, Bytes data) {
+    Bytes& gathered = space.gathered;
+    const bool copied = gathered.data() == space.output.get();
+    const bool view = space.in_input(data);
+    if (view && gathered.empty()) {
+        gathered = data;
+        return;
+    }
+    if (view && !copied && gathered.data() + gathered.size() == data.data()) {
+        gathered = {gathered.data(), gathered.size() + data.size()};
+        return;
+    }
+    const std::size_t together = gathered.size() + data.size();
+    if (data.size() < large_write && together <= Workspace::gather_size) {
+        if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
+        std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
+        gathered = {space.output.get(), together};
+        return;
+    }
+    const Bytes before = std::exchange(gathered, {});
+    // A quota for each turn: against a reader as fast as we are a producer would never come to its end.
+    const std::uint64_t turn = loop().counters().turns;
+    if (space.straight != this || space.straight_turn != turn) {
+        space.straight = this;
+        space.straight_turn = turn;
+        space.sent_straight = 0;
+    }
+    if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
+        space.sent_straight += together;
+        return send_now(before, data);
+    }
+    space.spilled = true;
+    queue(before);
+    if (!is(over)) queue(data);
+}
+
+// Sends both pieces with one system call.
+void Connection::send_now(Bytes first, Bytes second) {
+    if (is(metered)) {
+        queue(first);
+        if (!is(over)) queue(second);
+        return flush();
+    }
+    iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
+                       {const_cast<std::byte*>(second.data()), second.size()}};
+    msghdr message{};
+    message.msg_iov = pieces;
+    message.msg_iovlen = 2;
+    const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
+    if (count != ssize_t(first.size() + second.size())) return sent_in_part(count, first, second);
+    note_sent(std::size_t(count));
+}
+
+void Connection::shutdown_write() {
+    if (is(shutting | closing | over)) return;
+    set(shutting);
+    if (workspace().owner != this) settle();
+}
+
+// ── in between ──
+
+// Does what became due: the end of stream once everything is sent, the end once both sides have closed. Calls
+// nobody, so that it may run inside any call to the transport.
+void Connection::settle() {
+    if (is(over)) return;
+    const bool all_sent = output_size() == 0;
+    if (all_sent && is(closing) && is(peer_ended | write_broken))
+        return finish(is(write_broken) ? extra_->reason : std::error_code());
+    if (all_sent && is(shutting | closing) && !is(write_ended | write_broken)) {
+        set(write_ended);
+        if (const auto error = socket_.shutdown_write()) {
+            // ENOTCONN says that the connection is over already, and SO_ERROR how: of a reset, say, nobody has heard
+            // who was not reading.
+            const auto reason = error == std::errc::not_connected ? socket_.pending_error() : error;
+            return broken(reason ? reason : error);
+        }
+    }
+    if (is(peer_ended) && is(write_ended)) return finish({});
+    if (is(closing) && (extra_ == nullptr || !extra_->scheduled())) {
+        plan_deadline();
+        if (is(over)) return;
+    }
+    if (all_sent && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
+    update_interest();
+    if (extra_ == nullptr || extra_->in_use()) return;
+    extra_.reset();
+    unset(holds_extra);
+}
+
+void Connection::update_interest() {
+    if (is(over)) return;
+    if (leaving()) return registration().set_interest(Interest::writable);
+    Interest wanted = Interest::none;
+    if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent | passing_waits))) wanted |= Interest::readable;
+    // Without tokens there is still the high mark to be told of.
+    const bool to_tell = is(over_high) && !is(pause_told);
+    if (is(output_spent) ? to_tell : output_size() > 0 || is(over_high)) wanted |= Interest::writable;
+    const Interest before = registration().interest();
+    if (wanted == before) return;
+    registration().set_interest(wanted);
+    if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
+}
+
+void Connection::trigger(Interest ready) noexcept {
+    try {
+        registration().trigger(ready);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+void Connection::note_sent(std::size_t count) noexcept {
+    workspace().bytes_sent += count;
+    note_activity();
+}
+
+void Connection::note_activity() noexcept {
+    if (is(watches_idleness | closing) && extra_ != nullptr) [[unlikely]]
+        extra_->since.last_activity = loop().turn_time();
+}
+
+bool Connection::reading() const noexcept {
+    return !is(paused | held_back | input_spent | passing_waits | peer_ended | closing | over) && !leaving();
+}
+
+Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
+
+std::size_t Connection::queued() const noexcept {
+    if (is(over)) return 0;
+    const Workspace& space = workspace();
+    return output_size() + (space.owner == this && space.unanswered != this ? space.gathered.size() : 0);
+}
+
+const Limits& Connection::limits() const noexcept {
+    if (extra_ != nullptr && extra_->limits != nullptr) [[unlikely]]
+        return *extra_->limits;
+    return group_->limits;
+}
+
+}  // namespace reactor

@@ -1,0 +1,131 @@
+// Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
+// here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
+#include <reactor/stream/connection_impl.hpp>
+#include <reactor/net/control_messages_impl.hpp>
+#include <reactor/without_sigpipe_impl.hpp>
+
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+using control_messages::most_descriptors;
+using Control = std::array<char, CMSG_SPACE(most_descriptors * sizeof(int))>;
+
+}  // namespace
+
+bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) {
+    if (data.empty()) throw std::invalid_argument("Connection::send_descriptors: there is no byte for them to go with");
+    if (descriptors.size() > most_descriptors)
+        throw std::invalid_argument("Connection::send_descriptors: " + std::to_string(descriptors.size()) +
+                                    " at once; 253 are the most");
+    if (socket_.local().family() != Address::Family::unix_domain)
+        throw std::invalid_argument("Connection::send_descriptors: not a Unix socket");
+    if (is(shutting | closing | write_broken | over)) return false;
+    if (descriptors.empty()) return write(data);
+
+    std::vector<FileDescriptor> copies;
+    copies.reserve(descriptors.size());
+    for (const int descriptor : descriptors) {
+        copies.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+        if (!copies.back())
+            throw std::system_error(errno, std::system_category(),
+                                    "fcntl(F_DUPFD_CLOEXEC) of " + std::to_string(descriptor));
+    }
+    if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
+    Passing& passing = *extra_->passing;
+    return queue_behind([&] {
+        passing.to_send.push_back({passing.sent + extra_->output.in_memory(), std::move(copies)});
+        queue(data);
+    });
+}
+
+FileDescriptor Connection::take_descriptor() noexcept {
+    if (extra_ == nullptr || extra_->passing == nullptr || extra_->passing->received.empty()) return {};
+    std::vector<FileDescriptor>& received = extra_->passing->received;
+    FileDescriptor first = std::move(received.front());
+    received.erase(received.begin());
+    return first;
+}
+
+// As send(2), of what waits: up to the next descriptors, or from them on.
+ssize_t Connection::send_with_descriptors(Bytes data) noexcept {
+    std::deque<Passing::Outgoing>& to_send = extra_->passing->to_send;
+    const std::uint64_t sent = extra_->passing->sent;
+    if (to_send.front().at > sent) {
+        data = data.first(std::size_t(std::min<std::uint64_t>(data.size(), to_send.front().at - sent)));
+        return ::send(socket_.get(), data.data(), data.size(), send_flags);
+    }
+    if (to_send.size() > 1) data = data.first(std::size_t(std::min<std::uint64_t>(data.size(), to_send[1].at - sent)));
+    const std::vector<FileDescriptor>& descriptors = to_send.front().descriptors;
+    iovec piece{const_cast<std::byte*>(data.data()), data.size()};
+    alignas(cmsghdr) Control control{};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
+    cmsghdr* const entry = CMSG_FIRSTHDR(&message);
+    entry->cmsg_level = SOL_SOCKET;
+    entry->cmsg_type = SCM_RIGHTS;
+    entry->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
+    for (std::size_t i = 0; i < descriptors.size(); ++i) {
+        const int number = descriptors[i].get();
+        std::memcpy(CMSG_DATA(entry) + i * sizeof number, &number, sizeof number);
+    }
+    const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
+    if (count > 0) to_send.pop_front();
+    return count;
+}
+
+// As read(2). What comes has an owner before anything else is done.
+ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
+#ifdef MSG_CMSG_CLOEXEC
+    constexpr int flags = MSG_CMSG_CLOEXEC;
+#else
+    constexpr int flags = 0;
+#endif
+    iovec piece{into, size};
+    alignas(cmsghdr) Control control;
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t count = ::recvmsg(socket_.get(), &message, flags);
+    if (count < 0) return count;
+    bool too_many = false;
+    std::vector<FileDescriptor>& received = extra_->passing->received;
+    for (cmsghdr* entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
+        if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
+        for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= entry->cmsg_len; at += sizeof(int)) {
+            int number = -1;
+            std::memcpy(&number, CMSG_DATA(entry) + at, sizeof number);
+            FileDescriptor descriptor(number);
+#ifndef MSG_CMSG_CLOEXEC
+            ::fcntl(number, F_SETFD, FD_CLOEXEC);
+#endif
+            too_many = too_many || received.size() == extra_->passing->most;
+            if (!too_many) received.push_back(std::move(descriptor));
+        }
+    }
+    if (too_many) {
+        finish(Error::descriptor_limit);
+    } else if ((message.msg_flags & MSG_CTRUNC) != 0) {
+        finish(std::make_error_code(std::errc::too_many_files_open));
+    }
+    return count;
+}
+
+}  // namespace reactor

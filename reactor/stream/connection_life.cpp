@@ -1,0 +1,257 @@
+// A connection's life: how it begins, what time limits it has, and how it ends. The way of its messages stands in
+// connection.cpp.
+#include <reactor/stream/connection_impl.hpp>
+#include <reactor/probes_impl.hpp>
+
+#include <chrono>
+#include <new>
+#include <string>
+#include <utility>
+
+namespace reactor {
+
+void ConnectionOptions::apply_to(Socket& socket) const {
+    if (no_delay) socket.set_no_delay(true);
+    if (keep_alive) socket.set_keep_alive(keep_alive);
+    if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
+    if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
+    if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+    if (message_length > 0) socket.set_receive_low_water(message_length);
+}
+
+// One message a read: of what came behind it a part would be taken, too, and the rest of that wait for a mark that is not
+// reached.
+Limits ConnectionOptions::connection_limits() const noexcept {
+    Limits result = limits;
+    if (message_length > 0) result.read_size = result.largest_read = message_length;
+    return result;
+}
+
+// ── beginning ──
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             const ConnectionOptions& options) {
+    options.apply_to(socket);
+    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options));
+}
+
+Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                             ConnectionGroup::Reference group) {
+    const int descriptor = socket.get();
+    std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
+    Connection& connection = *made;
+    connection.registration_id_ = reactor.adopt(descriptor, Interest::readable, std::move(made)).leave().id();
+    ++connection.workspace().connections;
+    REACTOR_PROBE(connection_opened, descriptor);
+    connection.trigger(Interest::readable);  // connected() comes from the loop
+    return connection;
+}
+
+Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
+    : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
+    attach(*protocol_, this);
+    group_->join();
+    group_->enter_loop(*group_->workspace);
+}
+
+Connection::~Connection() {
+    protocol_.reset();
+    group_->leave(*this);
+    group_->leave_loop();
+}
+
+void Connection::join(ConnectionGroup::Reference group) {
+    const Meter* const meter = extra_ == nullptr ? nullptr : extra_->meter.get();
+    const bool own_rates = meter != nullptr && meter->own;
+    use_rates(own_rates ? RateLimits(meter->rates) : group->rates, own_rates, *group.get());
+    group_->leave(*this);
+    group_ = std::move(group);
+    group_->join();
+}
+
+Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
+    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>(reactor);
+    return static_cast<Workspace&>(*reactor.workspace());
+}
+
+ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options,
+                                                Owner* owner) {
+    Connection::Workspace& space = Connection::workspace_of(reactor);
+    Reference group(new ConnectionGroup(options, space, owner));
+    if (owner != nullptr) space.owners.push_back(owner);
+    return group;
+}
+
+void ConnectionGroup::disown() noexcept {
+    std::erase(static_cast<Connection::Workspace&>(*workspace).owners, owner);
+    owner = nullptr;
+}
+
+void ConnectionGroup::leave(const OwnedHandler& connection) noexcept {
+    --counts.live;
+    if (owner != nullptr) owner->connection_ended(connection);
+}
+
+void ConnectionGroup::enter_loop(Reactor::Workspace& loop) noexcept {
+    workspace = &loop;
+    ++static_cast<Connection::Workspace&>(loop).counts.live;
+}
+
+void ConnectionGroup::leave_loop() noexcept {
+    if (workspace == nullptr) return;  // it is on its way
+    auto& space = static_cast<Connection::Workspace&>(*workspace);
+    --space.counts.live;
+    if (space.drain != nullptr) space.drain->connection_ended();
+}
+
+void ConnectionGroup::note_unsent(std::size_t bytes) noexcept {
+    counts.bytes_unsent += bytes;
+    static_cast<Connection::Workspace&>(*workspace).counts.bytes_unsent += bytes;
+}
+
+void ConnectionGroup::note_end(std::error_code reason) noexcept {
+    for (ConnectionCounts* all : {&counts, &static_cast<Connection::Workspace&>(*workspace).counts}) {
+        ++all->ended;
+        if (reason) ++all->failed;
+    }
+}
+
+void Connection::start() {
+    unset(fresh);
+    try {
+        workspace().room_for_input(limits().read_size);  // so that reading need not ask
+        if (group_->descriptors > 0 && socket_.local().family() == Address::Family::unix_domain) {
+            extra().passing = std::make_unique<Passing>();
+            extra_->passing->most = group_->descriptors;
+            extra_->passing->received.reserve(group_->descriptors);
+            set(takes_descriptors);
+        }
+        if (group_->limits_rates && !is(metered)) use_rates(group_->rates, false, *group_.get());
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    plan_deadline();
+    if (is(over)) return;
+    call([this] { protocol_->connected(); });
+}
+
+// ── the end ──
+
+void Connection::close() {
+    if (is(closing | over)) return;
+    set(closing);
+    unset(rest_due);
+    if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
+    if (!is(over) && workspace().owner != this) settle();
+}
+
+void Connection::tell_draining() {
+    if (is(fresh)) return close();  // it has not even begun
+    if (is(closing | over) || leaving()) return;
+    call([this] { protocol_->draining(); });
+}
+
+void Connection::abort(std::error_code reason) {
+    if (is(over)) return;
+    reset_on_close();
+    finish(reason);
+}
+
+void Connection::reset_on_close() noexcept {
+    try {
+        socket_.set_linger(std::chrono::seconds(0));
+    } catch (const std::exception&) {
+        // A Unix socket whose peer is gone, say: there is nobody to reset.
+    }
+}
+
+// Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
+// the turn, so that it can still ask for its addresses.
+void Connection::finish(std::error_code reason) noexcept {
+    if (is(over)) return;
+    // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
+    if (const std::size_t unsent = queued(); unsent > 0) {
+        reset_on_close();
+        group_->note_unsent(unsent);
+    }
+    set(over);
+    if (reason) {
+        try {
+            extra().reason = reason;
+        } catch (const std::bad_alloc&) {
+            set(out_of_memory);
+        }
+    }
+    if (extra_ != nullptr) {
+        extra_->timers->cancel(*extra_);
+        pass_on_no_longer();
+        drop_channel();
+        extra_->meter.reset();
+        unset(metered);
+        extra_->output.clear();  // not the input: received() may be looking at it
+    }
+    loop().retire(registration());
+}
+
+void Connection::retired() {
+    std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
+    if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
+    group_->note_end(reason);
+    REACTOR_PROBE(connection_ended, socket_.get(), reason.value());
+    protocol_->disconnected(reason);
+}
+
+void Connection::lost(std::error_code reason) { finish(reason); }
+
+// ── deadlines: of all that hold, one timer waits for the first ──
+
+// From now on other deadlines hold; that of idleness, and to close in, begins now.
+void Connection::plan_deadline() {
+    const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
+    try {
+        if (is(closing) || idleness) extra();
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (extra_ == nullptr) return unset(watches_idleness);
+    extra_->since.begin(loop().now());
+    idleness ? set(watches_idleness) : unset(watches_idleness);
+    wait_for_deadline();
+}
+
+void Connection::wait_for_deadline() noexcept {
+    const TimePoint first = extra_->next_deadline().at;
+    try {
+        if (first == TimePoint::max() && !is(closing)) {
+            extra_->timers->cancel(*extra_);
+        } else {
+            extra_->timers->schedule(*extra_, first);
+        }
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+}
+
+// Traffic only stores a time; here, once a period, that is turned into the next deadline. What has come since the loop
+// last looked is still unread: so not by the time that it is, but by that of the look.
+void Connection::deadline() {
+    Reactor& reactor = loop();
+    const TimePoint now = reactor.turn_time();
+    if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
+    if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's
+    if (is(output_spent)) extra_->since.last_activity = extra_->since.output_since = now;
+    const Deadlines::Next next = extra_->next_deadline();
+    if (now < next.at) return wait_for_deadline();
+    reactor.notice(next.notice, [&] {
+        return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
+    });
+    finish(next.error);  // which resets what has something unsent; what the kernel has taken it may still deliver
+}
+
+void Connection::set_limits(const Limits& limits) {
+    if (is(over)) return;
+    extra().limits = std::make_unique<Limits>(limits);
+    if (!is(closing)) plan_deadline();
+}
+
+}  // namespace reactor

@@ -1,0 +1,86 @@
+// How a living connection goes to another loop: it leaves in a turn of its own, travels as a posted task, and is
+// adopted there.
+#include <reactor/stream/connection_impl.hpp>
+
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
+    if (is(over)) return;
+    auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
+    // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
+    if (!leaving()) registration().trigger(Interest::writable);
+    extra().move = std::move(move);
+    pass_on_no_longer();
+    if (extra_->channel != nullptr && extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
+    update_interest();
+}
+
+// From the loop. Once it is posted nothing of this object may be touched here.
+void Connection::depart() {
+    struct Traveller {
+        std::unique_ptr<OwnedHandler> connection;
+        MoveOnlyFunction<void()> arrived;
+        std::unique_ptr<Workspace> workspace;  // for a loop that has had no connection yet: without it none could end there
+    };
+    Reactor& here = loop();
+    Reactor& target = extra_->move->target;
+    auto failure = std::errc::not_enough_memory;
+    try {
+        const auto traveller = std::make_shared<Traveller>();
+        traveller->workspace = std::make_unique<Workspace>(target);
+        Task task([traveller, &target] {
+            auto& connection = static_cast<Connection&>(*traveller->connection);
+            if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
+            connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
+        });
+        ConnectionOptions options;  // what it travels with is its own
+        options.limits = limits();
+        if (extra_->meter != nullptr) options.rates = extra_->meter->rates;
+        join(ConnectionGroup::make(here, options));
+        extra_->timers->cancel(*extra_);
+        traveller->arrived = std::move(extra_->move->arrived);
+        traveller->connection = here.release(registration());
+        Workspace& space = workspace();
+        group_->leave_loop();
+        group_->workspace = nullptr;
+        try {
+            if (target.post(std::move(task))) return;
+            failure = std::errc::operation_canceled;
+        } catch (const std::bad_alloc&) {
+        }
+        group_->enter_loop(space);
+        // Its place in the table is still there, so this cannot fail.
+        registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
+    } catch (const std::bad_alloc&) {
+    }
+    finish(std::make_error_code(failure));
+}
+
+// From the other loop, as a task.
+void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
+    extra_->move.reset();
+    extra_->timers = &reactor.timers();
+    group_->enter_loop(*reactor.workspace());
+    try {
+        workspace().room_for_input(limits().read_size);
+        registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
+    } catch (const std::bad_alloc&) {
+        state_ |= over;
+        return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
+    }
+    if (!extra_->input.empty() && !is(closing)) set(rest_due);
+    if (is(fresh)) {
+        start();
+    } else {
+        plan_deadline();
+    }
+    if (arrived && !is(over)) call(arrived);
+    if (workspace().drain != nullptr && workspace().drain->has_told()) tell_draining();
+    settle();
+}
+
+}  // namespace reactor

@@ -1,0 +1,111 @@
+// A connection's rates: before it moves bytes it takes tokens for them, and where there are none it waits for some.
+#include <reactor/stream/connection_impl.hpp>
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+Connection::Flow::~Flow() {
+    if (scheduled()) timers->cancel(*this);
+    together.give_back(allowed + coming);
+}
+
+void Connection::Flow::used(std::size_t count) noexcept {
+    if (!limits()) return;
+    own.give_back(allowed - count);
+    together.give_back(allowed - count);
+    allowed = 0;
+}
+
+void Connection::set_rates(const RateLimits& rates) {
+    if (!is(over)) use_rates(rates, true, *group_.get());
+}
+
+void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& group) {
+    std::unique_ptr<Meter> meter;
+    if (own || rates.any() || group.limits_rates) {
+        extra();
+        meter = std::make_unique<Meter>(*this, rates, own, group.budget);
+    }
+    if (extra_ != nullptr) extra_->meter = std::move(meter);
+    pass_on_no_longer();
+    if (extra_ != nullptr && extra_->channel != nullptr && extra_->channel->source != nullptr)
+        extra_->channel->source->pass_on_no_longer();
+    extra_ != nullptr && extra_->meter != nullptr ? set(metered) : unset(metered);
+    if (is(metered) && extra_->meter->input.limits()) {
+        // Tokens may come for a part of a message (ConnectionOptions::message_length), and the rest of it would then lie
+        // below the mark for ever. Where this fails there was no mark.
+        const int any = 1;
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
+    }
+    unset(input_spent);
+    unset(output_spent);
+    if (!is(fresh)) update_interest();
+}
+
+// How much of what is wanted may be read or sent now. None: not before there are tokens again.
+std::size_t Connection::may_move(Flow& flow, std::size_t wanted) noexcept {
+    if (!flow.limits()) return wanted;
+    const TimePoint now = loop().turn_time();
+    if (flow.allowed == 0) {
+        const std::uint64_t most = wanted;
+        const std::uint64_t there = std::min({most, flow.own.available(now), flow.together.available(now)});
+        const std::uint64_t piece = std::min({most, flow.own.piece(), flow.together.piece()});
+        const std::uint64_t taken = std::max(there, piece);
+        flow.own.take(taken, now);
+        flow.together.take(taken, now);
+        if (there < piece) {
+            flow.coming = std::size_t(piece);
+            wait_for_tokens(flow, std::max(flow.own.ready_at(0), flow.together.ready_at(0)));
+            return 0;
+        }
+        flow.allowed = std::size_t(there);
+    }
+    return std::min(flow.allowed, wanted);
+}
+
+// Also for two reasons at once: for the later one.
+void Connection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
+    flow.timers = extra_->timers;
+    try {
+        flow.timers->schedule(flow, flow.scheduled() ? std::max(flow.deadline(), ready) : ready);
+    } catch (const std::bad_alloc&) {
+        return finish(std::make_error_code(std::errc::not_enough_memory));
+    }
+    set(flow.of_input ? input_spent : output_spent);
+    update_interest();
+}
+
+// Until now it was not the peer's time that passed.
+void Connection::tokens_came(Flow& flow) {
+    flow.allowed += std::exchange(flow.coming, 0);
+    if (leaving()) return;
+    const TimePoint now = loop().turn_time();
+    if (flow.of_input) {
+        if (!is(closing)) extra_->since.last_activity = extra_->since.rest_since = now;
+        unset(input_spent);
+        return update_interest();
+    }
+    extra_->since.last_activity = extra_->since.output_since = now;
+    unset(output_spent);
+    writable();
+}
+
+void Connection::message_received() {
+    if (!is(metered) || is(over)) return;
+    Meter& meter = *extra_->meter;
+    const TimePoint now = loop().turn_time();
+    TimePoint ready = now;
+    for (TokenBucket* bucket : {&meter.messages, &meter.messages_together}) {
+        bucket->take(1, now);
+        if (bucket->limits()) ready = std::max(ready, bucket->ready_at(1));
+    }
+    if (ready > now) wait_for_tokens(meter.input, ready);
+}
+
+}  // namespace reactor

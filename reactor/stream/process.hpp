@@ -1,0 +1,101 @@
+// Process: a child of this program's, started with its three streams where they are wanted, spoken with by protocols,
+// and waited for by its own id: never by SIGCHLD, and never for "any child", so that it gets along with whatever else
+// in the program starts children.
+#pragma once
+
+#include <reactor/detail/callback.hpp>
+#include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
+#include <reactor/stream/protocol.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/stream/transport.hpp>
+
+#include <sys/types.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace reactor {
+
+/// How a child ended. If neither is there, somebody else has waited for it: the program ignores SIGCHLD, or calls
+/// waitpid(2) for children that are not its own.
+struct ExitStatus {
+    std::optional<int> code;    ///< what it returned from main
+    std::optional<int> signal;  ///< the signal that ended it
+
+    bool success() const noexcept { return code == 0; }
+};
+
+struct ProcessOptions {
+    enum class Stream {
+        inherit,  ///< the program's own
+        null,     ///< /dev/null
+        pipe,     ///< a pipe to a protocol here
+        output    ///< for standard error: where standard output goes
+    };
+    Stream input = Stream::inherit;
+    Stream output = Stream::inherit;
+    Stream error = Stream::inherit;
+    /// Writes to the child's standard input and receives its standard output, those of them that are pipes:
+    /// shutdown_write() is the end of its input. There is one if, and only if, one of them is.
+    std::unique_ptr<Protocol> protocol;
+    /// Receives the child's standard error, if that is a pipe.
+    std::unique_ptr<Protocol> error_protocol;
+    /// For both transports.
+    Limits limits;
+    /// Where it runs; a relative `command[0]` with a slash, too, is looked for there. Empty: where the program is.
+    /// Throws std::system_error (operation_not_supported) where posix_spawn(3) cannot do that.
+    std::string directory;
+    /// "NAME=value" each. Nothing: the program's own.
+    std::optional<std::vector<std::string>> environment;
+};
+
+/// One child. On the loop's thread only; must go before its reactor. Its transports belong to the reactor, and end when
+/// the child, and whoever has inherited its streams from it, has closed them: before its exit is told or after that.
+class REACTOR_EXPORT Process final : EventHandler {
+public:
+    /// Starts `command[0]`, looked for in PATH unless it has a slash, with `command` as its arguments (posix_spawn(3):
+    /// nothing of the program runs in the child). The child has the three streams and every descriptor that is not
+    /// close-on-exec, as all of this library's are; no signal is blocked, and SIGPIPE does what it does by default.
+    /// `exited` is called from the loop, exactly once, and may destroy this object.
+    ///
+    /// Throws std::system_error with what exec said (no_such_file_or_directory, permission_denied …) and the command's
+    /// name; std::invalid_argument for an empty command, and for a protocol without a pipe or a pipe without one.
+    Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
+            MoveOnlyFunction<void(ExitStatus)> exited);
+
+    /// Kills the child if it has not ended (SIGKILL), and waits for it: nothing is left, and `exited` is not called.
+    ~Process();
+    Process(const Process&) = delete;
+    Process& operator=(const Process&) = delete;
+
+    /// The child's id; of no use once it has exited, because another process may then have it.
+    pid_t id() const noexcept { return id_; }
+    bool running() const noexcept { return running_; }
+
+    /// Sends it a signal: kill(2). False, and nobody is sent anything, if it has exited. A child that has ended and
+    /// whose exit has not been told yet still counts as running, and so the signal never meets another process.
+    bool kill(int signal) noexcept;
+
+private:
+    void readable() override { reap(); }
+    void lost(std::error_code) override;
+    void watch();
+    void watch_by_thread();
+    void reap();
+    void end() noexcept;
+
+    Reactor& reactor_;
+    Callback<ExitStatus> exited_;
+    pid_t id_ = -1;
+    bool running_ = false;
+    FileDescriptor handle_;  // of the child: readable when it has ended
+    Registration registration_;
+    std::shared_ptr<Process*> self_;  // for the thread's post, which may come when this is gone
+    std::thread waiting_;             // where there is no such handle
+};
+
+}  // namespace reactor

@@ -1,0 +1,102 @@
+// What the author of a protocol implements. A protocol is told of one connection's life and answers through
+// its transport; it never sees a socket, so that the same protocol runs over TCP, a Unix socket, TLS or
+// the memory of a test.
+//
+//                       ┌──────────────────────────────┐
+//     connected() ──▶ received(bytes) ⟲ ──▶ end_of_stream() ──▶ disconnected(error)
+//          │                │                     ▲                      ▲
+//          │                └─────────────────────┼──────────────────────┤
+//          └──────────────────────────────────────┴──────────────────────┘
+//
+// connected() comes first, once; received() any number of times; end_of_stream() at most once, if the peer
+// shut its side; disconnected() exactly once, last, after which the protocol is destroyed. Only a connection
+// that never came about starts with disconnected(). None is ever called from inside a call to the transport.
+#pragma once
+
+#include <reactor/bytes.hpp>
+#include <reactor/export.hpp>
+#include <reactor/function.hpp>
+#include <reactor/stream/transport.hpp>
+
+#include <cassert>
+#include <cstddef>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace reactor {
+
+/// One side of one connection's conversation. All calls come on the loop's thread. An exception out of any of
+/// them ends this connection (`disconnected` is told Error::exception) and goes on to the reactor's exception hook.
+class REACTOR_EXPORT Protocol {
+public:
+    Protocol() = default;
+    Protocol(const Protocol&) = delete;
+    Protocol& operator=(const Protocol&) = delete;
+    /// Without `disconnected` before if the reactor is destroyed. The transport must not be used any more.
+    virtual ~Protocol() = default;
+
+    /// The connection stands: writing may begin.
+    virtual void connected() {}
+
+    /// Bytes have come: everything that was not consumed before, and what is new. Returns how many of them,
+    /// from the front, are dealt with; the rest is kept and stands first in the next call, which comes when
+    /// there is more. The bytes are valid until this call returns. Never called with none.
+    virtual std::size_t received(Bytes input) = 0;
+
+    /// The peer has shut its side: nothing more will be received, but everything may still be written. What
+    /// `received` left unconsumed is lost with the return. Closes, unless overridden.
+    virtual void end_of_stream() { transport().close(); }
+
+    /// The end of the connection is wished for: its acceptor or its loop is being drained (reactor/stream/drain.hpp). At most
+    /// once for each drain. Closes, unless overridden by a protocol that has something to finish first; what goes on for
+    /// too long is aborted.
+    virtual void draining() { transport().close(); }
+
+    /// The connection is over: without an error if both sides closed in order. The last call; the transport
+    /// must not be written to, but may be asked for its addresses.
+    virtual void disconnected(std::error_code /*reason*/) {}
+
+    /// More than the high mark is waiting to be sent: whoever produces should stop until `resume_writing`.
+    /// Until then the transport, of its own accord, reads nothing more if these are answers, written inside
+    /// `received`; other output leaves reading alone, or two peers with much to say would wait for each other. Told after every write that
+    /// left more than the high mark queued, also if it could all be sent meanwhile: so a producer writes until
+    /// `queued()` passes the mark, and goes on in `resume_writing`.
+    virtual void pause_writing() {}
+
+    /// What waits has fallen to the low mark. Comes once for each `pause_writing`.
+    virtual void resume_writing() {}
+
+protected:
+    /// Where to answer. There from before `connected` until the protocol is destroyed; a connection that
+    /// never came about has none, so `disconnected` must not use it unless `connected` came first.
+    Transport& transport() const noexcept {
+        assert(transport_ != nullptr && "a protocol has a transport only once it is connected");
+        return *transport_;
+    }
+
+private:
+    friend class Transport;
+    Transport* transport_ = nullptr;
+};
+
+/// Makes a protocol for each new connection. An empty pointer refuses the connection.
+using ProtocolFactory = MoveOnlyFunction<std::unique_ptr<Protocol>()>;
+
+/// The factory of a protocol that needs nothing: `Acceptor{reactor, "localhost", 10000, make_protocol<Echo>}`.
+template <class P>
+std::unique_ptr<Protocol> make_protocol() {
+    return std::make_unique<P>();
+}
+
+/// The factory of a protocol whose constructor takes these, each time anew: `protocol_factory<Chat>(std::ref(room))`.
+template <class P, class... Arguments>
+ProtocolFactory protocol_factory(Arguments... arguments) {
+    return [... arguments = std::move(arguments)]() -> std::unique_ptr<Protocol> {
+        return std::make_unique<P>(arguments...);
+    };
+}
+
+inline void Transport::attach(Protocol& protocol, Transport* transport) noexcept { protocol.transport_ = transport; }
+
+}  // namespace reactor

@@ -1,0 +1,160 @@
+// What a protocol answers through: an ordered, reliable stream of bytes to one peer, whatever carries it. A
+// connection (reactor/stream/connection.hpp) is one; so is the memory of a test (reactor/testing).
+#pragma once
+
+#include <reactor/bytes.hpp>
+#include <reactor/clock.hpp>
+#include <reactor/error.hpp>
+#include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/net/peer_credentials.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+namespace reactor {
+
+class Connection;
+class Protocol;
+
+/// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
+/// of these ends a connection that still has something to send, the peer gets a reset and not the end of the stream.
+struct Limits {
+    /// Bytes waiting to be sent above which the protocol is told to pause. If it was an answer, written inside
+    /// `received`, that passed the mark or was added above it, the peer is not read from until the low mark:
+    /// who does not read its answers must wait with its questions.
+    std::size_t high_mark = 128 * 1024;
+    /// Bytes waiting to be sent at which it goes on.
+    std::size_t low_mark = 32 * 1024;
+    /// Bytes waiting to be sent, in memory, at which a further write ends the connection (Error::output_limit): for
+    /// a protocol that ignores the marks. One write may pass it, so that any single message can be sent. Files
+    /// (`write_file`) are in no memory; with so much waiting, and they included, no further file is taken.
+    std::size_t output_limit = 16 * 1024 * 1024;
+    /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
+    std::size_t input_limit = 16 * 1024 * 1024;
+    /// What one read takes, and so what one turn spends on a peer that never stops.
+    std::size_t read_size = 64 * 1024;
+    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that.
+    std::size_t largest_read = 256 * 1024;
+    /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
+    Duration idle_timeout = Duration::zero();
+    /// How long `received` may leave the beginning of a message unconsumed: who sends a byte now and then is not idle,
+    /// and ends after this (Error::message_timeout). Not counted while nothing is read. Zero: never.
+    Duration message_timeout = Duration::zero();
+    /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
+    Duration write_timeout = Duration::zero();
+    /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
+    /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
+    /// protocol's call that this was made in.
+    Duration close_timeout = std::chrono::seconds(5);
+};
+
+/// One peer. Lives as long as its protocol. All calls on the loop's thread.
+class REACTOR_EXPORT Transport {
+public:
+    Transport() = default;
+    Transport(const Transport&) = delete;
+    Transport& operator=(const Transport&) = delete;
+
+    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Inside a call to this
+    /// transport's own protocol, writes are gathered and leave together when that call returns; otherwise
+    /// they are tried at once. An error is told later, by `disconnected`. False, and nothing is sent, after
+    /// `shutdown_write`, `close` and `abort`, and when the connection is already over.
+    virtual bool write(Bytes data) = 0;
+    bool write(std::string_view text) { return write(bytes_of(text)); }
+
+    /// Up to where the file ends now.
+    static constexpr std::uint64_t rest_of_file = std::numeric_limits<std::uint64_t>::max();
+
+    /// Sends `length` bytes of a regular file, from `offset` on, in their place between what is written before and after;
+    /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost.
+    ///
+    /// A connection and a PipeTransport read them when they are about to be sent, unless they are 16 KiB or less: a file of
+    /// any size takes no memory, and its bytes do not pass through this program where the kernel has sendfile(2). They count as
+    /// queued and for the marks; with Limits::output_limit queued, files included, a further file ends the connection. Other
+    /// transports read the file now and write it, as one of 16 KiB or less is everywhere. A read waits for the disk, and the
+    /// loop with it, if the kernel does not hold these bytes yet (posix_fadvise(2)).
+    ///
+    /// The kernel sends the file's own pages: what is changed in it before the peer has received it arrives changed, also when
+    /// nothing is queued any more. So replace files by rename(2). From one that becomes shorter the rest cannot be
+    /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
+    /// fstat(2) says, which for those in /proc and /sys is not what can be read from them.
+    ///
+    /// False as for `write`. Throws std::invalid_argument if it is no regular file or has no such bytes, std::system_error
+    /// if it cannot be asked (fstat(2)); nothing is sent then, and the file is closed.
+    virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);
+
+    /// Says that nothing more will be written, once all that was written is sent: the peer sees the end of the
+    /// stream and may go on sending. Again: nothing happens.
+    virtual void shutdown_write() = 0;
+
+    /// Ends in good order: sends what is queued, says that that was all, throws away what still comes until
+    /// the peer has closed as well (unread input would make the kernel send a reset, which destroys what
+    /// the peer has not read yet: RFC 1122 4.2.2.13), then closes. Limits::close_timeout bounds all of it.
+    /// `disconnected` comes later, never from inside this call; nothing is received any more. Again: nothing.
+    virtual void close() = 0;
+
+    /// Ends now: what is queued is lost and the peer gets a reset. `disconnected(reason)` comes later.
+    virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
+
+    /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
+    /// of stream waits too. Pausing twice is pausing once.
+    virtual void pause_reading() = 0;
+
+    /// Goes on. What `received` left is given to it again, soon and not from inside this call.
+    virtual void resume_reading() = 0;
+
+    /// Is anything being received? False while paused, while more answers wait to be sent than the high mark allows, and for
+    /// good after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
+    /// asks after each and, at false, leaves the rest unconsumed: what was left while this was false is given to
+    /// `received` again when it has turned true, also if nothing new has come.
+    virtual bool reading() const noexcept = 0;
+
+    /// What `received` left, as it stood at the end of that call: in `end_of_stream`, what is about to be lost. Valid
+    /// until the protocol's call in which it is asked for returns; not for use inside `received`.
+    virtual Bytes unconsumed() const noexcept = 0;
+
+    /// Bytes written and not yet taken by the kernel, gathered ones included.
+    virtual std::size_t queued() const noexcept = 0;
+
+    /// For a protocol that sends on to `other` all that it receives, inside `received` and having written to it: as long
+    /// as much comes it may go straight there, and `received` is not called for it. What little comes is received again. A
+    /// hint, which connections follow where the kernel can move bytes without copying them (splice(2)).
+    virtual void pass_on_to(Transport& /*other*/) {}
+    /// For connections: `source` would like to pass on to this one.
+    virtual void pass_on_from(Connection& /*source*/) {}
+
+    /// A protocol that finds messages in what it receives says so of each, so that they can be counted where their
+    /// number is limited (RateLimits::messages_in). Framed does. If it was the last for now `reading` is then false.
+    virtual void message_received() {}
+
+    virtual const Limits& limits() const noexcept = 0;
+    /// Takes effect at once; an idle timeout counts from now.
+    virtual void set_limits(const Limits& limits) = 0;
+
+    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none (any more).
+    virtual Address peer() const = 0;
+    virtual Address local() const = 0;
+
+    /// Who the peer is, where the system vouches for it: over a Unix socket. nullopt otherwise.
+    virtual std::optional<PeerCredentials> peer_credentials() const { return std::nullopt; }
+
+protected:
+    ~Transport() = default;
+
+    /// For implementations of `write_file`: how many bytes it is to send. Throws what that throws.
+    static std::uint64_t length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
+    /// A file, or a piece of one, that is not worth more than being read and written.
+    static constexpr std::size_t small_file = 16 * 1024;
+    bool write_at_once(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
+
+    /// For implementations: from now on `protocol.transport()` is this one.
+    static void attach(Protocol& protocol, Transport* transport) noexcept;
+};
+
+}  // namespace reactor

@@ -1,0 +1,444 @@
+// The acceptor: addresses, floods, running out of descriptors, and ending.
+#include "../support/loop.hpp"
+
+#include <protocols/echo.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/testing/manual_clock.hpp>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <deque>
+#include <optional>
+
+using namespace reactor;
+
+namespace {
+
+Socket connect_to(const Address& address) {
+    Socket socket = Socket::open(address.family());
+    const auto error = socket.connect(address);
+    if (error && error != std::errc::operation_in_progress) throw std::system_error(error, address.to_string());
+    return socket;
+}
+
+// Does the server at the other end echo?
+bool echoes(Reactor& reactor, Socket& client, std::string_view text = "hello") {
+    run_until(reactor, [&] { return write_some(client, text) == text.size(); });
+    std::string got;
+    bool ended = false;
+    run_until(reactor, [&] {
+        got += read_all(client, &ended);
+        return got.size() >= text.size() || ended;
+    });
+    return got == text;
+}
+
+}  // namespace
+
+TEST_CASE("\"localhost\" with port 0 listens on 127.0.0.1 and ::1 on the same port, and serves both") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    const auto addresses = acceptor.addresses();
+    REQUIRE(addresses.size() == 2);
+    CHECK(addresses[0].host() == "127.0.0.1");
+    CHECK(addresses[1].host() == "::1");
+    CHECK(addresses[0].port() == addresses[1].port());
+    CHECK(addresses[0].port() != 0);
+    for (const Address& address : addresses) {
+        Socket client = connect_to(address);
+        CHECK(echoes(reactor, client));
+    }
+}
+
+TEST_CASE("S84: \"\" listens on every IPv4 and every IPv6 address, each with a socket of its own") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "", 0, make_protocol<Echo>);
+    const auto addresses = acceptor.addresses();
+    REQUIRE(addresses.size() == 2);
+    CHECK(addresses[0].host() == "0.0.0.0");
+    CHECK(addresses[1].host() == "::");
+    Socket client = connect_to(*Address::ip("127.0.0.1", addresses[0].port()));
+    CHECK(echoes(reactor, client));
+    Socket other = connect_to(*Address::ip("::1", addresses[1].port()));
+    CHECK(echoes(reactor, other));
+}
+
+TEST_CASE("A port in use is an error that names the address, and leaves nothing open") {
+    Reactor reactor;
+    Acceptor first(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const std::uint16_t port = first.addresses()[0].port();
+    const std::size_t before = open_descriptors();
+    try {
+        Acceptor second(reactor, "localhost", port, make_protocol<Echo>);
+        FAIL("a port in use was taken");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::address_in_use);
+        CHECK(std::string(error.what()).find("127.0.0.1:" + std::to_string(port)) != std::string::npos);
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serves those it has, and recovers") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    std::uint64_t told_shed = 0, told_back_offs = 0;
+    reactor.on_notice([&](Notice what, std::string_view text) {
+        if (what == Notice::connection_shed) told_shed += text.starts_with(address.to_string()) ? 1 : 0;
+        if (what == Notice::accept_backed_off) ++told_back_offs;
+    });
+    std::vector<Socket> clients;
+    for (int i = 0; i < 60; ++i) clients.push_back(connect_to(address));
+    Socket refused = Socket::open(Address::Family::ipv4);
+
+    std::optional<FewDescriptors> few(std::in_place, 20);
+    run_until(reactor, [&] { return acceptor.counters().accepted + acceptor.counters().shed == 60; });
+    CHECK(acceptor.counters().accepted >= 15);
+    CHECK(acceptor.counters().shed >= 30);
+
+    std::size_t served = 0;
+    for (Socket& client : clients) {
+        bool ended = false;
+        read_all(client, &ended);
+        if (!ended) served += echoes(reactor, client) ? 1 : 0;
+    }
+    CHECK(served == acceptor.counters().accepted);
+    const auto turns = reactor.counters().turns;
+    settle(reactor);
+    CHECK(reactor.counters().turns - turns <= 3);
+
+    // One more waits: it is shed, not left, and the listener rests in between.
+    (void)refused.connect(address);
+    bool ended = false;
+    run_until(reactor, [&] { return read_all(refused, &ended), ended; });
+
+    CHECK(told_shed == acceptor.counters().shed);
+    CHECK(told_back_offs == acceptor.counters().back_offs);
+
+    few.reset();
+    clients.clear();
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("S27: with no descriptor even in reserve the listener rests and comes back by itself") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    Socket client = connect_to(address);
+    {
+        const FewDescriptors few(0);
+        rlimit none{};
+        ::getrlimit(RLIMIT_NOFILE, &none);
+        none.rlim_cur = 3;  // even what is closed now cannot be opened again
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        run_until(reactor, [&] { return acceptor.counters().back_offs >= 1; });
+        const auto turns = reactor.counters().turns;
+        settle(reactor);
+        CHECK(reactor.counters().turns - turns <= 3);
+    }
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("S29: peers that reset before they are accepted cost nothing but themselves") {
+    const std::size_t before = open_descriptors();
+    {
+        Reactor reactor;
+        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        for (int i = 0; i < 50; ++i) {
+            Socket client = connect_to(acceptor.addresses()[0]);
+            client.set_linger(std::chrono::seconds(0));
+        }
+        Socket sound = connect_to(acceptor.addresses()[0]);
+        CHECK(echoes(reactor, sound));
+        run_until(reactor, [&] { return acceptor.connections() == 1; });
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S30: a flood of connections is accepted in portions, so that others get their turn in between") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.accepts_per_turn = 8;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    std::vector<Socket> clients;
+    for (int i = 0; i < 100; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
+    std::uint64_t before = 0;
+    while (acceptor.counters().accepted < 100) {
+        reactor.run_once();
+        CHECK(acceptor.counters().accepted - before <= 8);
+        before = acceptor.counters().accepted;
+    }
+}
+
+TEST_CASE("S31: an acceptor closed, paused or destroyed by its own factory does just that") {
+    for (const std::string what : {"close", "pause", "destroy"}) {
+        CAPTURE(what);
+        Reactor reactor;
+        std::optional<Acceptor> acceptor;
+        int made = 0;
+        acceptor.emplace(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
+            ++made;
+            if (what == "close") acceptor->close();
+            if (what == "pause") acceptor->pause();
+            if (what == "destroy") acceptor.reset();
+            return std::make_unique<Echo>();
+        }));
+        const Address address = acceptor->addresses()[0];
+        Socket one = connect_to(address), two = connect_to(address);
+        run_until(reactor, [&] { return made == 1; });
+        CHECK(settle(reactor, 20) <= 5);
+        CHECK(made == 1);
+        if (what == "pause") {
+            acceptor->resume();
+            run_until(reactor, [&] { return made == 2; });
+        }
+    }
+}
+
+TEST_CASE("S32: of two acceptors that share a port one closes: what waited in its queue is reset, the other serves on") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.reuse_port = true;
+    std::optional<Acceptor> first(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>, options);
+    const Address address = first->addresses()[0];
+    Acceptor second(reactor, {address}, make_protocol<Echo>, options);
+    std::vector<Socket> clients;  // the kernel deals them out to the two by a hash of their ports
+    for (int i = 0; i < 64; ++i) clients.push_back(connect_to(address));
+    SUBCASE("drained first: those who had connected are served") {
+        while (reactor.run_once(Duration::zero()) > 0) {
+        }
+        first->close();
+    }
+    SUBCASE("not drained: those in its queue are reset") { first.reset(); }
+    int served = 0, reset = 0;
+    for (Socket& client : clients) {
+        bool ended = false;
+        read_all(client, &ended);
+        if (ended) {
+            ++reset;
+        } else {
+            served += int(echoes(reactor, client));
+        }
+    }
+    CHECK(served + reset == 64);
+    CHECK(served > 0);
+    CHECK((reset == 0) == bool(first));
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("A factory that returns nothing refuses, one that throws costs one connection") {
+    Reactor reactor;
+    int calls = 0, hooked = 0;
+    reactor.on_exception([&](std::exception_ptr) { ++hooked; });
+    Acceptor acceptor(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
+        if (++calls == 1) return nullptr;
+        if (calls == 2) throw std::runtime_error("as planned");
+        return std::make_unique<Echo>();
+    }));
+    for (int i = 0; i < 2; ++i) {
+        Socket refused = connect_to(acceptor.addresses()[0]);
+        bool ended = false;
+        run_until(reactor, [&] { return read_all(refused, &ended), ended; });
+    }
+    CHECK(hooked == 1);
+    Socket served = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, served));
+}
+
+TEST_CASE("At its maximum of connections it accepts no more until one ends") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.max_connections = 2;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    std::vector<Socket> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
+    run_until(reactor, [&] { return acceptor.connections() == 2; });
+    CHECK(settle(reactor, 20) <= 3);
+    CHECK(acceptor.counters().accepted == 2);
+    clients.erase(clients.begin());
+    run_until(reactor, [&] { return acceptor.counters().accepted == 3; });
+    CHECK(acceptor.connections() == 2);
+    CHECK(echoes(reactor, clients.back()));
+}
+
+TEST_CASE("Draining sends what is owed, ends every connection and then tells, also if there is none") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.connection.send_buffer = 4096;
+    options.connection.limits.high_mark = 1'000'000;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Socket client = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, client));
+    const std::string sent = random_bytes(500'000, 3);
+    std::size_t written = 0;
+    run_until(reactor, [&] { return (written += write_some(client, std::string_view(sent).substr(written))) == sent.size(); });
+    settle(reactor);
+
+    bool done = false;
+    acceptor.drain([&] { done = true; });
+    CHECK_FALSE(done);
+    CHECK(acceptor.addresses().empty());
+    std::string got;
+    bool ended = false;
+    run_until(reactor, [&] {
+        got += read_all(client, &ended);
+        return ended;
+    });
+    CHECK(got == sent);
+    client.close();
+    run_until(reactor, [&] { return done; });
+
+    done = false;
+    acceptor.drain([&] { done = true; });
+    CHECK_FALSE(done);
+    run_until(reactor, [&] { return done; });
+}
+
+TEST_CASE("At most so many connections of one peer live at a time; others are turned away, and its places come free") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.max_connections_per_peer = 2;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    const Address address = acceptor.addresses()[0];
+    const auto connect_from = [&](const char* host) {
+        Socket client = Socket::open(Address::Family::ipv4);
+        client.bind(*Address::ip(host, 0));
+        (void)client.connect(address);
+        return client;
+    };
+    std::vector<Socket> clients;
+    for (int i = 0; i < 2; ++i) {
+        clients.push_back(connect_from("127.0.0.1"));
+        CHECK(echoes(reactor, clients.back()));
+    }
+    const Socket third = connect_from("127.0.0.1");
+    bool ended = false;
+    run_until(reactor, [&] { return read_all(third, &ended), ended; });
+    CHECK(acceptor.counters().refused == 1);
+    Socket other = connect_from("127.0.0.2");
+    CHECK(echoes(reactor, other));
+    CHECK(acceptor.connections() == 3);
+
+    clients.pop_back();
+    run_until(reactor, [&] { return acceptor.connections() == 2; });
+    Socket again = connect_from("127.0.0.1");
+    CHECK(echoes(reactor, again));
+}
+
+TEST_CASE("A drain tells each protocol once, lets it finish, cuts what is left at its deadline, and reports both") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::deque<Journal> journals;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, [&]() -> std::unique_ptr<Protocol> {
+        journals.emplace_back();
+        return std::make_unique<Recorder>(journals.back());
+    });
+    std::vector<Socket> clients;
+    for (std::size_t i = 0; i < 4; ++i) {
+        clients.push_back(connect_to(acceptor.addresses()[0]));
+        run_until(reactor, [&] { return journals.size() == i + 1 && journals.back().transport != nullptr; });
+    }
+    // One closes as all do, one has a word to say first, one ignores it, one has more to send than the peer reads.
+    journals[1].on_draining = [&] { journals[1].transport->write("wait"); };
+    journals[2].on_draining = [] {};
+    journals[3].on_draining = [] {};
+    journals[3].transport->write(std::string(8'000'000, 'x'));
+    const std::size_t unsent = journals[3].transport->queued();
+    CHECK(unsent > 0);
+
+    std::optional<Acceptor::Drained> report;
+    acceptor.drain(std::chrono::seconds(30), [&](const Acceptor::Drained& drained) { report = drained; });
+    CHECK(journals[0].count("draining") == 0);  // later, from the loop
+    run_until(reactor, [&] { return journals[0].count("draining") == 1; });
+    clients[0].shutdown_write();
+    std::string word;
+    run_until(reactor, [&] {
+        word += read_all(clients[1]);
+        return journals[0].over && word == "wait";
+    });
+    journals[1].transport->close();
+    clients[1].shutdown_write();
+    run_until(reactor, [&] { return journals[1].over; });
+    CHECK(acceptor.connections() == 2);
+    CHECK_FALSE(report);
+
+    clock.advance(std::chrono::seconds(30));
+    run_until(reactor, [&] { return report.has_value(); });
+    for (const Journal& journal : journals) CHECK(journal.count("draining") == 1);
+    CHECK(report->finished == 2);
+    CHECK(report->cut == 2);
+    CHECK(report->bytes_cut == unsent);
+    CHECK(journals[2].reason == std::errc::timed_out);
+}
+
+TEST_CASE("A drain that leaves connections alone ends with the last of them, and reports none cut") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Socket client = connect_to(acceptor.addresses()[0]);
+    CHECK(echoes(reactor, client));
+    std::optional<Acceptor::Drained> report;
+    acceptor.drain(
+        std::chrono::hours(1), [&](const Acceptor::Drained& drained) { report = drained; }, Acceptor::Draining::left);
+    CHECK(echoes(reactor, client));
+    CHECK_FALSE(report);
+    client.close();
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(report->finished == 1);
+    CHECK(report->cut == 0);
+}
+
+TEST_CASE("3,000 connections at once, on select as on the others") {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit before = limit;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < 6200) {
+        MESSAGE("skipped: this machine allows no 6,200 descriptors");
+        return;
+    }
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    std::vector<Socket> clients;
+    for (std::size_t i = 0; i < 3000; ++i) {
+        clients.push_back(connect_to(address));
+        if (i % 500 == 499) run_until(reactor, [&] { return acceptor.connections() == i + 1; });
+    }
+    for (std::size_t i = 0; i < clients.size(); ++i) write_some(clients[i], "I am " + std::to_string(i));
+    for (std::size_t i = 0; i < clients.size(); ++i) {
+        std::string got;
+        const std::string expected = "I am " + std::to_string(i);
+        run_until(reactor, [&] { return (got += read_all(clients[i])).size() >= expected.size(); });
+        if (got != expected) CHECK(got == expected);
+    }
+    clients.clear();
+    run_until(reactor, [&] { return acceptor.connections() == 0; });
+    ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, and by nobody else") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "socket";
+    struct stat status{};
+    {
+        Reactor reactor;
+        Acceptor acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>);
+        CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>), std::system_error);
+        CHECK(::stat(path.c_str(), &status) == 0);
+        Socket client = connect_to(Address::unix_path(path));
+        CHECK(echoes(reactor, client));
+    }
+    CHECK(::stat(path.c_str(), &status) != 0);
+
+    Reactor reactor;
+    const Acceptor taken(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
+    CHECK_THROWS_AS(Acceptor(reactor, addresses, make_protocol<Echo>), std::system_error);
+    CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
+}

@@ -1,0 +1,374 @@
+// Children: started, spoken with, ended and waited for.
+#include "../support/loop.hpp"
+
+#include <protocols/echo.hpp>
+#include <reactor/stream/process.hpp>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <stdexcept>
+
+using namespace reactor;
+
+namespace {
+
+using Stream = ProcessOptions::Stream;
+
+// A child under test: its output and its exit.
+struct Child {
+    Child(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options = {}) {
+        const bool pipe = options.input == Stream::pipe || options.output == Stream::pipe;
+        if (pipe) options.protocol = std::make_unique<Recorder>(journal);
+        if (options.error == Stream::pipe) options.error_protocol = std::make_unique<Recorder>(errors);
+        process = std::make_unique<Process>(reactor, command, std::move(options), [this](ExitStatus status) {
+            ++exits;
+            result = status;
+        });
+    }
+    Journal journal, errors;
+    int exits = 0;
+    ExitStatus result;
+    std::unique_ptr<Process> process;
+};
+
+ProcessOptions streams(Stream input, Stream output, Stream error = Stream::inherit) {
+    ProcessOptions options;
+    options.input = input;
+    options.output = output;
+    options.error = error;
+    return options;
+}
+
+std::vector<std::string> shell(const char* script) { return {"/bin/sh", "-c", script}; }
+
+// No child of ours is left, not even a dead one.
+bool no_children() { return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD; }
+
+}  // namespace
+
+TEST_CASE("cat, as a child, gives 8 MB back exactly") {
+    Reactor reactor;
+    Child cat(reactor, {"cat"}, streams(Stream::pipe, Stream::pipe));
+    const std::string all = random_bytes(8 * 1024 * 1024, 5);
+    std::size_t written = 0;
+    Journal& journal = cat.journal;
+    const auto produce = [&] {
+        while (written < all.size() && journal.transport->queued() <= journal.transport->limits().high_mark) {
+            const std::string_view piece = std::string_view(all).substr(written, 10'000);
+            journal.transport->write(piece);
+            written += piece.size();
+        }
+        if (written == all.size()) journal.transport->shutdown_write();
+    };
+    journal.on_connected = journal.on_resume = produce;
+    run_until(reactor, [&] { return journal.over && cat.exits > 0; });
+    CHECK(journal.input == all);
+    CHECK_FALSE(journal.reason);
+    CHECK(cat.exits == 1);
+    CHECK(cat.result.success());
+    CHECK(no_children());
+}
+
+TEST_CASE("What cannot be executed is an error here, with exec's reason and the name") {
+    Reactor reactor;
+    const std::size_t before = open_descriptors();
+    const auto start = [&](const char* name) {
+        Child child(reactor, {name}, streams(Stream::pipe, Stream::pipe, Stream::pipe));
+    };
+    const auto reason = [&](const char* name) {
+        try {
+            start(name);
+        } catch (const std::system_error& error) {
+            CHECK(std::string_view(error.what()).find(name) != std::string_view::npos);
+            return error.code();
+        }
+        return std::error_code();
+    };
+    CHECK(reason("/no/such/program") == std::errc::no_such_file_or_directory);
+    CHECK(reason("no-such-program-in-the-path") == std::errc::no_such_file_or_directory);
+    CHECK(reason("/") == std::errc::permission_denied);
+    CHECK(open_descriptors() == before);
+    CHECK(no_children());
+}
+
+TEST_CASE("A child runs in the directory that it is given, and one that is not there is an error that names it") {
+    Reactor reactor;
+    ProcessOptions options = streams(Stream::inherit, Stream::pipe);
+    options.directory = "/usr/..";  // a shell says which that is
+    Child child(reactor, shell("pwd -P"), std::move(options));
+    run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
+    CHECK(child.journal.input == "/\n");
+    CHECK(child.result.success());
+
+    options = {};
+    options.directory = "/no/such/directory";
+    try {
+        const Process none(reactor, {"true"}, std::move(options), nullptr);
+        FAIL("it was started nowhere");
+    } catch (const std::system_error& error) {
+        CHECK(error.code() == std::errc::no_such_file_or_directory);
+        CHECK(std::string_view(error.what()).find("/no/such/directory") != std::string_view::npos);
+    }
+    CHECK(no_children());
+}
+
+TEST_CASE("A child that does not match its options is a mistake") {
+    Reactor reactor;
+    const auto start = [&](std::vector<std::string> command, ProcessOptions options) {
+        Process process(reactor, command, std::move(options), nullptr);
+    };
+    CHECK_THROWS_AS(start({}, {}), std::invalid_argument);
+    CHECK_THROWS_AS(start({"true"}, streams(Stream::pipe, Stream::inherit)), std::invalid_argument);
+    ProcessOptions options;
+    options.error_protocol = std::make_unique<Echo>();
+    CHECK_THROWS_AS(start({"true"}, std::move(options)), std::invalid_argument);
+    CHECK_THROWS_AS(start({"true"}, streams(Stream::output, Stream::inherit)), std::invalid_argument);
+}
+
+TEST_CASE("How a child ended is told once: with a code or by a signal") {
+    Reactor reactor;
+    SUBCASE("with a code") {
+        Child child(reactor, shell("exit 7"));
+        run_until(reactor, [&] { return child.exits > 0; });
+        CHECK(child.result.code == 7);
+        CHECK_FALSE(child.result.signal);
+        CHECK_FALSE(child.process->running());
+        CHECK_FALSE(child.process->kill(SIGTERM));
+        settle(reactor);
+        CHECK(child.exits == 1);
+    }
+    SUBCASE("by a signal of its own") {
+        Child child(reactor, shell("kill -SEGV $$"));
+        run_until(reactor, [&] { return child.exits > 0; });
+        CHECK(child.result.signal == SIGSEGV);
+        CHECK_FALSE(child.result.code);
+        CHECK_FALSE(child.result.success());
+    }
+    SUBCASE("by a signal from here") {
+        Child child(reactor, {"sleep", "1000"});
+        settle(reactor);
+        CHECK(child.exits == 0);
+        CHECK(child.process->running());
+        CHECK(child.process->kill(SIGTERM));
+        run_until(reactor, [&] { return child.exits > 0; });
+        CHECK(child.result.signal == SIGTERM);
+    }
+    CHECK(no_children());
+}
+
+TEST_CASE("Standard output and standard error come apart, or together") {
+    Reactor reactor;
+    SUBCASE("apart") {
+        Child child(reactor, shell("echo out; echo err >&2"), streams(Stream::null, Stream::pipe, Stream::pipe));
+        run_until(reactor, [&] { return child.journal.over && child.errors.over && child.exits > 0; });
+        CHECK(child.journal.input == "out\n");
+        CHECK(child.errors.input == "err\n");
+    }
+    SUBCASE("together") {
+        Child child(reactor, shell("echo out; echo err >&2"), streams(Stream::null, Stream::pipe, Stream::output));
+        run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
+        CHECK(child.journal.input == "out\nerr\n");
+    }
+    SUBCASE("nowhere") {
+        Child child(reactor, shell("read line; echo \"$line\""), streams(Stream::null, Stream::null, Stream::null));
+        run_until(reactor, [&] { return child.exits > 0; });
+        CHECK(child.result.success());
+    }
+    SUBCASE("only standard error") {
+        Child child(reactor, shell("echo err >&2"), streams(Stream::inherit, Stream::inherit, Stream::pipe));
+        run_until(reactor, [&] { return child.errors.over && child.exits > 0; });
+        CHECK(child.errors.input == "err\n");
+    }
+}
+
+TEST_CASE("A child that does not read its input to the end is no signal here, and its answer is received") {
+    Reactor reactor;
+    struct sigaction before {}, fatal {};
+    fatal.sa_handler = SIG_DFL;
+    ::sigaction(SIGPIPE, &fatal, &before);
+    {
+        Child child(reactor, shell("read line; exec <&-; echo \"got $line\""), streams(Stream::pipe, Stream::pipe));
+        child.journal.on_connected = [&] { child.journal.transport->write("first\n" + std::string(1'000'000, 'x')); };
+        run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
+        CHECK(child.journal.input == "got first\n");
+        CHECK(child.journal.reason == std::errc::broken_pipe);
+        CHECK(child.result.success());
+    }
+    ::sigaction(SIGPIPE, &before, nullptr);
+}
+
+TEST_CASE("A child has its environment, no blocked signal, the default for SIGPIPE, and none of our descriptors") {
+    Reactor reactor;
+    SUBCASE("an environment of its own") {
+        ProcessOptions options = streams(Stream::null, Stream::pipe);
+        options.environment = {{"GREETING=hello", "PATH=/usr/bin:/bin"}};
+        Child child(reactor, shell("echo $GREETING; env | grep -c ."), std::move(options));
+        run_until(reactor, [&] { return child.journal.over; });
+        CHECK(child.journal.input.substr(0, 6) == "hello\n");
+    }
+    SUBCASE("signals") {
+        sigset_t all, mask;
+        sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &mask);
+        struct sigaction before {}, ignored {};
+        ignored.sa_handler = SIG_IGN;
+        ::sigaction(SIGPIPE, &ignored, &before);
+        Child child(reactor, shell("kill -PIPE $$; exit 3"));
+        ::sigaction(SIGPIPE, &before, nullptr);
+        ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+        run_until(reactor, [&] { return child.exits > 0; });
+        CHECK(child.result.signal == SIGPIPE);
+    }
+#ifdef __linux__
+    SUBCASE("descriptors") {
+        Socket listener = Socket::open(Address::Family::ipv4);
+        Child child(reactor, shell("echo /proc/self/fd/*"), streams(Stream::pipe, Stream::pipe, Stream::pipe));
+        run_until(reactor, [&] { return child.journal.over; });
+        Child bare(reactor, shell("echo /proc/self/fd/*"), streams(Stream::null, Stream::pipe, Stream::null));
+        run_until(reactor, [&] { return bare.journal.over; });
+        CHECK(child.journal.input == bare.journal.input);
+        CHECK(child.journal.input.find("/" + std::to_string(listener.get())) == std::string::npos);
+    }
+#endif
+}
+
+TEST_CASE("The pipes are right even if the program has closed its own standard streams") {
+    Reactor reactor;
+    const FileDescriptor kept_input(::fcntl(0, F_DUPFD_CLOEXEC, 10)), kept_output(::fcntl(1, F_DUPFD_CLOEXEC, 10)),
+        kept_error(::fcntl(2, F_DUPFD_CLOEXEC, 10));
+    for (const int number : {0, 1, 2}) ::close(number);
+    std::string output, errors;
+    {
+        Child child(reactor, shell("cat; echo err >&2"), streams(Stream::pipe, Stream::pipe, Stream::pipe));
+        child.journal.on_connected = [&] {
+            child.journal.transport->write("through");
+            child.journal.transport->shutdown_write();
+        };
+        for (int i = 0; i < 10'000 && !(child.journal.over && child.errors.over && child.exits > 0); ++i)
+            reactor.run_once(std::chrono::milliseconds(10));
+        output = child.journal.input;
+        errors = child.errors.input;
+    }
+    ::dup2(kept_input.get(), 0);
+    ::dup2(kept_output.get(), 1);
+    ::dup2(kept_error.get(), 2);
+    CHECK(output == "through");
+    CHECK(errors == "err\n");
+}
+
+TEST_CASE("S71: children are waited for by their own id, whatever others there are") {
+    Reactor reactor;
+    const pid_t other = ::fork();
+    if (other == 0) ::_exit(9);
+    Child first(reactor, shell("exit 1")), second(reactor, shell("exit 2"));
+    run_until(reactor, [&] { return first.exits > 0 && second.exits > 0; });
+    CHECK(first.result.code == 1);
+    CHECK(second.result.code == 2);
+    int status = 0;
+    CHECK(::waitpid(other, &status, 0) == other);  // nobody took it
+    CHECK(WEXITSTATUS(status) == 9);
+}
+
+TEST_CASE("A child that somebody else has waited for has an unknown end, told all the same") {
+    Reactor reactor;
+    Child child(reactor, shell("exit 4"));
+    CHECK(::waitpid(child.process->id(), nullptr, 0) == child.process->id());
+    run_until(reactor, [&] { return child.exits > 0; });
+    CHECK_FALSE(child.result.code);
+    CHECK_FALSE(child.result.signal);
+}
+
+TEST_CASE("A process that is destroyed leaves no child and no zombie, and is silent") {
+    Reactor reactor;
+    const std::size_t before = open_descriptors();
+    {
+        Child running(reactor, {"sleep", "1000"}, streams(Stream::pipe, Stream::pipe));
+        Child ended(reactor, {"true"});
+        const pid_t id = running.process->id();
+        running.process.reset();
+        CHECK(::kill(id, 0) == -1);
+        ended.process.reset();
+        CHECK(no_children());
+        run_until(reactor, [&] { return running.journal.over; });
+        CHECK(running.exits == 0);
+        CHECK(ended.exits == 0);
+    }
+    CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S4: a process may be destroyed in the callback that tells its exit") {
+    Reactor reactor;
+    std::unique_ptr<Process> process;
+    bool told = false;
+    const std::vector<std::string> command{"true"};
+    process = std::make_unique<Process>(reactor, command, ProcessOptions{}, [&](ExitStatus status) {
+        process.reset();
+        told = status.success();
+    });
+    run_until(reactor, [&] { return told; });
+}
+
+TEST_CASE("A thousand children come and go, and leave nothing behind") {
+    Reactor reactor;
+    const std::size_t before = open_descriptors();
+    const std::vector<std::string> command{"/bin/echo", "hello"};
+    std::size_t started = 0, succeeded = 0, answered = 0;
+    constexpr std::size_t all = 1000, at_a_time = 20;
+    {
+        std::vector<std::unique_ptr<Child>> children;
+        run_until(reactor, [&] {
+            std::erase_if(children, [&](const std::unique_ptr<Child>& child) {
+                if (!child->journal.over || child->exits == 0) return false;
+                succeeded += child->exits == 1 && child->result.success();
+                answered += child->journal.input == "hello\n";
+                return true;
+            });
+            while (children.size() < at_a_time && started < all) {
+                children.push_back(
+                    std::make_unique<Child>(reactor, command, streams(Stream::null, Stream::pipe)));
+                ++started;
+            }
+            return children.empty();
+        });
+    }
+    CHECK(succeeded == all);
+    CHECK(answered == all);
+    CHECK(open_descriptors() == before);
+    CHECK(no_children());
+}
+
+TEST_CASE("Where no handle of a child is to be had, its end is told all the same") {
+    Reactor reactor;
+    reactor.run_once(Duration::zero());
+    rlimit limit{}, none{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = limit;
+    const auto duplicate = [] { return FileDescriptor(::fcntl(0, F_DUPFD_CLOEXEC, 0)); };
+    const FileDescriptor next = duplicate();
+    none.rlim_cur = rlim_t(next.get() + 1);  // every number below it is in use
+    std::vector<FileDescriptor> filling;
+    for (;;) {
+        FileDescriptor one = duplicate();
+        if (one.get() >= next.get() + 1) break;
+        filling.push_back(std::move(one));
+    }
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    Child child(reactor, shell("exit 5"));
+    Child endless(reactor, {"sleep", "1000"});
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    run_until(reactor, [&] { return child.exits > 0; });
+    CHECK(child.result.code == 5);
+    CHECK(endless.process->kill(SIGTERM));
+    run_until(reactor, [&] { return endless.exits > 0; });
+    CHECK(endless.result.signal == SIGTERM);
+    {
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        Child forgotten(reactor, {"sleep", "1000"});
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    CHECK(no_children());
+}
