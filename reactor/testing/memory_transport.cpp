@@ -1,14 +1,21 @@
 // The memory of a connection, and the order in which a protocol hears of what happens to it.
+#include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/stream_state_impl.hpp>
+#include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace reactor::testing {
 
 namespace {
+
+constexpr std::size_t everything = std::numeric_limits<std::size_t>::max();
 
 struct Flag {
     bool& flag;
@@ -20,218 +27,312 @@ struct Flag {
 
 }  // namespace
 
+struct MemoryTransport::Memory {
+    explicit Memory(Protocol& the_protocol, const Limits& the_limits) : protocol(the_protocol), limits(the_limits) {
+        since.begin(clock.now());
+    }
+
+    bool step();
+    bool make(StreamState::Call call);
+    void call(void (Protocol::*callback)());
+    void receive();
+    void flush();
+    void finish(std::error_code reason);
+    void end();
+
+    std::unique_ptr<Protocol> owned;
+    Protocol& protocol;
+    Limits limits;
+    Address peer, local;
+    std::optional<PeerCredentials> credentials;
+
+    std::string incoming;  // fed, and not read yet
+    ByteQueue rest;        // read, and not consumed
+    std::string queue;     // written, and not taken
+    std::string output;    // taken
+    std::size_t window = everything;
+
+    StreamState state;
+    Deadlines since;
+    ManualClock clock;
+    bool settling = false;
+    bool inside = false;     // a call to the protocol
+    bool receiving = false;  // that call is received()
+    bool resumed = false;    // resume_writing() was called, and nothing has been received since
+    bool was_reset = false;
+    bool peer_ended = false;
+    bool drain_asked = false;
+    std::optional<std::error_code> broken;  // by the peer
+    std::error_code reason;                 // once the state is `over`
+    std::optional<std::error_code> disconnected;
+};
+
 MemoryTransport::MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits)
-    : owned_(std::move(protocol)), protocol_(owned_.get()), limits_(limits) {
-    attach(*protocol_, this);
+    : memory_(std::make_unique<Memory>(*protocol, limits)) {
+    memory_->owned = std::move(protocol);
+    attach(memory_->protocol, this);
     settle();
 }
 
 MemoryTransport::MemoryTransport(Protocol& protocol, const Limits& limits)
-    : protocol_(&protocol), limits_(limits) {
+    : memory_(std::make_unique<Memory>(protocol, limits)) {
     attach(protocol, this);
     settle();
 }
 
+MemoryTransport::~MemoryTransport() = default;
+
+// ── the peer ──
+
 void MemoryTransport::feed(Bytes data) {
-    if (peer_ended_) throw std::logic_error("a peer that has shut its side sends nothing more");
-    if (!told_ && !broken_) incoming_ += text_of(data);
+    if (memory_->peer_ended) throw std::logic_error("a peer that has shut its side sends nothing more");
+    if (!memory_->disconnected && !memory_->broken) memory_->incoming += text_of(data);
     settle();
 }
 
 void MemoryTransport::end() {
-    peer_ended_ = true;
+    memory_->peer_ended = true;
     settle();
 }
 
 void MemoryTransport::reset(std::error_code reason) {
-    if (!broken_) broken_ = reason;
+    if (!memory_->broken) memory_->broken = reason;
     settle();
 }
 
-void MemoryTransport::fill() {
-    window_ = 0;
-}
+void MemoryTransport::fill() { memory_->window = 0; }
 
 void MemoryTransport::drain(std::size_t bytes) {
-    window_ = bytes > std::numeric_limits<std::size_t>::max() - window_
-                  ? std::numeric_limits<std::size_t>::max()
-                  : window_ + bytes;
+    memory_->window = bytes > everything - memory_->window ? everything : memory_->window + bytes;
     settle();
 }
 
-void MemoryTransport::drain() {
-    drain(std::numeric_limits<std::size_t>::max());
+void MemoryTransport::drain() { drain(everything); }
+
+void MemoryTransport::advance(Duration time) {
+    Memory& memory = *memory_;
+    memory.clock.advance(time);
+    const TimePoint now = memory.clock.now();
+    if (memory.state.is(StreamState::over)) return;
+    if (!memory.state.reading()) memory.since.rest_since = now;  // the message cannot come
+    const Deadlines::Next next =
+        memory.since.next(memory.limits, memory.state.is(StreamState::closing), !memory.rest.empty(), !memory.queue.empty());
+    if (now >= next.at) memory.finish(next.error);
+    settle();
 }
 
-std::string MemoryTransport::take() {
-    return std::exchange(output_, {});
+void MemoryTransport::ask_to_drain() {
+    memory_->drain_asked = true;
+    settle();
 }
+
+std::string MemoryTransport::take() { return std::exchange(memory_->output, {}); }
+
+const std::string& MemoryTransport::output() const noexcept { return memory_->output; }
+
+bool MemoryTransport::ended() const noexcept {
+    return memory_->state.is(StreamState::shutting | StreamState::closing) && memory_->queue.empty() && !memory_->was_reset;
+}
+
+bool MemoryTransport::was_reset() const noexcept { return memory_->was_reset; }
+
+std::optional<std::error_code> MemoryTransport::disconnected() const noexcept { return memory_->disconnected; }
+
+std::size_t MemoryTransport::waiting() const noexcept { return memory_->incoming.size(); }
 
 void MemoryTransport::set_addresses(const Address& peer, const Address& local) {
-    peer_ = peer;
-    local_ = local;
+    memory_->peer = peer;
+    memory_->local = local;
 }
 
+void MemoryTransport::set_peer_credentials(const PeerCredentials& credentials) { memory_->credentials = credentials; }
+
+// ── the protocol ──
+
 bool MemoryTransport::write(Bytes data) {
-    if (told_ || aborted_ || write_shut_) return false;
-    if (queue_.size() >= limits_.output_limit) {
-        abort(Error::output_limit);
+    Memory& memory = *memory_;
+    if (!memory.state.accepts_writes()) return false;
+    if (memory.queue.size() >= memory.limits.output_limit) {
+        memory.finish(Error::output_limit);
         return false;
     }
-    queue_ += text_of(data);
-    if (!inside_) flush();
-    if (queue_.size() > limits_.high_mark) high_ = true;
-    if (high_ && receiving_) held_back_ = true;
+    if (memory.queue.empty()) memory.since.output_since = memory.clock.now();
+    memory.queue += text_of(data);
+    if (!memory.inside) memory.flush();
+    memory.state.output_queued(memory.queue.size(), memory.limits, memory.receiving);
     return true;
 }
 
 void MemoryTransport::shutdown_write() {
-    write_shut_ = true;
-    if (!inside_) flush();
+    memory_->state.shutdown_write();
+    if (!memory_->inside) memory_->flush();
 }
 
 void MemoryTransport::close() {
-    closing_ = true;
-    shutdown_write();
+    if (!memory_->state.close()) return;
+    memory_->since.last_activity = memory_->clock.now();
+    if (!memory_->inside) memory_->flush();
 }
 
 void MemoryTransport::abort(std::error_code reason) {
-    if (told_ || aborted_) return;
-    aborted_ = reason;
-    was_reset_ = true;
-    queue_.clear();
+    if (memory_->state.is(StreamState::over)) return;
+    memory_->was_reset = true;
+    memory_->finish(reason);
 }
 
-void MemoryTransport::pause_reading() {
-    paused_ = true;
-}
+void MemoryTransport::pause_reading() { memory_->state.pause_reading(); }
 
-void MemoryTransport::resume_reading() {
-    if (std::exchange(paused_, false)) again_ = true;
-}
+void MemoryTransport::resume_reading() { memory_->state.resume_reading(); }
 
 bool MemoryTransport::reading() const noexcept {
-    return connected_ && !paused_ && !held_back_ && !closing_ && !aborted_ && !told_;
+    return memory_->state.reading() && !memory_->state.is(StreamState::fresh);
 }
+
+Bytes MemoryTransport::unconsumed() const noexcept { return memory_->rest.view(); }
+
+std::size_t MemoryTransport::queued() const noexcept { return memory_->queue.size(); }
+
+const Limits& MemoryTransport::limits() const noexcept { return memory_->limits; }
 
 void MemoryTransport::set_limits(const Limits& limits) {
-    limits_ = limits;
-    if (queue_.size() > limits_.high_mark) high_ = true;
+    Memory& memory = *memory_;
+    memory.limits = limits;
+    if (!memory.state.is(StreamState::closing)) memory.since.begin(memory.clock.now());
 }
 
+Address MemoryTransport::peer() const { return memory_->peer; }
+Address MemoryTransport::local() const { return memory_->local; }
+std::optional<PeerCredentials> MemoryTransport::peer_credentials() const { return memory_->credentials; }
+
+// ── what follows ──
+
 void MemoryTransport::settle() {
-    if (settling_) return;  // the call that this one is inside of goes on
-    const Flag settling(settling_);
+    if (memory_->settling) return;  // the call that this one is inside of goes on
+    const Flag settling(memory_->settling);
     struct Last {  // also if something is thrown
-        MemoryTransport& transport;
+        Memory& memory;
         ~Last() {
-            if (transport.told_) transport.owned_.reset();
+            if (memory.disconnected) memory.owned.reset();
         }
-    } const last{*this};
-    resumed_ = false;
+    } const last{*memory_};
+    memory_->resumed = false;
     try {
-        while (step()) {
+        while (memory_->step()) {
         }
     } catch (...) {
-        abort(Error::exception);
-        if (!told_) finish(*aborted_);
+        memory_->was_reset = true;
+        memory_->finish(Error::exception);
+        if (!memory_->disconnected) memory_->end();
         throw;
     }
 }
 
-/// Tells the protocol of one thing, in the order in which a connection would. False if there is nothing to
-/// tell.
-bool MemoryTransport::step() {
-    if (told_) return false;
-    if (!connected_) {
-        connected_ = true;
-        const Flag inside(inside_);
-        protocol_->connected();
-        return true;
-    }
-    if (aborted_) return finish(*aborted_), true;
+// One thing that happens, in the order in which a connection would see it. False if nothing is left to happen.
+bool MemoryTransport::Memory::step() {
+    if (disconnected) return false;
+    if (state.is(StreamState::over)) return end(), true;
     flush();
-    if (closing_) return step_of_closing();
-    if (high_ && !pause_told_) {
-        pause_told_ = true;
-        const Flag inside(inside_);
-        protocol_->pause_writing();
+    if (broken) {
+        queue.clear();
+        // A paused connection does not look.
+        const bool seen = !state.is(StreamState::paused) || state.is(StreamState::closing);
+        if (seen && !state.is(StreamState::output_broken) && !state.write_failed(true)) return finish(*broken), true;
+    }
+    if (state.is(StreamState::closing)) {
+        incoming.clear();
+        rest.clear();
+        if (peer_ended) state.peer_ended();
+    }
+    // Only one resume_writing() until something is received: a protocol may write without end.
+    if (make(state.next_call(resumed ? everything : queue.size(), limits))) return true;
+    if (std::exchange(drain_asked, false) && !state.is(StreamState::closing)) return call(&Protocol::draining), true;
+    if (state.reading() && !incoming.empty()) return make(StreamState::Call::received);
+    if (state.reading() && (peer_ended || broken)) {
+        make(state.peer_ended());
         return true;
     }
-    if (high_ && queue_.size() <= limits_.low_mark && !resumed_) {
-        high_ = held_back_ = pause_told_ = false;
-        resumed_ = true;
-        const Flag inside(inside_);
-        protocol_->resume_writing();
-        return true;
+    switch (state.next_step(queue.size())) {
+        case StreamState::Step::none: return false;
+        case StreamState::Step::end_output: return true;  // ended() says so
+        case StreamState::Step::finish: finish(broken.value_or(std::error_code())); return true;
     }
-    if (reading() && (!incoming_.empty() || (again_ && !rest_.empty()))) {
-        deliver();
-        return true;
-    }
-    // A pause holds back an end and a reset alike: nobody looks. Who cannot write notices a reset.
-    if (broken_ && (reading() || (held_back_ && !paused_))) return finish(*broken_), true;
-    if (reading() && peer_ended_ && !end_told_) {
-        end_told_ = true;
-        const Flag inside(inside_);
-        protocol_->end_of_stream();
-        rest_.clear();
-        return true;
-    }
-    if (end_told_ && ended()) return finish({}), true;
     return false;
 }
 
-bool MemoryTransport::step_of_closing() {
-    incoming_.clear();
-    rest_.clear();
-    if (broken_) return finish(*broken_), true;
-    if (peer_ended_ && queue_.empty()) return finish({}), true;
-    return false;
+bool MemoryTransport::Memory::make(StreamState::Call due) {
+    switch (due) {
+        case StreamState::Call::none: return false;
+        case StreamState::Call::connected: call(&Protocol::connected); break;
+        case StreamState::Call::received:
+            if (incoming.empty() && rest.empty()) break;
+            receive();
+            break;
+        case StreamState::Call::end_of_stream:
+            call(&Protocol::end_of_stream);
+            rest.clear();
+            break;
+        case StreamState::Call::pause_writing: call(&Protocol::pause_writing); break;
+        case StreamState::Call::resume_writing:
+            resumed = true;
+            call(&Protocol::resume_writing);
+            break;
+    }
+    return true;
 }
 
-void MemoryTransport::deliver() {
-    again_ = false;
-    resumed_ = false;
-    const std::size_t size = std::min(incoming_.size(), std::max(limits_.read_size, std::size_t(1)));
-    rest_.append(incoming_, 0, size);
-    incoming_.erase(0, size);
-    const std::size_t consumed = call_received();
-    if (consumed > rest_.size()) throw std::logic_error("received() consumed more than it was given");
-    rest_.erase(0, consumed);
-    // What was left because the reading had stopped is given again when it goes on.
-    if (!reading()) again_ = true;
-    if (rest_.size() > limits_.input_limit) abort(Error::input_limit);
+void MemoryTransport::Memory::call(void (Protocol::*callback)()) {
+    const Flag in_call(inside);
+    (protocol.*callback)();
 }
 
-std::size_t MemoryTransport::call_received() {
-    struct Receiving {
-        bool& flag;
-        explicit Receiving(bool& which) noexcept : flag(which) { flag = true; }
-        ~Receiving() { flag = false; }
-    } receiving(receiving_);
-    const Flag inside(inside_);
-    constexpr std::size_t small = 4096;
-    if (rest_.size() > small) return protocol_->received(bytes_of(rest_));
-    const auto exact = std::make_unique<std::byte[]>(rest_.size());
-    std::memcpy(exact.get(), rest_.data(), rest_.size());
-    return protocol_->received({exact.get(), rest_.size()});
+// The input lies in memory of its own size, so that a sanitizer sees a protocol that reads past it or keeps it.
+void MemoryTransport::Memory::receive() {
+    resumed = false;
+    const std::size_t size = std::min(incoming.size(), std::max(limits.read_size, std::size_t(1)));
+    if (size > 0) since.last_activity = clock.now();
+    const std::size_t known = rest.size();
+    const std::unique_ptr<std::byte[]> memory(new std::byte[known + size]);
+    if (known > 0) std::memcpy(memory.get(), rest.view().data(), known);
+    std::memcpy(memory.get() + known, incoming.data(), size);
+    incoming.erase(0, size);
+    const Bytes input(memory.get(), known + size);
+    std::size_t consumed = 0;
+    {
+        const Flag in_call(inside);
+        const Flag in_received(receiving);
+        consumed = protocol.received(input);
+    }
+    if (state.keep_rest(rest, input, consumed)) since.rest_since = clock.now();
+    if (rest.size() > limits.input_limit) {
+        was_reset = true;
+        finish(Error::input_limit);
+    }
 }
 
-void MemoryTransport::finish(std::error_code reason) {
-    told_ = reason;
-    queue_.clear();
-    incoming_.clear();
-    rest_.clear();
-    const Flag inside(inside_);
-    protocol_->disconnected(reason);
+// disconnected() is the next call.
+void MemoryTransport::Memory::finish(std::error_code why) {
+    if (state.is(StreamState::over)) return;
+    if (!queue.empty()) was_reset = true;
+    state.set(StreamState::over);
+    reason = why;
+    queue.clear();
 }
 
-void MemoryTransport::flush() {
-    const std::size_t size = std::min(window_, queue_.size());
-    output_.append(queue_, 0, size);
-    queue_.erase(0, size);
-    if (window_ != std::numeric_limits<std::size_t>::max()) window_ -= size;
+void MemoryTransport::Memory::end() {
+    incoming.clear();
+    rest.clear();
+    disconnected = reason;
+    const Flag in_call(inside);
+    protocol.disconnected(reason);
+}
+
+void MemoryTransport::Memory::flush() {
+    const std::size_t size = std::min(window, queue.size());
+    if (size == 0) return;
+    output.append(queue, 0, size);
+    queue.erase(0, size);
+    if (window != everything) window -= size;
+    since.last_activity = since.output_since = clock.now();
 }
 
 void converse(MemoryTransport& one, MemoryTransport& other) {

@@ -1,6 +1,6 @@
 // A connection that is nothing but memory: a protocol is tested on it with no socket, no loop and no waiting.
 // The test plays the peer and decides what comes in which pieces, what is taken of the answer, and how it
-// ends. There is no clock: timeouts in Limits have no effect here.
+// ends. Time stands still until the test advances it; then the deadlines of Limits hold.
 //
 //     MemoryTransport connection(make_protocol<Echo>());
 //     connection.feed("hel");
@@ -8,12 +8,12 @@
 //     CHECK(connection.take() == "hello");
 #pragma once
 
+#include <reactor/clock.hpp>
 #include <reactor/export.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/stream/transport.hpp>
 
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +33,8 @@ public:
 
     /// The same for a protocol that the test keeps, and must keep longer than this.
     explicit MemoryTransport(Protocol& protocol, const Limits& limits = {});
+
+    ~MemoryTransport();
 
     // ── what the peer does; each call lets the protocol do all that follows from it ──
 
@@ -59,25 +61,32 @@ public:
     /// `resume_writing` is all it gets per call that the peer does not answer.
     void settle();
 
+    /// Time passes: a deadline of the limits that is reached now ends the connection, as a loop's timer would. Throws
+    /// std::invalid_argument for a negative duration.
+    void advance(Duration time);
+
+    /// Asks the protocol to end, as a drain of its acceptor or loop does: calls `draining`, unless it has closed.
+    void ask_to_drain();
+
     // ── what the peer sees ──
 
     /// What it has taken and the test has not yet.
-    const std::string& output() const noexcept { return output_; }
+    const std::string& output() const noexcept;
     /// The same, which is then gone.
     std::string take();
     /// It has seen the end of the stream: after `shutdown_write` or `close`, once everything is taken.
-    bool ended() const noexcept { return write_shut_ && queue_.empty() && !was_reset_; }
+    bool ended() const noexcept;
     /// It got a reset: after `abort`, or because a limit was passed.
-    bool was_reset() const noexcept { return was_reset_; }
+    bool was_reset() const noexcept;
 
     // ── what the test may want to know besides ──
 
     /// What `disconnected` was told, if it was.
-    std::optional<std::error_code> disconnected() const noexcept { return told_; }
+    std::optional<std::error_code> disconnected() const noexcept;
     /// Bytes fed and not yet received, because the protocol paused or its answers passed the high mark.
-    std::size_t waiting() const noexcept { return incoming_.size(); }
+    std::size_t waiting() const noexcept;
     void set_addresses(const Address& peer, const Address& local);
-    void set_peer_credentials(const PeerCredentials& credentials) { credentials_ = credentials; }
+    void set_peer_credentials(const PeerCredentials& credentials);
 
     // ── what the protocol sees ──
 
@@ -89,52 +98,17 @@ public:
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override;
-    Bytes unconsumed() const noexcept override { return bytes_of(rest_); }
-    std::size_t queued() const noexcept override { return queue_.size(); }
-    const Limits& limits() const noexcept override { return limits_; }
+    Bytes unconsumed() const noexcept override;
+    std::size_t queued() const noexcept override;
+    const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
-    Address peer() const override { return peer_; }
-    Address local() const override { return local_; }
-    std::optional<PeerCredentials> peer_credentials() const override { return credentials_; }
+    Address peer() const override;
+    Address local() const override;
+    std::optional<PeerCredentials> peer_credentials() const override;
 
 private:
-    bool step();
-    bool step_of_closing();
-    void deliver();
-    std::size_t call_received();
-    void finish(std::error_code reason);
-    void flush();
-
-    std::unique_ptr<Protocol> owned_;
-    Protocol* protocol_;
-    Limits limits_;
-    Address peer_, local_;
-    std::optional<PeerCredentials> credentials_;
-
-    std::string incoming_;  // fed, and not read yet
-    std::string rest_;      // read, and not consumed
-    std::string queue_;     // written, and not taken
-    std::string output_;    // taken
-    std::size_t window_ = std::numeric_limits<std::size_t>::max();
-
-    bool connected_ = false;
-    bool settling_ = false;
-    bool inside_ = false;      // a call to the protocol
-    bool paused_ = false;      // by pause_reading
-    bool again_ = false;       // the rest is to be given again, even if nothing new came
-    bool high_ = false;        // the high mark was passed, and the low one not reached
-    bool held_back_ = false;   // and that by answers
-    bool receiving_ = false;   // received() is being called
-    bool pause_told_ = false;  // pause_writing was called, resume_writing was not
-    bool resumed_ = false;     // resume_writing was called, and nothing has been received since
-    bool write_shut_ = false;
-    bool closing_ = false;
-    bool was_reset_ = false;
-    bool peer_ended_ = false;
-    bool end_told_ = false;
-    std::optional<std::error_code> broken_;   // by the peer
-    std::optional<std::error_code> aborted_;  // by this side
-    std::optional<std::error_code> told_;
+    struct Memory;
+    std::unique_ptr<Memory> memory_;
 };
 
 /// Connects two protocols: what one writes is fed to the other, ends and resets too, until both are silent.

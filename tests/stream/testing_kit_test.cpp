@@ -262,10 +262,98 @@ TEST_CASE("S69: what a protocol throws ends its connection and reaches the test"
     connection.feed("b");
     CHECK(protocol.log.size() == 3);
 
+}
+
+TEST_CASE("A protocol that returns more from received than it was given has consumed all of it") {
     Recorder greedy;
     greedy.on_received = [](Bytes input) { return input.size() + 1; };
-    MemoryTransport other(greedy);
-    CHECK_THROWS_AS(other.feed("a"), std::logic_error);
+    MemoryTransport connection(greedy);
+    connection.feed("a");
+    connection.feed("b");
+    CHECK(greedy.log == Log{"connected", "received a", "received b"});
+}
+
+TEST_CASE("S51: the limits of time hold when the test advances the clock, and not before") {
+    Recorder protocol;
+    Limits limits;
+    SUBCASE("idle: traffic counts, in either direction") {
+        limits.idle_timeout = 10s;
+        MemoryTransport connection(protocol, limits);
+        connection.advance(9s);
+        connection.feed("a");
+        connection.advance(9s);
+        protocol.transport().write(std::string_view("b"));
+        connection.advance(9s);
+        CHECK_FALSE(connection.disconnected());
+        connection.advance(1s);
+        CHECK(connection.disconnected() == Error::idle_timeout);
+        CHECK(protocol.log.back() == "disconnected " + make_error_code(Error::idle_timeout).message());
+    }
+    SUBCASE("a message: further bytes of the same message do not count") {
+        limits.message_timeout = 10s;
+        protocol.on_received = [](Bytes) { return std::size_t(0); };
+        MemoryTransport connection(protocol, limits);
+        connection.advance(20s);
+        connection.feed("a");
+        connection.advance(9s);
+        connection.feed("b");
+        CHECK_FALSE(connection.disconnected());
+        connection.advance(1s);
+        CHECK(connection.disconnected() == Error::message_timeout);
+    }
+    SUBCASE("a message: the next one has its own time") {
+        limits.message_timeout = 10s;
+        protocol.on_received = [](Bytes input) { return input.size() / 2; };
+        MemoryTransport connection(protocol, limits);
+        connection.feed("ab");
+        connection.advance(9s);
+        connection.feed("c");
+        connection.advance(9s);
+        CHECK_FALSE(connection.disconnected());
+    }
+    SUBCASE("output: what the peer takes counts") {
+        limits.write_timeout = 10s;
+        MemoryTransport connection(protocol, limits);
+        connection.fill();
+        protocol.transport().write(std::string_view("abc"));
+        connection.advance(9s);
+        connection.drain(1);
+        connection.advance(9s);
+        CHECK_FALSE(connection.disconnected());
+        connection.advance(1s);
+        CHECK(connection.disconnected() == Error::write_timeout);
+        CHECK(connection.was_reset());
+    }
+    SUBCASE("S45: closing") {
+        limits.close_timeout = 10s;
+        MemoryTransport connection(protocol, limits);
+        connection.advance(20s);
+        protocol.transport().close();
+        connection.advance(9s);
+        CHECK_FALSE(connection.disconnected());
+        connection.advance(1s);
+        CHECK(connection.disconnected() == Error::close_timeout);
+    }
+}
+
+TEST_CASE("A drain asks the protocol of a memory transport to end, and not again once it has closed") {
+    struct Farewell final : Protocol {
+        explicit Farewell(int& count) : asked(count) {}
+        std::size_t received(Bytes input) override { return input.size(); }
+        void draining() override {
+            ++asked;
+            transport().write(std::string_view("bye"));
+            transport().close();
+        }
+        int& asked;
+    };
+    int asked = 0;
+    MemoryTransport connection(std::make_unique<Farewell>(asked));
+    connection.ask_to_drain();
+    connection.ask_to_drain();
+    CHECK(asked == 1);
+    CHECK(connection.take() == "bye");
+    CHECK(connection.ended());
 }
 
 TEST_CASE("A protocol that is owned is destroyed after its last call") {
