@@ -2,6 +2,7 @@
 C++ in any page that is not compiled."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -19,27 +20,34 @@ class Pages(unittest.TestCase):
                 subprocess.run([program], check=True, timeout=60, stdin=subprocess.DEVNULL)
 
     def test_every_block_is_compiled(self):
-        for page in ("README.md", "reactor/LOOP.md", "reactor/PORTING.md", "protocols/TESTING.md"):
-            with open(os.path.join(TOP, page), encoding="utf-8") as file:
-                for block in re.findall(r"```cpp\n(.*?)```", file.read(), re.DOTALL):
-                    first = block.splitlines()[0]
-                    name = re.fullmatch(r"// (\w+)\.cpp", first)
-                    self.assertTrue(name and name[1] in NAMES, f"{page}: not compiled: {first}")
+        pages = [path for pattern in ("*.md", "reactor/**/*.md", "protocols/**/*.md") for path in pathlib.Path(TOP).glob(pattern)]
+        self.assertGreater(len(pages), 5)
+        for page in pages:
+            for block in re.findall(r"```cpp\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+                first = block.splitlines()[0]
+                name = re.fullmatch(r"// (\w+)\.cpp", first)
+                self.assertTrue(name and name[1] in NAMES, f"{page}: not compiled: {first}")
+
+    def test_every_link_to_a_file_leads_to_one(self):
+        for page in pathlib.Path(TOP).glob("**/*.md"):
+            if page.relative_to(TOP).parts[0].startswith("build"):
+                continue
+            prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
+                self.assertTrue((page.parent / link).exists(), f"{page.relative_to(TOP)}: {link}")
 
     def text(self, path):
         with open(os.path.join(TOP, path), encoding="utf-8") as file:
             return file.read()
 
-    # reactor.hpp is where it is drawn: the README shows the same, LOOP.md speaks of the same steps, and the code calls what
-    # LOOP.md says.
-    def test_the_loop_is_the_same_in_the_header_the_README_the_page_and_the_code(self):
+    # reactor.hpp draws the loop, LOOP.md lists the same steps, and the code calls what LOOP.md says.
+    def test_the_loop_is_the_same_in_the_header_the_page_and_the_code(self):
         def picture(path):
             return [line.lstrip("/ ").rstrip() for line in self.text(path).splitlines()
                     if re.search(r"^(//)? +[┌│└].*\d ", line)]
 
         drawn = picture("reactor/reactor.hpp")
         self.assertEqual(len(drawn), 7)
-        self.assertEqual(picture("README.md"), drawn)
 
         steps = re.findall(r"(?m)^\| (\d) \| ([^|]*) \| ([^|]*) \|", self.text("reactor/LOOP.md"))
         self.assertEqual([(number, what) for number, what, _ in steps],
