@@ -17,7 +17,8 @@ template <class Signature>
 class MoveOnlyFunction;
 
 /// Owns one callable, empty by default. Callables of up to three pointers that move without throwing lie
-/// inside; others are allocated. Calling an empty one is undefined, as it is for std::move_only_function.
+/// inside; others are allocated. One made of a null pointer or of an empty std::function is empty. Calling an empty one
+/// is undefined, as it is for std::move_only_function.
 template <class Result, class... Arguments>
 class MoveOnlyFunction<Result(Arguments...)> {
 public:
@@ -29,7 +30,7 @@ public:
                  std::is_invocable_r_v<Result, std::decay_t<F>&, Arguments...>)
     MoveOnlyFunction(F&& callable) {
         using Callable = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<std::remove_reference_t<F>>) {
+        if constexpr (can_be_null<F>) {
             if (callable == nullptr) return;
         }
         if constexpr (fits_inside<Callable>) {
@@ -52,6 +53,7 @@ public:
     ~MoveOnlyFunction() { reset(); }
 
     explicit operator bool() const noexcept { return operations_ != nullptr; }
+    friend bool operator==(const MoveOnlyFunction& one, std::nullptr_t) noexcept { return !one; }
 
     Result operator()(Arguments... arguments) {
         return operations_->call(storage_, std::forward<Arguments>(arguments)...);
@@ -63,6 +65,13 @@ private:
         void (*move)(void* to, void* from) noexcept;  // leaves nothing alive at `from`
         void (*destroy)(void*) noexcept;
     };
+
+    // Pointers, std::function and other signatures of this class. A lambda without captures can be compared, too, as it
+    // converts to a pointer, which is never null; so does a function.
+    template <class F>
+    static constexpr bool can_be_null =
+        !std::is_function_v<std::remove_reference_t<F>> && !std::is_empty_v<std::remove_reference_t<F>> &&
+        requires(std::remove_reference_t<F>& callable) { bool(callable == nullptr); };
 
     template <class Callable>
     static constexpr bool fits_inside = sizeof(Callable) <= 3 * sizeof(void*) && alignof(Callable) <= alignof(void*) &&

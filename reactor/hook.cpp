@@ -7,7 +7,8 @@
 namespace reactor {
 
 Hook::Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable)
-    : list_(when == When::before_wait ? reactor.before_wait_ : reactor.after_wait_), callable_(std::move(callable)) {
+    : list_(when == When::before_wait ? reactor.before_wait_ : reactor.after_wait_),
+      callable_(required(std::move(callable), "Hook: the callable is empty")) {
     list_.push_back(this);
 }
 

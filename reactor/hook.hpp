@@ -17,6 +17,7 @@ class Reactor;
 class [[nodiscard]] REACTOR_EXPORT Hook {
 public:
     enum class When { before_wait, after_wait };
+    /// Throws std::invalid_argument for an empty callable, and std::bad_alloc.
     Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable);
     ~Hook();
     Hook(const Hook&) = delete;
@@ -25,7 +26,7 @@ public:
 private:
     friend class Reactor;
     std::vector<Hook*>& list_;
-    Callback<> callable_;
+    Callback<void()> callable_;
 };
 
 }  // namespace reactor

@@ -155,6 +155,7 @@ void Reactor::stop() noexcept {
 }
 
 bool Reactor::post(Task task) {
+    if (!task) throw std::invalid_argument("Reactor::post: the task is empty");
     {
         const std::lock_guard lock(posted_mutex_);
         if (closing_) return false;
@@ -437,16 +438,16 @@ void Reactor::report(SlowCall call, TimePoint start) noexcept {
 }
 
 void Reactor::on_slow_call(Duration threshold, MoveOnlyFunction<void(const SlowCall&)> hook) {
-    on_slow_call_ = hook ? std::make_unique<Callback<const SlowCall&>>(std::move(hook)) : nullptr;
+    on_slow_call_ = hook ? std::make_unique<Callback<void(const SlowCall&)>>(std::move(hook)) : nullptr;
     slow_threshold_ = threshold;
 }
 
 void Reactor::on_notice(MoveOnlyFunction<void(Notice, std::string_view)> hook) {
-    on_notice_ = hook ? std::make_unique<Callback<Notice, std::string_view>>(std::move(hook)) : nullptr;
+    on_notice_ = hook ? std::make_unique<Callback<void(Notice, std::string_view)>>(std::move(hook)) : nullptr;
 }
 
 void Reactor::on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook) {
-    on_exception_ = hook ? std::make_unique<Callback<std::exception_ptr>>(std::move(hook)) : nullptr;
+    on_exception_ = hook ? std::make_unique<Callback<void(std::exception_ptr)>>(std::move(hook)) : nullptr;
 }
 
 }  // namespace reactor

@@ -77,6 +77,7 @@ public:
 
     /// Runs `task` on the loop's thread, later, in the order of the calls. From any thread; never blocks
     /// but for the memory it needs. False, and the task is destroyed unrun, if the reactor is being destroyed.
+    /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
     bool post(Task task);
 
     // ── descriptors ──
@@ -241,10 +242,10 @@ private:
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
-    std::unique_ptr<Callback<std::exception_ptr>> on_exception_;  // it may replace itself, as the next ones may
-    std::unique_ptr<Callback<const SlowCall&>> on_slow_call_;
+    std::unique_ptr<Callback<void(std::exception_ptr)>> on_exception_;  // it may replace itself, as the next ones may
+    std::unique_ptr<Callback<void(const SlowCall&)>> on_slow_call_;
     Duration slow_threshold_ = Duration::zero();
-    std::unique_ptr<Callback<Notice, std::string_view>> on_notice_;
+    std::unique_ptr<Callback<void(Notice, std::string_view)>> on_notice_;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
 

@@ -59,6 +59,7 @@ ReactorGroup::~ReactorGroup() {
 }
 
 void ReactorGroup::start(Body body) {
+    if (!body) throw std::invalid_argument("ReactorGroup::start: the body is empty");
     if (!threads_.empty()) throw std::logic_error("ReactorGroup::start: it runs already");
     body_ = std::move(body);
     failure_ = nullptr;

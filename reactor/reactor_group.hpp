@@ -58,7 +58,7 @@ public:
     /// what is open, say. All signals but those of the processor's own faults are blocked in the threads, so they
     /// come to the threads that the program has made itself. What `body` throws stops the whole group. Throws
     /// std::system_error if there is no thread to be had, and then those that ran have been stopped and joined;
-    /// std::logic_error if the group runs already.
+    /// std::logic_error if the group runs already; std::invalid_argument for an empty body.
     void start(Body body = [](Reactor& reactor, std::size_t) { reactor.run(); });
 
     /// Calls stop() on every reactor. From any thread and from signal handlers, as long as the group lives.

@@ -56,7 +56,7 @@ bool can_be_watched(int signal) noexcept {
 }  // namespace
 
 Signals::Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyFunction<void(int signal)> callback)
-    : callback_(std::move(callback)) {
+    : callback_(required(std::move(callback), "Signals: the callback is empty")) {
     for (const int signal : signals)
         if (!can_be_watched(signal)) throw std::invalid_argument("Signals: " + describe(signal) + " cannot be watched");
     registration_ = reactor.watch(wakeup_.descriptor(), Interest::readable, *this);

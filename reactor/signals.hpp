@@ -24,7 +24,7 @@ public:
     /// (sigaction(2), SA_RESTART). A signal has one watcher in a process: throws std::system_error
     /// (device_or_resource_busy) that names the signal if there is another. Throws std::invalid_argument for
     /// SIGKILL and SIGSTOP, for what is no signal, and for SIGSEGV, SIGBUS, SIGFPE and SIGILL, whose fault would only
-    /// happen again until the loop heard of it. After any exception all is as before.
+    /// happen again until the loop heard of it, and for an empty callback. After any exception all is as before.
     Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyFunction<void(int signal)> callback);
 
     /// Puts the previous dispositions back. A signal that has come and was not told yet is never told.
@@ -45,7 +45,7 @@ private:
     Wakeup wakeup_;
     std::vector<Watched> watched_;
     std::size_t next_ = 0;  // in watched_: who is asked first
-    Callback<int> callback_;
+    Callback<void(int)> callback_;
     Registration registration_;
 };
 

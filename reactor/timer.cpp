@@ -7,8 +7,8 @@
 
 namespace reactor {
 
-Timer::Timer(Reactor& reactor, MoveOnlyFunction<void()> callback) noexcept
-    : reactor_(reactor), callback_(std::move(callback)) {}
+Timer::Timer(Reactor& reactor, MoveOnlyFunction<void()> callback)
+    : reactor_(reactor), callback_(required(std::move(callback), "Timer: the callback is empty")) {}
 
 Timer::~Timer() { cancel(); }
 

@@ -17,7 +17,8 @@ class Reactor;
 /// callback it may be started, cancelled and destroyed. On the loop's thread only; must go before its reactor.
 class REACTOR_EXPORT Timer final : TimerQueue::Node {
 public:
-    Timer(Reactor& reactor, MoveOnlyFunction<void()> callback) noexcept;
+    /// Throws std::invalid_argument for an empty callback.
+    Timer(Reactor& reactor, MoveOnlyFunction<void()> callback);
     ~Timer();
 
     /// Calls back once, `delay` from now; at the next turn if that is zero or less. If it was started already,
@@ -45,7 +46,7 @@ private:
     void due() override;
 
     Reactor& reactor_;
-    Callback<> callback_;
+    Callback<void()> callback_;
     Duration period_ = Duration::zero();
     std::uint64_t missed_ = 0;
 };

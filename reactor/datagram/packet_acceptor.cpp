@@ -19,7 +19,7 @@ AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
 PacketAcceptor::PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
                                const PacketAcceptorOptions& options)
     : reactor_(reactor),
-      factory_(std::move(factory)),
+      factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
       options_(options.connection),
       acceptor_(reactor, address, SocketKind::sequenced_packets, [this](Socket socket) { return serve(std::move(socket)); },
                 of_acceptor(options)) {}
@@ -27,7 +27,7 @@ PacketAcceptor::PacketAcceptor(Reactor& reactor, const Address& address, Datagra
 PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
                                const PacketAcceptorOptions& options)
     : reactor_(reactor),
-      factory_(std::move(factory)),
+      factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
       options_(options.connection),
       acceptor_(reactor, std::move(listening), [this](Socket socket) { return serve(std::move(socket)); },
                 of_acceptor(options)) {}

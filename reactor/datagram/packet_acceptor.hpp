@@ -3,6 +3,7 @@
 // Acceptor that opens another kind of connection.
 #pragma once
 
+#include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/detail/lifetime.hpp>
@@ -12,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -32,7 +34,7 @@ class REACTOR_EXPORT PacketAcceptor final {
 public:
     /// Listens on a Unix address; a dead socket's file is replaced, and its own removed at the end (socket_file.hpp).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed. Throws
-    /// std::system_error that names the address.
+    /// std::system_error that names the address, and std::invalid_argument for an empty factory.
     PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
                    const PacketAcceptorOptions& options = {});
     /// On a socket that listens already: an inherited one (reactor/stream/inherited.hpp). Its file is not removed.
@@ -73,7 +75,7 @@ private:
     bool serve(Socket socket);
 
     Reactor& reactor_;
-    DatagramProtocolFactory factory_;
+    Callback<std::unique_ptr<DatagramProtocol>()> factory_;
     DatagramOptions options_;
     Lifetime lifetime_;
     Acceptor acceptor_;

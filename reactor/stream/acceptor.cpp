@@ -44,6 +44,7 @@ private:
 
 namespace {
 
+constexpr const char* no_factory = "Acceptor: the factory is empty";
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 
@@ -129,9 +130,10 @@ Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, 
                    AcceptorOptions options)
     : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
 
-Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options)
     : reactor_(reactor),
       factory_(std::move(factory)),
+      opener_(std::move(opener)),
       options_(std::move(options)),
       group_(ConnectionGroup::make(reactor, options_.connection, this)),
       reserve_(open_reserve()),
@@ -143,13 +145,13 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions op
 
 Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
                    AcceptorOptions options)
-    : Acceptor(reactor, std::move(factory), std::move(options)) {
+    : Acceptor(reactor, required(std::move(factory), no_factory), nullptr, std::move(options)) {
     listen_on(addresses, SocketKind::stream);
     join_sharing();
 }
 
 Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options)
-    : Acceptor(reactor, std::move(factory), std::move(options)) {
+    : Acceptor(reactor, required(std::move(factory), no_factory), nullptr, std::move(options)) {
     for (Socket& socket : listening) {
         options_.connection.apply_to(socket);
         listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
@@ -164,14 +166,12 @@ void Acceptor::join_sharing() {
 
 Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener,
                    AcceptorOptions options)
-    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
-    opener_ = std::move(opener);
+    : Acceptor(reactor, nullptr, std::move(opener), std::move(options)) {
     listen_on({address}, sockets);
 }
 
 Acceptor::Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options)
-    : Acceptor(reactor, ProtocolFactory(), std::move(options)) {
-    opener_ = std::move(opener);
+    : Acceptor(reactor, nullptr, std::move(opener), std::move(options)) {
     listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(listening))));
 }
 

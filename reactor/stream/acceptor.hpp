@@ -1,6 +1,7 @@
 // Acceptor: listens on every address of a name and gives each new connection a protocol.
 #pragma once
 
+#include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/detail/lifetime.hpp>
@@ -54,7 +55,7 @@ public:
     /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
-    /// Throws std::system_error that names the address.
+    /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory.
     Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
              AcceptorOptions options = {});
     Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
@@ -116,7 +117,7 @@ private:
     // What opens a connection that is no stream; false if that has destroyed the acceptor.
     using Opener = MoveOnlyFunction<bool(Socket)>;
 
-    Acceptor(Reactor& reactor, ProtocolFactory factory, AcceptorOptions options);
+    Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options);
     Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options);
     Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options);
     void listen_on(const std::vector<Address>& addresses, SocketKind sockets);
@@ -134,8 +135,8 @@ private:
     void no_new_ones() noexcept override { close(); }
 
     Reactor& reactor_;
-    ProtocolFactory factory_;
-    Opener opener_;
+    Callback<std::unique_ptr<Protocol>()> factory_;  // empty if there is an opener
+    Callback<bool(Socket)> opener_;
     AcceptorOptions options_;
     ConnectionGroup::Reference group_;
     AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes

@@ -18,7 +18,14 @@ Drain::Drain(Reactor& reactor, const ConnectionCounts& counts, const ConnectionG
       deadline_timer_(reactor, [this] { cut(); }),
       done_timer_(reactor, [this] { report(); }) {}
 
+namespace {
+
+constexpr const char* no_done = "drain: there is no callback for its end";
+
+}  // namespace
+
 void Drain::begin(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
+    done = required(std::move(done), no_done);
     // What needs memory comes first: a timer that has its place can be moved without.
     done_timer_.start(Duration::max());
     deadline_timer_.start(longest);
@@ -104,7 +111,7 @@ void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Dr
     };
     const auto sum = std::make_shared<Sum>();
     sum->missing = group.size();
-    sum->done = std::move(done);
+    sum->done = required(std::move(done), no_done);
     for (std::size_t i = 0; i < group.size(); ++i) {
         Reactor& reactor = group[i];
         reactor.post([sum, &reactor, longest, how] {

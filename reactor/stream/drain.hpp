@@ -3,6 +3,7 @@
 // (Acceptor::drain), of all of a loop's, or of all of a group of loops'.
 #pragma once
 
+#include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
 #include <reactor/detail/lifetime.hpp>
@@ -45,13 +46,13 @@ enum class Draining : std::uint8_t {
 /// told when it has arrived; who makes a new one, to finish something, must end it too. Again: only the last counts.
 /// Who waits in a kernel's queue is lost, with a reset: to lose nobody, hand the listening sockets on before
 /// (Acceptor::listening_sockets). Datagrams are not touched, but for accepted packets; nor are pipes and children. On the loop's thread. Throws
-/// std::bad_alloc, and then nothing has changed.
+/// std::invalid_argument for an empty `done`, and std::bad_alloc; then nothing has changed.
 REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 
 /// The same of every loop of a group at once, which must be running, or run next. `done` is called once, with the
-/// sums, on the thread of the loop that is ready last. From any thread. Throws std::bad_alloc; some of the loops may
-/// then drain, and nobody is told.
+/// sums, on the thread of the loop that is ready last. From any thread. Throws std::invalid_argument
+/// for an empty `done`; std::bad_alloc, and then some of the loops may drain, and `done` is not called.
 REACTOR_EXPORT void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 

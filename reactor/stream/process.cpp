@@ -139,7 +139,7 @@ FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
 
 Process::Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
                  MoveOnlyFunction<void(ExitStatus)> exited)
-    : reactor_(reactor), exited_(std::move(exited)) {
+    : reactor_(reactor), exited_(required(std::move(exited), "Process: there is no callback for the exit")) {
     const bool input = options.input == Stream::pipe, output = options.output == Stream::pipe;
     const bool error = options.error == Stream::pipe;
     if (command.empty()) throw std::invalid_argument("Process: an empty command");
@@ -249,7 +249,7 @@ void Process::reap() {
     registration_.reset();
     handle_.reset();
     if (waiting_.joinable()) waiting_.join();
-    if (exited_) exited_(*status);  // may destroy this
+    exited_(*status);  // may destroy this
 }
 
 bool Process::kill(int signal) noexcept { return running_ && ::kill(id_, signal) == 0; }

@@ -63,7 +63,8 @@ public:
     /// `exited` is called from the loop, exactly once, and may destroy this object.
     ///
     /// Throws std::system_error with what exec said (no_such_file_or_directory, permission_denied …) and the command's
-    /// name; std::invalid_argument for an empty command, and for a protocol without a pipe or a pipe without one.
+    /// name; std::invalid_argument for an empty command, for an empty `exited`, and for a protocol without a pipe or a
+    /// pipe without one.
     Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
             MoveOnlyFunction<void(ExitStatus)> exited);
 
@@ -89,7 +90,7 @@ private:
     void end() noexcept;
 
     Reactor& reactor_;
-    Callback<ExitStatus> exited_;
+    Callback<void(ExitStatus)> exited_;
     pid_t id_ = -1;
     bool running_ = false;
     FileDescriptor handle_;  // of the child: readable when it has ended

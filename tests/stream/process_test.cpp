@@ -107,7 +107,7 @@ TEST_CASE("A child runs in the directory that it is given, and one that is not t
     options = {};
     options.directory = "/no/such/directory";
     try {
-        const Process none(reactor, {"true"}, std::move(options), nullptr);
+        const Process none(reactor, {"true"}, std::move(options), [](ExitStatus) {});
         FAIL("it was started nowhere");
     } catch (const std::system_error& error) {
         CHECK(error.code() == std::errc::no_such_file_or_directory);
@@ -119,7 +119,7 @@ TEST_CASE("A child runs in the directory that it is given, and one that is not t
 TEST_CASE("A child that does not match its options is a mistake") {
     Reactor reactor;
     const auto start = [&](std::vector<std::string> command, ProcessOptions options) {
-        Process process(reactor, command, std::move(options), nullptr);
+        Process process(reactor, command, std::move(options), [](ExitStatus) {});
     };
     CHECK_THROWS_AS(start({}, {}), std::invalid_argument);
     CHECK_THROWS_AS(start({"true"}, streams(Stream::pipe, Stream::inherit)), std::invalid_argument);
