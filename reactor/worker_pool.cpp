@@ -1,0 +1,149 @@
+#include <reactor/worker_pool.hpp>
+
+#include <reactor/detail/wakeup.hpp>
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace reactor {
+
+// `work` and `thrown` belong to the thread that runs the job, until it is done; the rest to the loop.
+struct Offloaded::Job {
+    MoveOnlyFunction<void()> work;
+    std::exception_ptr thrown;
+    MoveOnlyFunction<void()> then;  // empty once it was called or cancelled
+    std::shared_ptr<Job> next;      // in the list of those that are done
+};
+
+// What the loop and the threads share. Handing a result back needs no memory: the jobs that are done are a list of their
+// own.
+struct WorkerPool::Shared {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<std::shared_ptr<Offloaded::Job>> waiting;
+    std::shared_ptr<Offloaded::Job> first_done;
+    Offloaded::Job* last_done = nullptr;
+    std::size_t most_waiting = 0;
+    bool ending = false;
+    Wakeup wakeup;
+    std::vector<std::thread> threads;
+
+    void serve() noexcept;
+    void end() noexcept;
+};
+
+Offloaded::operator bool() const noexcept { return job_ != nullptr && job_->then; }
+
+// The work stays: its thread may be running it. The callback's captures go now, on the loop's thread.
+void Offloaded::cancel() noexcept {
+    if (const std::shared_ptr<Job> job = std::move(job_)) {
+        const MoveOnlyFunction<void()> unused = std::exchange(job->then, nullptr);
+    }
+}
+
+void WorkerPool::Shared::serve() noexcept {
+    std::unique_lock lock(mutex);
+    for (;;) {
+        changed.wait(lock, [this] { return ending || !waiting.empty(); });
+        if (ending) return;
+        std::shared_ptr<Offloaded::Job> job = std::move(waiting.front());
+        waiting.pop_front();
+        lock.unlock();
+        if (job.use_count() > 1) {  // otherwise it was cancelled before it began
+            try {
+                job->work();
+            } catch (...) {
+                job->thrown = std::current_exception();
+            }
+        }
+        lock.lock();
+        Offloaded::Job* const last = job.get();
+        (first_done == nullptr ? first_done : last_done->next) = std::move(job);
+        last_done = last;
+        wakeup.notify();
+    }
+}
+
+void WorkerPool::Shared::end() noexcept {
+    {
+        const std::lock_guard lock(mutex);
+        ending = true;
+    }
+    changed.notify_all();
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& job : waiting) job->then = nullptr;
+    while (first_done != nullptr) {
+        first_done->then = nullptr;
+        first_done = std::move(first_done->next);
+    }
+}
+
+WorkerPool::WorkerPool(Reactor& reactor, WorkerPoolOptions options) : shared_(std::make_unique<Shared>()) {
+    if (options.threads < 1 || options.threads > 1024)
+        throw std::invalid_argument("WorkerPool: threads must be between 1 and 1024");
+    if (options.most_waiting < 1) throw std::invalid_argument("WorkerPool: most_waiting must be at least 1");
+    shared_->most_waiting = options.most_waiting;
+    shared_->threads.reserve(options.threads);
+    registration_ = reactor.watch(shared_->wakeup.descriptor(), Interest::readable, *this);
+    // Signals are for the program's own threads; a fault's signal cannot wait, and a profiler's is for every thread.
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (const int signal : {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGPROF, SIGSEGV, SIGSYS, SIGTRAP}) sigdelset(&blocked, signal);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    try {
+        for (std::size_t i = 0; i < options.threads; ++i)
+            shared_->threads.emplace_back([shared = shared_.get()] { shared->serve(); });
+    } catch (...) {
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        shared_->end();
+        throw;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+WorkerPool::~WorkerPool() { shared_->end(); }
+
+Offloaded WorkerPool::run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()> then) {
+    if (!work || !then) throw std::invalid_argument("WorkerPool::run: an empty function");
+    auto job = std::make_shared<Offloaded::Job>();
+    job->work = std::move(work);
+    job->then = std::move(then);
+    {
+        const std::lock_guard lock(shared_->mutex);
+        if (shared_->waiting.size() >= shared_->most_waiting) return {};
+        shared_->waiting.push_back(job);
+    }
+    shared_->changed.notify_one();
+    return Offloaded(std::move(job));
+}
+
+std::size_t WorkerPool::waiting() const {
+    const std::lock_guard lock(shared_->mutex);
+    return shared_->waiting.size();
+}
+
+// One result an iteration: its callback may throw, and may destroy the pool.
+void WorkerPool::readable() {
+    std::shared_ptr<Offloaded::Job> job;
+    {
+        const std::lock_guard lock(shared_->mutex);
+        if (shared_->first_done == nullptr) return shared_->wakeup.drain();
+        job = std::move(shared_->first_done);
+        shared_->first_done = std::move(job->next);
+        if (shared_->first_done == nullptr) shared_->wakeup.drain();
+    }
+    MoveOnlyFunction<void()> then = std::exchange(job->then, nullptr);
+    if (!then) return;
+    if (job->thrown) std::rethrow_exception(job->thrown);
+    then();
+}
+
+}  // namespace reactor
