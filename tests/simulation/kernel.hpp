@@ -8,6 +8,8 @@
 // datagrams together (UDP_GRO), and no network here doubles one.
 #pragma once
 
+#include "../support/dice.hpp"
+
 #include <reactor/clock.hpp>
 #include <reactor/net/address.hpp>
 
@@ -21,35 +23,16 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace simulation {
 
+using ::Dice;
 using reactor::Address;
 using reactor::Duration;
 using reactor::TimePoint;
-
-/// All that is left to chance, from one seed; the same on every machine, unlike the library's distributions.
-class Dice {
-public:
-    explicit Dice(std::uint64_t seed) : random_(seed) {}
-    std::uint64_t below(std::uint64_t limit) { return limit == 0 ? 0 : random_() % limit; }
-    std::uint64_t between(std::uint64_t least, std::uint64_t most) { return least + below(most - least + 1); }
-    /// Small numbers as likely as large ones: the length of the number is drawn first.
-    std::uint64_t magnitude(std::uint64_t most) {
-        std::uint64_t limit = 1;
-        for (std::uint64_t left = most; left > 0 && below(8) != 0; left /= 2) limit = limit * 2 + 1;
-        return below(std::min(limit, most) + 1);
-    }
-    bool chance(unsigned in_a_thousand) { return below(1000) < in_a_thousand; }
-    Duration delay(Duration longest) { return Duration(std::int64_t(magnitude(std::uint64_t(longest.count())))); }
-
-private:
-    std::mt19937_64 random_;
-};
 
 /// How rough it gets. Chances in a thousand, each time the fault could happen.
 struct Weather {
