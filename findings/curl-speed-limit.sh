@@ -1,15 +1,15 @@
 #!/bin/bash
 # libcurl takes 1.6 MB at once on a transfer that is limited to 100 KB a second, and then looks away for 16 seconds.
 #
-# Expected: with CURLOPT_MAX_RECV_SPEED_LARGE = 100000 the transfer is paused every few 10 KB; the program gets about 100 KB a
-#   second. libcurl's own page says that a transfer may be faster at the start if the limit is below the size of a buffer (16 KB),
-#   which it is not here.
-# Happens: one call of curl_multi_socket_action reads 100 buffers before it looks at the limit, if the server sends fast enough:
-#   1.6 MB in some milliseconds. A file of 1 MB arrives whole and at once, as if there was no limit. After a burst of a larger file the
-#   socket is not watched until the average is right again, for about 16 s: the server's send buffer stays full, its time limits
-#   run, and that it has closed is not seen.
-# Who meets it: programs that limit downloads to leave room for others, or count on small pieces, on a fast network or on one machine;
-#   servers and proxies that end a connection which takes nothing for 10 s.
+# Expected: with CURLOPT_MAX_RECV_SPEED_LARGE = 100000 the transfer is paused every few 10 KB; the program gets about
+#   100 KB a second. libcurl's own page says that a transfer may be faster at the start if the limit is below the size
+#   of a buffer (16 KB), which it is not here.
+# Happens: one call of curl_multi_socket_action reads 100 buffers before it looks at the limit, if the server sends
+#   fast enough: 1.6 MB in some milliseconds. A file of 1 MB arrives whole and at once, as if there was no limit.
+#   After a burst of a larger file the socket is not watched until the average is right again, for about 16 s: the
+#   server's send buffer stays full, its time limits run, and that it has closed is not seen.
+# Who meets it: programs that limit downloads to leave room for others, or count on small pieces, on a fast network or
+#   on one machine; servers and proxies that end a connection which takes nothing for 10 s.
 # Seen with: libcurl4 7.88.1-10+deb12u15, Linux 6.18.44.
 # Sources: CURLOPT_MAX_RECV_SPEED_LARGE(3), curl_multi_socket_action(3).
 set -euo pipefail
@@ -53,7 +53,8 @@ static void* serve_one(void* data) {
     long size = 0;
     sscanf(request, "GET /%ld", &size);
     char head[128], body[65536] = {0};
-    send(client, head, snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %ld\r\n\r\n", size), MSG_NOSIGNAL);
+    length = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %ld\r\n\r\n", size);
+    send(client, head, length, MSG_NOSIGNAL);
     while (size > 0) {
         ssize_t count = send(client, body, size < (long)sizeof body ? (size_t)size : sizeof body, MSG_NOSIGNAL);
         if (count <= 0) break;
@@ -92,8 +93,8 @@ static size_t take(char* text, size_t size, size_t count, void* unused) {
     return size * count;
 }
 
-// Gets so many bytes, at most until the transfer has been put off for more than 2 s. Returns whether a single call took what is due
-// in 3 s or more.
+// Gets so many bytes, at most until the transfer has been put off for more than 2 s. Returns whether a single call took
+// what is due in 3 s or more.
 static int burst(int port, long size) {
     char address[64];
     snprintf(address, sizeof address, "http://127.0.0.1:%d/%ld", port, size);
@@ -111,13 +112,16 @@ static int burst(int port, long size) {
     const double start = seconds();
     curl_multi_add_handle(multi, transfer);
     while (running && !put_off && seconds() - start < 4) {
-        struct pollfd asked = {watched, (interest & CURL_POLL_IN ? POLLIN : 0) | (interest & CURL_POLL_OUT ? POLLOUT : 0), 0};
+        struct pollfd asked = {watched, 0, 0};
+        if (interest & CURL_POLL_IN) asked.events |= POLLIN;
+        if (interest & CURL_POLL_OUT) asked.events |= POLLOUT;
         double wait = due < 0 ? 0.2 : due - seconds();
         if (wait > 0.2) wait = 0.2;
         const long before = bytes;
         if (poll(&asked, watched != CURL_SOCKET_BAD, wait > 0 ? (int)(wait * 1000) + 1 : 0) > 0)
             curl_multi_socket_action(multi, watched,
-                                     (asked.revents & POLLIN ? CURL_CSELECT_IN : 0) | (asked.revents & POLLOUT ? CURL_CSELECT_OUT : 0),
+                                     (asked.revents & POLLIN ? CURL_CSELECT_IN : 0) |
+                                         (asked.revents & POLLOUT ? CURL_CSELECT_OUT : 0),
                                      &running);
         else if (due >= 0 && seconds() >= due) {
             due = -1;
@@ -126,7 +130,8 @@ static int burst(int port, long size) {
         if (bytes - before > most) most = bytes - before;
         put_off = bytes > 0 && watched == CURL_SOCKET_BAD && due - seconds() > 2;
     }
-    fprintf(stderr, "%ld bytes wanted, %ld received in %.3f s, at most %ld in one call", size, bytes, seconds() - start, most);
+    fprintf(stderr, "%ld bytes wanted, %ld received in %.3f s, at most %ld in one call", size, bytes,
+            seconds() - start, most);
     if (put_off) fprintf(stderr, ", then not watched for %.1f s", due - seconds());
     fprintf(stderr, "\n");
     curl_multi_remove_handle(multi, transfer);
@@ -137,7 +142,8 @@ static int burst(int port, long size) {
 
 static void get(int port, long size, const char* what) {
     int seen = 0;
-    for (int tries = 0; tries < 5 && !seen; ++tries) seen = burst(port, size);  // the server may be held up by other programs
+    // Again if not seen: on a busy machine the server may have been held up.
+    for (int tries = 0; tries < 5 && !seen; ++tries) seen = burst(port, size);
     printf("%ld KB, limit 100 KB/s: %s\n", size / 1000, seen ? what : "no such burst");
 }
 
@@ -152,7 +158,8 @@ int main(void) {
     pthread_t thread;
     pthread_create(&thread, NULL, serve, (void*)(long)listener);
     get(ntohs(address.sin_port), 400000, "a call takes 300 KB or more");
-    get(ntohs(address.sin_port), 10000000, "a call takes 300 KB or more, and the socket is not watched for more than 2 s");
+    get(ntohs(address.sin_port), 10000000,
+        "a call takes 300 KB or more, and the socket is not watched for more than 2 s");
     fflush(stdout);
     _exit(0);
 }

@@ -1,12 +1,13 @@
 #!/bin/bash
 # ELL's main loop runs once: after l_main_quit() a second l_main_run() returns at once, and says that all went well.
 #
-# Expected: l_main_run() can be called again after it has returned. ELL's own comment at l_main_run says so, as long as
-#   l_main_exit() was not called.
-# Happens: what l_main_quit() noted is not forgotten. The second l_main_run() returns EXIT_SUCCESS without looking at a descriptor or
-#   a timer. Only l_main_init() makes the loop run again.
-# Who meets it: programs and tests on ELL (iwd, mesh and modem daemons) that run the loop until one answer is there, and then again
-#   for the next; the other loops of this kind (GLib, libevent, libev, sd-event by steps) can be run so.
+# Expected: l_main_run() can be called again after it has returned. ELL's own comment at l_main_run says so, as long
+#   as l_main_exit() was not called.
+# Happens: what l_main_quit() noted is not forgotten. The second l_main_run() returns EXIT_SUCCESS without looking at
+#   a descriptor or a timer. Only l_main_init() makes the loop run again.
+# Who meets it: programs and tests on ELL (iwd, mesh and modem daemons) that run the loop until one answer is there,
+#   and then again for the next; the other loops of this kind (GLib, libevent, libev, sd-event by steps) can be run
+#   so.
 # Seen with: libell0 0.56-3, Linux 6.18.44.
 # Sources: main.h of libell-dev 0.56-3; the comment at l_main_run in ELL's ell/main.c.
 set -euo pipefail

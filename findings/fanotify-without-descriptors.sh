@@ -1,14 +1,15 @@
 #!/bin/bash
 # A read of fanotify events at the limit of descriptors succeeds and loses one event without a word.
 #
-# Expected: each event brings a descriptor. When the process may open no more, read(2) returns the events that it could deliver
-#   and keeps the rest; if it could deliver none, it fails with EMFILE, and the events can be read later.
-# Happens: the event at which the limit is met is lost. A read that has delivered others before it succeeds and does not say so;
-#   each further read fails with EMFILE and loses one more event. A loop that waits, as the descriptor stays readable, empties the
-#   queue that way.
-# Who meets it: scanners, indexers and auditors on fanotify that handle a burst of events at the limit of descriptors, and retry.
-#   Groups that ask for file handles (FAN_REPORT_FID) need no descriptors; with FAN_REPORT_FD_ERROR
-#   (Linux 6.13) the event comes with the error in place of the descriptor.
+# Expected: each event brings a descriptor. When the process may open no more, read(2) returns the events that it
+#   could deliver and keeps the rest; if it could deliver none, it fails with EMFILE, and the events can be read
+#   later.
+# Happens: the event at which the limit is met is lost. A read that has delivered others before it succeeds and does
+#   not say so; each further read fails with EMFILE and loses one more event. A loop that waits, as the descriptor
+#   stays readable, empties the queue that way.
+# Who meets it: scanners, indexers and auditors on fanotify that handle a burst of events at the limit of descriptors,
+#   and retry. Groups that ask for file handles (FAN_REPORT_FID) need no descriptors; with FAN_REPORT_FD_ERROR (Linux
+#   6.13) the event comes with the error in place of the descriptor.
 # Seen with: Linux 6.18.44.
 # Sources: fanotify(7), section "Errors" (EMFILE), and fanotify_init(2) of man-pages 6.03.
 set -euo pipefail

@@ -1,11 +1,13 @@
 #!/bin/bash
 # A watched folder does not report that somebody writes to a named pipe in it; a watch on the pipe itself does.
 #
-# Expected: a watch on a folder reports what a watch on each of its entries would, with the name. A write to a named pipe (FIFO)
-#   in it is IN_MODIFY and a read from it IN_ACCESS, as for a file.
-# Happens: the folder's watch reports IN_OPEN and IN_CLOSE_WRITE of the pipe and nothing between them. The watch on the pipe itself
-#   reports IN_OPEN, IN_MODIFY, IN_ACCESS and IN_CLOSE_WRITE. For a file in the same folder both report all of them.
-# Who meets it: programs that watch /dev, /run or a spool folder as a whole to see activity on pipes, terminals or devices in it.
+# Expected: a watch on a folder reports what a watch on each of its entries would, with the name. A write to a named
+#   pipe (FIFO) in it is IN_MODIFY and a read from it IN_ACCESS, as for a file.
+# Happens: the folder's watch reports IN_OPEN and IN_CLOSE_WRITE of the pipe and nothing between them. The watch on
+#   the pipe itself reports IN_OPEN, IN_MODIFY, IN_ACCESS and IN_CLOSE_WRITE. For a file in the same folder both
+#   report all of them.
+# Who meets it: programs that watch /dev, /run or a spool folder as a whole to see activity on pipes, terminals or
+#   devices in it.
 # Seen with: Linux 6.18.44.
 # Sources: inotify(7) of man-pages 6.03, whose list of events for entries of a folder names no such exception.
 set -euo pipefail

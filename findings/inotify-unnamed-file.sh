@@ -1,12 +1,15 @@
 #!/bin/bash
 # A file that gets its name by O_TMPFILE and linkat(2) is reported closed under a name that no folder has.
 #
-# Expected: a file without a name makes no event in the watched folder, as nothing changes there. linkat gives it its name and
-#   makes IN_CREATE; the close of the writer makes IN_CLOSE_WRITE with that name, as for a file that was made by open(2).
-# Happens: all the writer's events are reported, before the link and after it, under "#" and the inode's number: IN_OPEN,
-#   IN_MODIFY and, last, IN_CLOSE_WRITE. IN_CREATE alone has the file's name. No event says that the file of that name is complete.
-# Who meets it: programs that wait for IN_CLOSE_WRITE to take a file from an inbox (uploads, hot folders, build tools), when the
-#   writer publishes it the safest way; also programs that open what the event names, as that name does not exist.
+# Expected: a file without a name makes no event in the watched folder, as nothing changes there. linkat gives it its
+#   name and makes IN_CREATE; the close of the writer makes IN_CLOSE_WRITE with that name, as for a file that was made
+#   by open(2).
+# Happens: all the writer's events are reported, before the link and after it, under "#" and the inode's number:
+#   IN_OPEN, IN_MODIFY and, last, IN_CLOSE_WRITE. IN_CREATE alone has the file's name. No event says that the file of
+#   that name is complete.
+# Who meets it: programs that wait for IN_CLOSE_WRITE to take a file from an inbox (uploads, hot folders, build
+#   tools), when the writer publishes it the safest way; also programs that open what the event names, as that name
+#   does not exist.
 # Seen with: Linux 6.18.44 on tmpfs and ext4, inotify-tools 3.22.6.0-4.
 # Sources: O_TMPFILE in open(2); inotify(7) of man-pages 6.03, which does not speak of it; inotifywait(1).
 set -euo pipefail
@@ -44,8 +47,8 @@ build publish
 versions
 
 wait_command=$folder/root/usr/bin/inotifywait
-LD_LIBRARY_PATH=$libraries timeout 20 "$wait_command" --monitor --event open,modify,create,close_write --format '%e %f' \
-    "$folder/inbox" >"$folder/events" 2>"$folder/state" &
+LD_LIBRARY_PATH=$libraries timeout 20 "$wait_command" --monitor --event open,modify,create,close_write \
+    --format '%e %f' "$folder/inbox" >"$folder/events" 2>"$folder/state" &
 for _ in {1..100}; do
     if grep -q established "$folder/state"; then break; fi
     sleep 0.05

@@ -1,12 +1,14 @@
 #!/bin/bash
 # libmicrohttpd at its connection limit accepts further clients and closes them at once, without an answer.
 #
-# Expected: a daemon that the program drives itself (external select) leaves its listening socket out of MHD_get_fdset while
-#   MHD_OPTION_CONNECTION_LIMIT is reached. Further clients wait in the kernel's queue, and are served when a connection ends.
-# Happens: the listening socket stays in the set. Each further client is accepted and closed; it gets no status 503 but the end
-#   of the stream, or a reset if its request was there already. When there is room again, it has to come again by itself.
-# Who meets it: programs that put an embedded HTTP server into their loop with a small limit to bound memory or descriptors, and
-#   browsers and health checks that open a second connection to it.
+# Expected: a daemon that the program drives itself (external select) leaves its listening socket out of MHD_get_fdset
+#   while MHD_OPTION_CONNECTION_LIMIT is reached. Further clients wait in the kernel's queue, and are served when a
+#   connection ends.
+# Happens: the listening socket stays in the set. Each further client is accepted and closed; it gets no status 503
+#   but the end of the stream, or a reset if its request was there already. When there is room again, it has to come
+#   again by itself.
+# Who meets it: programs that put an embedded HTTP server into their loop with a small limit to bound memory or
+#   descriptors, and browsers and health checks that open a second connection to it.
 # Seen with: libmicrohttpd12 0.9.75-6, Linux 6.18.44.
 # Sources: MHD_OPTION_CONNECTION_LIMIT and MHD_get_fdset in microhttpd.h of libmicrohttpd-dev 0.9.75-6.
 set -euo pipefail
@@ -87,7 +89,8 @@ static const char* outcome(int client) {
 }
 
 int main(void) {
-    daemon_ = MHD_start_daemon(MHD_NO_FLAG, 0, NULL, NULL, answer, NULL, MHD_OPTION_CONNECTION_LIMIT, 1u, MHD_OPTION_END);
+    daemon_ = MHD_start_daemon(MHD_NO_FLAG, 0, NULL, NULL, answer, NULL, MHD_OPTION_CONNECTION_LIMIT, 1u,
+                               MHD_OPTION_END);
     if (daemon_ == NULL) return 1;
     listener = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_LISTEN_FD)->listen_fd;
     int first = client();

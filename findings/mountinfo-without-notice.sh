@@ -1,12 +1,12 @@
 #!/bin/bash
 # The text of /proc/self/mountinfo changes without the notification that poll(2) gives for it.
 #
-# Expected: mountinfo is pollable, so each change of its text makes poll say POLLPRI: a mount, an unmount, a remount, and a change
-#   of propagation (shared, private, unbindable), which is a field of the line.
-# Happens: mounts, unmounts and both kinds of remount are notified. Changes of propagation are not: the text differs, and poll says
-#   nothing, until something else happens.
-# Who meets it: programs that keep a copy of the mount table and refresh it when poll says so (desktop services, container tools,
-#   backup tools), and then decide by the propagation field whether a bind mount reaches others.
+# Expected: mountinfo is pollable, so each change of its text makes poll say POLLPRI: a mount, an unmount, a remount,
+#   and a change of propagation (shared, private, unbindable), which is a field of the line.
+# Happens: mounts, unmounts and both kinds of remount are notified. Changes of propagation are not: the text differs,
+#   and poll says nothing, until something else happens.
+# Who meets it: programs that keep a copy of the mount table and refresh it when poll says so (desktop services,
+#   container tools, backup tools), and then decide by the propagation field whether a bind mount reaches others.
 # Seen with: Linux 6.18.44, mount of util-linux 2.38.1-5+deb12u3.
 # Sources: /proc/pid/mountinfo and /proc/pid/mounts in proc(5), and mount_namespaces(7) of man-pages 6.03.
 set -euo pipefail

@@ -1,16 +1,16 @@
 #!/bin/bash
 # FIONREAD of an MPTCP socket counts the peer's end of stream as one byte.
 #
-# Expected: as over TCP. After the peer has shut down its side and all its data has been received, FIONREAD says 0: nothing can be
-#   read any more, and recv(2) returns 0.
-# Happens: FIONREAD says 1, before the recv that returns 0 and after it. With data before the end it says one byte more than
-#   recv gives.
-# Who meets it: programs that take "readable, and FIONREAD says 0" for the end of a stream (an old idiom, in GUI toolkits and in
-#   managed run-time libraries), or that make a buffer of exactly that size and wait until it is full; on sockets of MPTCP, which
-#   Go's listeners are since Go 1.24.
+# Expected: as over TCP. After the peer has shut down its side and all its data has been received, FIONREAD says 0:
+#   nothing can be read any more, and recv(2) returns 0.
+# Happens: FIONREAD says 1, before the recv that returns 0 and after it. With data before the end it says one byte
+#   more than recv gives.
+# Who meets it: programs that take "readable, and FIONREAD says 0" for the end of a stream (an old idiom, in GUI
+#   toolkits and in managed run-time libraries), or that make a buffer of exactly that size and wait until it is full;
+#   on sockets of MPTCP, which Go's listeners are since Go 1.24.
 # Seen with: Linux 6.18.44.
-# Sources: FIONREAD in tcp(7) (SIOCINQ) and socket(7) of man-pages 6.03; RFC 8684, section 3.3.3 (the end of the data takes
-#   one number of the data's sequence).
+# Sources: FIONREAD in tcp(7) (SIOCINQ) and socket(7) of man-pages 6.03; RFC 8684, section 3.3.3 (the end of the data
+#   takes one number of the data's sequence).
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 

@@ -1,16 +1,17 @@
 #!/bin/bash
 # A peer that has closed an MPTCP connection goes on taking what is sent to it, without a reset.
 #
-# Expected: as over TCP. When the peer has closed and more is sent to it, its kernel resets the connection; a moment later epoll(7)
-#   says EPOLLERR and EPOLLHUP, and the next send fails with EPIPE.
-# Happens: each send succeeds. Within seconds no reset comes and epoll says no more than EPOLLIN, EPOLLOUT and EPOLLRDHUP. A sender
-#   that does not wait fills the buffers of both sides (about 4 MB here) and then gets EAGAIN, as from a peer that reads slowly.
-#   In a run of 80 s the error came after 62 s.
-# Who meets it: servers that stream to clients which leave (downloads, events, subscriptions), where the listener was made with
-#   IPPROTO_MPTCP; Go programs since Go 1.24 make theirs so, and mptcpize and systemd's SocketProtocol=mptcp do it to others.
+# Expected: as over TCP. When the peer has closed and more is sent to it, its kernel resets the connection; a moment
+#   later epoll(7) says EPOLLERR and EPOLLHUP, and the next send fails with EPIPE.
+# Happens: each send succeeds. Within seconds no reset comes and epoll says no more than EPOLLIN, EPOLLOUT and
+#   EPOLLRDHUP. A sender that does not wait fills the buffers of both sides (about 4 MB here) and then gets EAGAIN, as
+#   from a peer that reads slowly. In a run of 80 s the error came after 62 s.
+# Who meets it: servers that stream to clients which leave (downloads, events, subscriptions), where the listener was
+#   made with IPPROTO_MPTCP; Go programs since Go 1.24 make theirs so, and mptcpize and systemd's SocketProtocol=mptcp
+#   do it to others.
 # Seen with: Linux 6.18.44.
-# Sources: tcp(7); close_timeout (60 s) in the kernel's Documentation/networking/mptcp-sysctl.rst, which speaks of sockets that
-#   nobody closed; RFC 8684, section 3.3.3, on closing a connection.
+# Sources: tcp(7); close_timeout (60 s) in the kernel's Documentation/networking/mptcp-sysctl.rst, which speaks of
+#   sockets that nobody closed; RFC 8684, section 3.3.3, on closing a connection.
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 

@@ -1,13 +1,14 @@
 #!/bin/bash
 # A netlink socket that has overrun loses every message until it has been read empty, however much room it has.
 #
-# Expected: when the receive buffer is full, messages are dropped and recvmsg(2) fails with ENOBUFS once. Each message that is then
-#   received makes room, and the next message that arrives is queued again.
-# Happens: after the overrun the socket takes no multicast message until its queue is empty. With one of eight or more messages left
-#   unread, new ones are dropped, and no second ENOBUFS tells of it. With NETLINK_NO_ENOBUFS it is as expected.
-# Who meets it: programs that read a bounded number of netlink messages in an iteration of their loop (routing daemons, network
-#   managers, udev-like monitors), and ask for the whole state (a dump) right after ENOBUFS, before they have emptied the queue:
-#   changes that come after the dump are missing from it and never arrive.
+# Expected: when the receive buffer is full, messages are dropped and recvmsg(2) fails with ENOBUFS once. Each message
+#   that is then received makes room, and the next message that arrives is queued again.
+# Happens: after the overrun the socket takes no multicast message until its queue is empty. With one of eight or more
+#   messages left unread, new ones are dropped, and no second ENOBUFS tells of it. With NETLINK_NO_ENOBUFS it is as
+#   expected.
+# Who meets it: programs that read a bounded number of netlink messages in an iteration of their loop (routing
+#   daemons, network managers, udev-like monitors), and ask for the whole state (a dump) right after ENOBUFS, before
+#   they have emptied the queue: changes that come after the dump are missing from it and never arrive.
 # Seen with: Linux 6.18.44.
 # Sources: netlink(7) of man-pages 6.03.
 set -euo pipefail
@@ -29,7 +30,8 @@ static void send_message(unsigned number) {
         unsigned number;
         char rest[200];
     } message = {.header = {.nlmsg_len = sizeof message, .nlmsg_type = 20}, .number = number};
-    // Group 31 has no other member than ours. The send also looks for a receiver of its own port, and fails for lack of it.
+    // The message goes to the members of group 31, and to the kernel, which takes none of this protocol: so the call
+    // fails after the group has it.
     struct sockaddr_nl to = {.nl_family = AF_NETLINK, .nl_groups = 1u << 30};
     sendto(sender, &message, sizeof message, 0, (struct sockaddr*)&to, sizeof to);
 }

@@ -1,13 +1,13 @@
-# Shared by the findings; each sources it. It gives them a temporary folder, pinned packages that are unpacked there and not
-# installed, a compiler call, and the comparison that decides. Nothing is left on the machine.
+# Shared by the findings; each sources it. It gives them a temporary folder, pinned packages that are unpacked there and
+# not installed, a compiler call, and the comparison that decides. Nothing is left on the machine.
 #
 #   $folder                  a temporary folder, removed at the end
 #   cannot REASON            ends the finding with status 77: it cannot be tried here
 #   packages NAME=VERSION…   downloads these packages and unpacks them below $folder/root
 #   $include, $libraries     the folders of their headers and of their shared libraries
 #   build NAME FLAG…         compiles $folder/NAME.c to $folder/NAME
-#   versions COMMAND…        prints the kernel, the C library and the versions of the pinned packages
-#   bounded COMMAND…         runs a command that has at most 30 seconds; what it prints goes to the screen and to $folder/seen
+#   versions                 prints the versions of the kernel, the C library and the pinned packages
+#   bounded COMMAND…         runs a command for at most 30 s; its output goes to the screen and to $folder/seen
 #   verdict                  compares $folder/seen with the standard input, line by line, and ends the finding
 #
 # Status: 0 the behaviour is as described; 1 it has changed; 77 it cannot be tried here.
@@ -41,7 +41,8 @@ build() {
     local program=$1
     shift
     command -v "$compiler" >/dev/null || cannot "there is no C compiler"
-    "$compiler" -std=gnu11 -O1 -Wall -D_GNU_SOURCE -o "$folder/$program" "$folder/$program.c" "$@" 2>"$folder/compiler" ||
+    "$compiler" -std=gnu11 -O1 -Wall -D_GNU_SOURCE -o "$folder/$program" "$folder/$program.c" "$@" \
+        2>"$folder/compiler" ||
         cannot "the program does not compile: $(grep -m 1 error "$folder/compiler" || tail -n 1 "$folder/compiler")"
     local missing
     missing=$(ldd "$folder/$program" | awk '/not found/ { print $1 }' | tr '\n' ' ')
@@ -49,7 +50,9 @@ build() {
 }
 
 versions() {
-    echo "seen on: Linux $(uname -r), $(getconf GNU_LIBC_VERSION 2>/dev/null || echo 'an unknown C library')" "${pinned[@]}"
+    local library
+    library=$(getconf GNU_LIBC_VERSION 2>/dev/null || echo "an unknown C library")
+    echo "seen on: Linux $(uname -r), $library" "${pinned[@]}"
 }
 
 bounded() {

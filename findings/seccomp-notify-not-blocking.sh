@@ -1,14 +1,16 @@
 #!/bin/bash
 # The descriptor of seccomp notifications ignores O_NONBLOCK: to receive when nothing waits stops the loop.
 #
-# Expected: the descriptor is pollable, so with O_NONBLOCK the ioctl(2) that receives fails with EAGAIN when no notification waits.
-# Happens: it blocks until a notification comes or a signal interrupts it. libseccomp's seccomp_notify_receive does the same.
-# Who meets it: supervisors of containers and sandboxes that receive in an event loop until there is no more, that share the
-#   descriptor between two processes or threads (one takes the notification, and the other, woken too, stops), or whose target is
-#   interrupted by a signal between the wake-up and the ioctl.
+# Expected: the descriptor is pollable, so with O_NONBLOCK the ioctl(2) that receives fails with EAGAIN when no
+#   notification waits.
+# Happens: it blocks until a notification comes or a signal interrupts it. libseccomp's seccomp_notify_receive does
+#   the same.
+# Who meets it: supervisors of containers and sandboxes that receive in an event loop until there is no more, that
+#   share the descriptor between two processes or threads (one takes the notification, and the other, woken too,
+#   stops), or whose target is interrupted by a signal between the wake-up and the ioctl.
 # Seen with: Linux 6.18.44, libseccomp 2.5.4-1+deb12u1.
-# Sources: seccomp_unotify(2) of man-pages 6.03, which says that the operation blocks and does not speak of O_NONBLOCK;
-#   seccomp_notify_receive(3) of libseccomp 2.5.4.
+# Sources: seccomp_unotify(2) of man-pages 6.03, which says that the operation blocks and does not speak of
+#   O_NONBLOCK; seccomp_notify_receive(3) of libseccomp 2.5.4.
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
@@ -41,7 +43,8 @@ static double seconds(void) {
 // The target: getppid(2) asks its supervisor.
 static void target(int channel) {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    if (filter == NULL || seccomp_rule_add(filter, SCMP_ACT_NOTIFY, SCMP_SYS(getppid), 0) != 0 || seccomp_load(filter) != 0)
+    if (filter == NULL || seccomp_rule_add(filter, SCMP_ACT_NOTIFY, SCMP_SYS(getppid), 0) != 0 ||
+        seccomp_load(filter) != 0)
         _exit(1);
     int descriptor = seccomp_notify_fd(filter);
     char room[CMSG_SPACE(sizeof descriptor)] = {0}, byte = 0;
@@ -85,7 +88,8 @@ int main(void) {
         const double before = seconds();
         errno = 0;
         memset(request, 0, sizeof *request);
-        int result = library ? seccomp_notify_receive(descriptor, request) : ioctl(descriptor, SECCOMP_IOCTL_NOTIF_RECV, request);
+        int result = library ? seccomp_notify_receive(descriptor, request)
+                             : ioctl(descriptor, SECCOMP_IOCTL_NOTIF_RECV, request);
         const char* error = library ? (result == 0 ? "succeeds" : "fails") : strerrorname_np(errno);
         printf("%s %s %s\n", library ? "seccomp_notify_receive" : "ioctl", error,
                seconds() - before > 0.8 ? "after a second, when a signal comes" : "at once");
@@ -102,8 +106,8 @@ int main(void) {
     if (seccomp_notify_respond(descriptor, answer) != 0) return 1;
     int status;
     waitpid(child, &status, 0);
-    printf("one waits, poll says %s; it is received and answered, the target %s\n", asked.revents & POLLIN ? "POLLIN" : "nothing",
-           status == 0 ? "goes on" : "fails");
+    printf("one waits, poll says %s; it is received and answered, the target %s\n",
+           asked.revents & POLLIN ? "POLLIN" : "nothing", status == 0 ? "goes on" : "fails");
     return 0;
 }
 C

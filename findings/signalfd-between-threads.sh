@@ -1,16 +1,17 @@
 #!/bin/bash
-# A thread that waits on a shared epoll descriptor takes the readiness of a signalfd away from the thread that the signal is for.
+# A thread that waits on a shared epoll descriptor takes the readiness of a signalfd away from the thread that the
+# signal is for.
 #
-# Expected: a signal that is pending for thread B makes a level-triggered signalfd ready for B, whoever asked before. A thread A for
-#   which nothing is pending gets nothing from epoll_wait(2), and that changes nothing for B.
-# Happens: when A asks first, epoll finds the signalfd not readable in A, and forgets that it was ready. B then gets nothing from
-#   epoll_wait, not even after waiting, though poll(2) says POLLIN in B and a read there gives the signal. When B asks first, B gets
-#   it, again and again.
-# Who meets it: programs with several threads in epoll_wait on one descriptor and signals that are directed to one of them
-#   (pthread_kill, tgkill, timer_create with SIGEV_THREAD_ID, F_SETOWN_EX with a thread).
+# Expected: a signal that is pending for thread B makes a level-triggered signalfd ready for B, whoever asked before.
+#   A thread A for which nothing is pending gets nothing from epoll_wait(2), and that changes nothing for B.
+# Happens: when A asks first, epoll finds the signalfd not readable in A, and forgets that it was ready. B then gets
+#   nothing from epoll_wait, not even after waiting, though poll(2) says POLLIN in B and a read there gives the
+#   signal. When B asks first, B gets it, again and again.
+# Who meets it: programs with several threads in epoll_wait on one descriptor and signals that are directed to one of
+#   them (pthread_kill, tgkill, timer_create with SIGEV_THREAD_ID, F_SETOWN_EX with a thread).
 # Seen with: Linux 6.18.44.
-# Sources: "Thread semantics" and "epoll(7) semantics" in signalfd(2) of man-pages 6.03, which speak of reads by threads and of
-#   epoll after a fork; epoll(7).
+# Sources: "Thread semantics" and "epoll(7) semantics" in signalfd(2) of man-pages 6.03, which speak of reads by
+#   threads and of epoll after a fork; epoll(7).
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 

@@ -1,16 +1,18 @@
 #!/bin/bash
 # tevent does not call a handler that watches only for writing when the peer is gone or a connection is refused.
 #
-# Expected: as in other loops, a handler for TEVENT_FD_WRITE is called when the descriptor has an error or has hung up, since a write
-#   would not block: it would fail, and say why.
-# Happens: it is not called, and nothing says why. tevent takes the TEVENT_FD_WRITE flag away and goes on waiting. It is so in the
-#   epoll and in the poll backend, for a Unix peer that has closed and for a TCP connection that is refused. With TEVENT_FD_READ
-#   as well, the handler is called.
-# Who meets it: programs on tevent (Samba, sssd, ctdb and their plugins) that wait with TEVENT_FD_WRITE alone for a connection that
-#   is being made or for room to write; adapters of other libraries to tevent that pass on just the wish to write.
+# Expected: as in other loops, a handler for TEVENT_FD_WRITE is called when the descriptor has an error or has hung
+#   up, since a write would not block: it would fail, and say why.
+# Happens: it is not called, and nothing says why. tevent takes the TEVENT_FD_WRITE flag away and goes on waiting. It
+#   is so in the epoll and in the poll backend, for a Unix peer that has closed and for a TCP connection that is
+#   refused. With TEVENT_FD_READ as well, the handler is called.
+# Who meets it: programs on tevent (Samba, sssd, ctdb and their plugins) that wait with TEVENT_FD_WRITE alone for a
+#   connection that is being made or for room to write; adapters of other libraries to tevent that pass on just the
+#   wish to write.
 # Seen with: libtevent0 0.14.1-1, Linux 6.18.44.
-# Sources: tevent.h of libtevent-dev 0.14.1-1, which calls TEVENT_FD_WRITE "write availability"; the comments on errors in tevent's
-#   tevent_epoll.c and tevent_poll.c, which give select(2) as the reason (but select does call a descriptor with an error writable).
+# Sources: tevent.h of libtevent-dev 0.14.1-1, which calls TEVENT_FD_WRITE "write availability"; the comments on
+#   errors in tevent's tevent_epoll.c and tevent_poll.c, which give select(2) as the reason (but select does call a
+#   descriptor with an error writable).
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
@@ -40,7 +42,9 @@ static void ready(struct tevent_context* loop, struct tevent_fd* watch, uint16_t
     over = true;
 }
 
-static void enough(struct tevent_context* loop, struct tevent_timer* timer, struct timeval now, void* data) { over = true; }
+static void enough(struct tevent_context* loop, struct tevent_timer* timer, struct timeval now, void* data) {
+    over = true;
+}
 
 static int closed_peer(void) {
     int pair[2];
@@ -75,7 +79,8 @@ static void try(const char* backend, const char* name, int descriptor, uint16_t 
     calls = 0;
     for (over = false; !over;) tevent_loop_once(loop);
     printf("%s, %s, %s: select %s, the handler is %s, flags afterwards:%s%s%s\n", backend, name,
-           flags == TEVENT_FD_WRITE ? "WRITE" : "READ and WRITE", select_says_writable(descriptor) ? "writable" : "not writable",
+           flags == TEVENT_FD_WRITE ? "WRITE" : "READ and WRITE",
+           select_says_writable(descriptor) ? "writable" : "not writable",
            calls ? "called" : "not called", tevent_fd_get_flags(watch) & TEVENT_FD_READ ? " READ" : "",
            tevent_fd_get_flags(watch) & TEVENT_FD_WRITE ? " WRITE" : "", tevent_fd_get_flags(watch) ? "" : " none");
     talloc_free(loop);

@@ -1,12 +1,12 @@
 #!/bin/bash
 # A UDP socket that was bound to port 0 loses its port when it is disconnected.
 #
-# Expected: bind(2) with port 0 gives the socket a port, and connect(2) with AF_UNSPEC takes only the peer away. The socket keeps
-#   its local address and port, and goes on receiving there.
-# Happens: it is bound to nothing afterwards. getsockname(2) says port 0, what is sent to the old port is refused, and the next
-#   send or connect picks another port. Only a port that was named in bind is kept.
-# Who meets it: programs that connect and disconnect one UDP socket in turn to learn which local address is used or to get errors
-#   (resolvers, QUIC and STUN clients, DTLS servers), and have told peers their port.
+# Expected: bind(2) with port 0 gives the socket a port, and connect(2) with AF_UNSPEC takes only the peer away. The
+#   socket keeps its local address and port, and goes on receiving there.
+# Happens: it is bound to nothing afterwards. getsockname(2) says port 0, what is sent to the old port is refused, and
+#   the next send or connect picks another port. Only a port that was named in bind is kept.
+# Who meets it: programs that connect and disconnect one UDP socket in turn to learn which local address is used or to
+#   get errors (resolvers, QUIC and STUN clients, DTLS servers), and have told peers their port.
 # Seen with: Linux 6.18.44.
 # Sources: connect(2), udp(7) and ip(7) of man-pages 6.03, which speak only of the association with the peer.
 set -euo pipefail
@@ -36,7 +36,8 @@ static int bound(int port) {
 }
 
 static void try(const char* name, int socket_, int peer) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port_of(peer)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    address.sin_port = htons(port_of(peer));
     const int before = port_of(socket_);
     connect(socket_, (struct sockaddr*)&address, sizeof address);
     const int connected = port_of(socket_);

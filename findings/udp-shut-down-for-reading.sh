@@ -1,13 +1,15 @@
 #!/bin/bash
 # A UDP socket that is shut down for reading is readable for ever, and a non-blocking read of it says EAGAIN.
 #
-# Expected: after shutdown(2) with SHUT_RD poll(2) says POLLIN and POLLRDHUP, recv(2) returns 0 as at the end of a stream, and
-#   no more is received. On a socket that is not connected shutdown fails with ENOTCONN and changes nothing.
-# Happens: poll says so, but a non-blocking recv fails with EAGAIN, so a loop is woken again and again for nothing. What peers send
-#   is still received. On a socket that is not connected shutdown fails with ENOTCONN, and does the same all the same.
-# Who meets it: programs that shut a UDP socket down to wake a thread that waits in recv (a usual trick, which works: a blocking
-#   recv returns 0), with the same socket in an event loop; libraries that shut down every socket before they close it, while a
-#   duplicate of it is watched.
+# Expected: after shutdown(2) with SHUT_RD poll(2) says POLLIN and POLLRDHUP, recv(2) returns 0 as at the end of a
+#   stream, and no more is received. On a socket that is not connected shutdown fails with ENOTCONN and changes
+#   nothing.
+# Happens: poll says so, but a non-blocking recv fails with EAGAIN, so a loop is woken again and again for nothing.
+#   What peers send is still received. On a socket that is not connected shutdown fails with ENOTCONN, and does the
+#   same all the same.
+# Who meets it: programs that shut a UDP socket down to wake a thread that waits in recv (a usual trick, which works:
+#   a blocking recv returns 0), with the same socket in an event loop; libraries that shut down every socket before
+#   they close it, while a duplicate of it is watched.
 # Seen with: Linux 6.18.44.
 # Sources: shutdown(2), recv(2) and udp(7) of man-pages 6.03.
 set -euo pipefail

@@ -1,15 +1,17 @@
 #!/bin/bash
 # An ordinary read that fails with EAGAIN throws an urgent byte away, and on a Unix socket poll(2) asks for that read.
 #
-# Expected: a byte that was sent with MSG_OOB and waits alone makes poll say POLLPRI and not POLLIN, so that a loop does not read.
-#   A recv(2) that fails with EAGAIN changes nothing, and recv with MSG_OOB receives the byte afterwards.
-# Happens: over TCP poll is as expected, but a recv that fails with EAGAIN takes the urgent byte with it: MSG_OOB then fails with
-#   EINVAL. On a Unix stream socket poll says POLLIN as well, so every loop makes that recv and loses the byte, and FIONREAD says
-#   1 for ever, although nothing can be received and poll says nothing.
-# Who meets it: event loops that read whatever is readable before they look at POLLPRI, with a peer on a Unix socket that uses
-#   MSG_OOB; loops that try a read without asking poll; programs that believe FIONREAD.
+# Expected: a byte that was sent with MSG_OOB and waits alone makes poll say POLLPRI and not POLLIN, so that a loop
+#   does not read. A recv(2) that fails with EAGAIN changes nothing, and recv with MSG_OOB receives the byte
+#   afterwards.
+# Happens: over TCP poll is as expected, but a recv that fails with EAGAIN takes the urgent byte with it: MSG_OOB then
+#   fails with EINVAL. On a Unix stream socket poll says POLLIN as well, so every loop makes that recv and loses the
+#   byte, and FIONREAD says 1 for ever, although nothing can be received and poll says nothing.
+# Who meets it: event loops that read whatever is readable before they look at POLLPRI, with a peer on a Unix socket
+#   that uses MSG_OOB; loops that try a read without asking poll; programs that believe FIONREAD.
 # Seen with: Linux 6.18.44. Unix sockets have MSG_OOB since Linux 5.15.
-# Sources: unix(7) and recv(2) of man-pages 6.03 (unix(7) still says that there is no MSG_OOB); tcp(7) for the comparison.
+# Sources: unix(7) and recv(2) of man-pages 6.03 (unix(7) still says that there is no MSG_OOB); tcp(7) for the
+#   comparison.
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
