@@ -16,7 +16,10 @@ set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
 packages inotify-tools=3.22.6.0-4 libinotifytools0=3.22.6.0-4
-mkdir "$folder/inbox"
+# On tmpfs if there is one, as not every file system knows O_TMPFILE.
+inbox=$folder/inbox
+if [ -w /dev/shm ]; then inbox=$(mktemp -d -p /dev/shm); else mkdir "$inbox"; fi
+trap 'rm -rf "$folder" "$inbox"' EXIT
 
 cat >"$folder/publish.c" <<'C'
 #include <fcntl.h>
@@ -48,14 +51,14 @@ versions
 
 wait_command=$folder/root/usr/bin/inotifywait
 LD_LIBRARY_PATH=$libraries timeout 20 "$wait_command" --monitor --event open,modify,create,close_write \
-    --format '%e %f' "$folder/inbox" >"$folder/events" 2>"$folder/state" &
+    --format '%e %f' "$inbox" >"$folder/events" 2>"$folder/state" &
 for _ in {1..100}; do
     if grep -q established "$folder/state"; then break; fi
     sleep 0.05
 done
 grep -q established "$folder/state" || cannot "inotifywait does not start: $(tail -n 1 "$folder/state")"
 status=0
-timeout 10 "$folder/publish" "$folder/inbox" 2>"$folder/inode" || status=$?
+timeout 10 "$folder/publish" "$inbox" 2>"$folder/inode" || status=$?
 if [ "$status" = 77 ]; then cannot "$(cat "$folder/inode")"; fi
 for _ in {1..100}; do
     if grep -q "CLOSE_WRITE.* last" "$folder/events"; then break; fi
