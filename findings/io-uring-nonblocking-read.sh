@@ -1,5 +1,6 @@
 #!/bin/bash
-# A read through io_uring waits for data on every kind of descriptor, although O_NONBLOCK is set.
+# A read through io_uring waits for data although O_NONBLOCK is set, and terminals and inotify have no read that only
+# tries.
 #
 # Expected: O_NONBLOCK means EAGAIN when there is nothing to read. io_uring may wait where the file's driver can read
 #   without blocking (sockets, pipes, eventfd), but for kinds that cannot (inotify, terminals) it has nothing else to
@@ -7,12 +8,12 @@
 # Happens: each of them waits, until data comes or the request is cancelled, although read(2) on the same descriptor
 #   says EAGAIN. It is so for accept on a listening socket as well. RWF_NOWAIT in the request brings EAGAIN back for
 #   sockets, pipes and eventfds. On a terminal and an inotify descriptor it fails with EOPNOTSUPP, with data and
-#   without: io_uring has no read there that only tries.
+#   without: no flag of a read makes it only try there.
 # Who meets it: event loops that move from epoll to io_uring step by step and "try first, then wait" on descriptors
 #   that are O_NONBLOCK for epoll's sake: the try never completes, and its buffer is in use until it is cancelled.
 # Seen with: Linux 6.18.44, liburing2 2.3-3.
-# Sources: io_uring_enter(2), io_uring_prep_read(3) and io_uring_prep_accept(3) of liburing 2.3; RWF_NOWAIT in
-#   readv(2).
+# Sources: io_uring_enter(2), io_uring_prep_read(3) and io_uring_prep_accept(3) of liburing 2.3, which do not speak of
+#   O_NONBLOCK; RWF_NOWAIT in readv(2) of man-pages 6.03.
 set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
