@@ -6,8 +6,8 @@
 # Happens: the folder's watch reports IN_OPEN and IN_CLOSE_WRITE of the pipe and nothing between them. The watch on
 #   the pipe itself reports IN_OPEN, IN_MODIFY, IN_ACCESS and IN_CLOSE_WRITE. For a file in the same folder both
 #   report all of them.
-# Who meets it: programs that watch /dev, /run or a spool folder as a whole to see activity on pipes, terminals or
-#   devices in it.
+# Who meets it: programs that watch a folder of named pipes (/run, a spool, a test's scratch folder) as a whole to see
+#   which of them is in use.
 # Seen with: Linux 6.18.44.
 # Sources: inotify(7) of man-pages 6.03, whose list of events for entries of a folder names no such exception.
 set -euo pipefail

@@ -1,6 +1,5 @@
 #!/bin/bash
-# A read through io_uring waits for data although O_NONBLOCK is set, and terminals and inotify have no read that only
-# tries.
+# A read through io_uring waits although O_NONBLOCK is set, and a terminal has no read that only tries.
 #
 # Expected: O_NONBLOCK means EAGAIN when there is nothing to read. io_uring may wait where the file's driver can read
 #   without blocking (sockets, pipes, eventfd), but for kinds that cannot (inotify, terminals) it has nothing else to

@@ -3,9 +3,8 @@
 #
 # Expected: when the receive buffer is full, messages are dropped and recvmsg(2) fails with ENOBUFS once. Each message
 #   that is then received makes room, and the next message that arrives is queued again.
-# Happens: after the overrun the socket takes no multicast message until its queue is empty. With one of eight or more
-#   messages left unread, new ones are dropped, and no second ENOBUFS tells of it. With NETLINK_NO_ENOBUFS it is as
-#   expected.
+# Happens: after the overrun the socket takes no multicast message until its queue is empty. With one message left
+#   unread, new ones are dropped, and no second ENOBUFS says so. With NETLINK_NO_ENOBUFS it is as expected.
 # Who meets it: programs that read a bounded number of netlink messages in an iteration of their loop (routing
 #   daemons, network managers, udev-like monitors), and ask for the whole state (a dump) right after ENOBUFS, before
 #   they have emptied the queue: changes that come after the dump are missing from it and never arrive.
