@@ -173,7 +173,7 @@ public:
     /// all that it did would be done to the parent's loop. Afterwards the child has its own, which watch what was
     /// watched; timers and posted work are copies as well. Descriptors are still shared: of a connection that
     /// both keep, both read. May be called in a handler; what is ready is told again. Throws std::system_error, and
-    /// then nothing has changed; std::logic_error for a demultiplexer of the caller's. See reactor/LOOP.md.
+    /// then nothing has changed; std::logic_error for a demultiplexer of the caller's. See reactor/guide/threads.md.
     void after_fork();
 
     /// What the connections of this loop share; see connection.cpp, its only user.

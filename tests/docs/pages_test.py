@@ -40,7 +40,7 @@ class Pages(unittest.TestCase):
         with open(os.path.join(TOP, path), encoding="utf-8") as file:
             return file.read()
 
-    # reactor.hpp draws the loop, LOOP.md lists the same steps, and the code calls what LOOP.md says.
+    # reactor.hpp draws the loop, guide/loop.md lists the same steps, and the code calls what guide/loop.md says.
     def test_the_loop_is_the_same_in_the_header_the_page_and_the_code(self):
         def picture(path):
             return [line.lstrip("/ ").rstrip() for line in self.text(path).splitlines()
@@ -49,7 +49,7 @@ class Pages(unittest.TestCase):
         drawn = picture("reactor/reactor.hpp")
         self.assertEqual(len(drawn), 7)
 
-        steps = re.findall(r"(?m)^\| (\d) \| ([^|]*) \| ([^|]*) \|", self.text("reactor/LOOP.md"))
+        steps = re.findall(r"(?m)^\| (\d) \| ([^|]*) \| ([^|]*) \|", self.text("reactor/guide/loop.md"))
         self.assertEqual([(number, what) for number, what, _ in steps],
                          [tuple(re.search(r"(\d) (.*?)(?:   .*)?$", line).groups()) for line in drawn])
 
