@@ -1,5 +1,5 @@
-// The floor: the same echo written by hand on the bare call, a page for each of select, poll and epoll. What a library
-// costs is what it takes more than these. They do what a server must (partial writes wait for room, and the peer is not
+// The floor: the same echo written by hand on the bare call, a page for each of select, poll and epoll. A library's
+// cost is the difference to these. They do what a server must (partial writes wait for room, and the peer is not
 // read from meanwhile) and nothing else: no timers, no limits, no second protocol.
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -30,7 +30,7 @@ namespace {
 
 std::vector<char> buffer;
 
-// What could not be sent at once, by descriptor.
+// The bytes that could not be sent at once, by descriptor.
 std::vector<std::vector<char>> rests;
 
 enum class Wait { readable, writable, nothing };  // nothing: the connection is over
@@ -76,8 +76,8 @@ void close_connection(int descriptor) {
 
 // ── epoll ──
 
-// What was received and is still to be sent: --together receives from all that are ready, then sends to all. An
-// experiment: what would that be worth?
+// Bytes that were received and are still to be sent: --together receives from all that are ready, then sends to all. This
+// is an experiment that measures the worth of doing so.
 struct Received {
     int descriptor;
     std::size_t begin, size;

@@ -1,5 +1,5 @@
-// What it costs to change what is watched: to add and remove, and to turn the interest over and back between two waits,
-// as a connection does that writes a little more than fits. The bare calls and other libraries stand beside. There is
+// The cost of changing interest: to add and remove, and to turn the interest over and back between two waits,
+// as a connection does that writes a little more than fits. The bare calls and other libraries are measured, too. There is
 // no traffic here: nothing is ever ready, and the waits do not wait.
 #include <reactor/reactor.hpp>
 
@@ -35,7 +35,7 @@ namespace {
 
 constexpr std::size_t watched = 1000;
 
-// Never readable; writable only where nobody asks for it: an eventfd at its highest value has no room.
+// Never readable; writable only where no handler has the interest: an eventfd at its highest value has no room.
 int descriptor(std::size_t place) {
     static const std::vector<int> all = [] {
         std::vector<int> made;

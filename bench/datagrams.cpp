@@ -1,4 +1,4 @@
-// What a datagram costs to receive and to send, one by one and in batches: two UDP sockets on one loop send each other
+// The cost of receiving and sending a datagram, one by one and in batches: two UDP sockets on one loop send each other
 // what they receive, with so many on their way, and every arrival counts as one. Datagrams of one size the library lets
 // the kernel cut up and put together (UDP_SEGMENT, UDP_GRO); of 64 sizes that grow from one to the next each goes by
 // itself. The floor is the same written by hand on epoll, with sendto and recvfrom, and with sendmmsg and recvmmsg.

@@ -1,6 +1,6 @@
-// What it costs to find out who is ready and to call him: the chain that libevent was first measured with. N descriptors
-// are watched, A tokens travel, and whoever receives one writes it to his neighbour, until W were written. The same loop
-// stands here written by hand on the bare calls, which is the floor, and on other libraries where they are installed.
+// The cost of finding the ready descriptors and calling their handlers: the chain that libevent was first measured with. N descriptors
+// are watched, A tokens travel, and each handler that receives one writes it to its neighbour, until W were written. The same loop
+// is here written by hand on the bare calls, which is the floor, and on other libraries where they are installed.
 // The reads and writes of the tokens are in every figure, the same in all.
 #include <reactor/demultiplexer.hpp>
 #include <reactor/reactor.hpp>
@@ -39,7 +39,7 @@
 
 namespace {
 
-// What is watched, and the tokens that travel along it. An eventfd is one descriptor where a pipe is two, and as a
+// The watched descriptors, and the tokens that travel along them. An eventfd is one descriptor where a pipe is two, and as a
 // semaphore it gives back one token at a time, as a pipe would.
 class Chain {
 public:

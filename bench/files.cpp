@@ -1,6 +1,6 @@
-// What it costs to send a file over a connection: by write_file, which leaves it to sendfile(2), and by reading it and
-// writing what was read, as a protocol must without it. The floor is the same written by hand on epoll, by sendfile and by
-// pread and send. The other end is a thread that throws away what comes without copying it; the processor time is that
+// The cost of sending a file over a connection: by write_file, which leaves it to sendfile(2), and by reading and writing
+// it, as a protocol must without that. The floor is the same written by hand on epoll, by sendfile and by
+// pread and send. The other end is a thread that throws the bytes away without copying them; the processor time is that
 // of the sending thread. The file lies in the kernel's memory.
 #include <reactor/stream/connection.hpp>
 #include <reactor/reactor.hpp>

@@ -1,5 +1,5 @@
-// How fast do framings find messages in memory? Beside what nobody can beat: memcpy of the same bytes, and
-// memchr for a byte that is not there. Not measured: sockets, and what a protocol does with its messages.
+// How fast do framings find messages in memory? The floors are memcpy of the same bytes, and
+// memchr for a byte that is not there. Not measured: sockets, and the work of a protocol on its messages.
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <reactor/testing/memory_transport.hpp>
@@ -15,7 +15,7 @@ using namespace reactor;
 
 namespace {
 
-constexpr std::size_t stream_size = 64 * 1024;  // what one read takes
+constexpr std::size_t stream_size = 64 * 1024;  // bytes of one read
 
 struct Sink {
     std::string bytes;
@@ -124,7 +124,7 @@ void copy(benchmark::State& state) {
 }
 BENCHMARK(copy)->Name("memcpy");
 
-/// memchr from one end of a line to the next: what the search alone costs.
+/// memchr from one end of a line to the next: the cost of the search alone.
 void find(benchmark::State& state) {
     const std::string input = stream(Delimited("\n"), std::size_t(state.range(0)));
     for (auto unused : state) {

@@ -1,7 +1,7 @@
 // How many loops are how much faster than one: messages go there and back between the two ends of connections, of which
-// each loop has its own, both ends. So nobody outside has to keep up with the server, and what keeps two loops from
-// being twice as fast is what they share: the machine, the kernel and, if it shares anything, the library. Beside the
-// rate stands the rate by processor time, which tells the same on a machine that others use too. The second measurement
+// each loop has its own, both ends. So no other process has to keep up with the server. Two loops are less
+// than twice as fast only by what they share: the machine, the kernel and, if it shares anything, the library. The rate by
+// processor time is given beside the rate, and holds on a machine that others use too. The second measurement
 // hands a living connection from loop to loop, there and back. The third is how fast connections are accepted by one
 // loop, and by two in each of the ways in which they can share them.
 #include <reactor/stream/acceptor.hpp>
@@ -130,7 +130,7 @@ private:
 
 enum class Way { alone, reuse_port, round_robin, least_connections };
 
-// All of them wait in the kernel when the loops begin, so that it is these that are measured and not who connects.
+// All of them wait in the kernel when the loops begin, so that the loops are measured and not the clients.
 void accepted(benchmark::State& state, Way way) {
     const std::size_t threads = way == Way::alone ? 1 : 2;
     double used = 0;

@@ -109,7 +109,7 @@ struct Connection {
 struct Server {
     std::string name, host;
     std::uint16_t port = 0;
-    int process = 0;  // whose processor time is counted; 0: nobody's
+    int process = 0;  // the process whose processor time is counted; 0: none
     sockaddr_storage address{};
     socklen_t address_length = 0;
     std::deque<Connection> connections;
@@ -225,7 +225,7 @@ public:
             }
             again_ = false;
             if (options_.churn) continue;
-            // A listening queue is 128 long with many servers; what does not fit would wait a second.
+            // A listening queue is 128 long with many servers; a connection that does not fit would wait a second.
             constexpr std::size_t at_once = 100;
             std::size_t next = 0;
             while (next < total || server.outstanding > 0) {
@@ -529,7 +529,7 @@ int run(const Options& options) {
         for (Server& server : servers) load.slice(server, slice, options.messages, false);
         for (std::size_t round = 0; round < rounds; ++round)
             for (std::size_t i = 0; i < servers.size(); ++i) {
-                // Rotated, and every other round backwards: nobody always follows the same one.
+                // Rotated, and every other round backwards: no server always follows the same one.
                 const std::size_t place = round % 2 == 0 ? i : servers.size() - 1 - i;
                 load.slice(servers[(place + round / 2) % servers.size()], slice, options.messages, true);
             }

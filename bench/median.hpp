@@ -1,5 +1,5 @@
 // The median of a few measurements and how sure it is: the interval that holds the true median 95 times in a hundred,
-// read off the ordered values. It assumes nothing of how they are distributed, which on a shared machine nobody knows.
+// read off the ordered values. It assumes nothing of their distribution, which is unknown on a shared machine.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-// What a timer costs where there are a million: to add, to cancel, to move to a later time and to fire. Measured with
+// The cost of a timer among a million: to add, to cancel, to move to a later time and to fire. Measured with
 // one duration for all, as idle timeouts have it, and with durations as they come. libevent's queue for equal durations
-// and its heap, libev's and libuv's heaps stand beside. It does not measure how punctual anybody is.
+// and its heap, libev's and libuv's heaps are measured, too. Punctuality is not.
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

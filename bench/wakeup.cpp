@@ -1,6 +1,6 @@
-// What it costs to reach a loop from another thread: how many tasks a second one thread can post to it, and how long
+// The cost of reaching a loop from another thread: how many tasks a second one thread can post to it, and how long
 // one takes there and back between two loops. The floor is the same written by hand on eventfd; libuv's and libev's
-// async handles, which carry no task and merge, stand beside in the second.
+// async handles, which carry no task and merge, are measured with the second.
 #include <reactor/reactor.hpp>
 
 #include <benchmark/benchmark.h>

@@ -1,4 +1,4 @@
-// What the echo servers on other libraries have in common, so that each is only its library's echo: the arguments, a
+// The common part of the echo servers on other libraries, so that each is only its library's echo: the arguments, a
 // listening socket, and the line that says where.
 #pragma once
 
@@ -8,7 +8,7 @@ namespace bench {
 /// and prints "listening on ADDRESS:PORT (NAME)". Ends the program if it cannot.
 int listen_as_told(int count, char** arguments, const char* name);
 
-/// What every server sets on what it accepts.
+/// The options that every server sets on accepted connections.
 void no_delay(int descriptor);
 
 }  // namespace bench

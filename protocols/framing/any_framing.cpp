@@ -57,7 +57,7 @@ std::optional<std::string> delimiter_in(std::string_view text) {
     return bytes;
 }
 
-/// What follows `prefix`, if the text begins with it.
+/// The text behind `prefix`, if it begins with that.
 std::optional<std::string_view> after(std::string_view text, std::string_view prefix) {
     if (!text.starts_with(prefix)) return std::nullopt;
     return text.substr(prefix.size());

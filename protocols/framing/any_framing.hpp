@@ -17,8 +17,8 @@
 
 namespace reactor {
 
-/// No framing: whatever comes is passed on as it comes. The only framing whose messages depend on how the
-/// stream was cut; what they are when put together does not.
+/// No framing: each piece of input is a message. It is the only framing whose messages depend on how the
+/// stream was cut; put together they do not.
 class Unframed final {
 public:
     std::size_t longest() const noexcept { return 0; }

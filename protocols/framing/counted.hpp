@@ -1,5 +1,5 @@
-// What the framings have in common whose messages say, before they begin, how long they are: fixed length,
-// length prefixes, netstrings. A framing supplies how its prefix is read; this is not a framing by itself.
+// The common part of framings whose messages announce their length: fixed length, length prefixes,
+// netstrings. A framing supplies how its prefix is read; this is not a framing by itself.
 #pragma once
 
 #include <protocols/framing/framing.hpp>
@@ -8,7 +8,7 @@
 
 namespace reactor {
 
-/// What a counted framing found at the front of its input.
+/// The result of reading a prefix at the front of the input.
 struct Prefix {
     Decoded::Status status = Decoded::Status::need_more;  ///< `message`: size and length are known
     std::size_t size = 0;                                 ///< bytes of the prefix
@@ -79,7 +79,7 @@ protected:
     CountedFraming(const CountedFraming&) = default;
     CountedFraming& operator=(const CountedFraming&) = default;
 
-    /// The prefix is whole: what it announces is held against the maximum before anything else is done with
+    /// The prefix is whole: the announced length is compared with the maximum before anything else is done with
     /// it.
     Prefix announced(std::size_t size, std::uint64_t length, std::size_t maximum) const noexcept {
         Prefix prefix;

@@ -75,7 +75,7 @@ public:
             return Decoded::of(input.first(at + (keep_ ? delimiter_.size() : 0)), at + delimiter_.size());
         }
         const std::size_t sure =
-            input.size() - begun(input);  // what follows may be the delimiter's beginning
+            input.size() - begun(input);  // the rest may be the delimiter's beginning
         if (sure > allowed) return too_long();
         if (sure == 0) return {};
         taken_ += sure;
@@ -144,8 +144,8 @@ private:
         return 0;
     }
 
-    /// Where a receiver of this message and its delimiter sees the message end. That is before its size also
-    /// if the message ends in what the delimiter starts with: "\r\n" before "\r\n\r\n".
+    /// The place where a receiver of this message and its delimiter sees the message end. It is before the
+    /// message's end if the message ends with a beginning of the delimiter: "\r\n" before "\r\n\r\n".
     std::size_t first_end(Bytes message) const noexcept {
         const std::size_t size = delimiter_.size();
         const std::size_t inside = search(message, size - 1, message.size());
@@ -204,7 +204,7 @@ public:
         const bool found = at != framing_detail::not_found;
         const std::size_t size = without_return(input, found ? at : end);
         if (size > allowed) return too_long();
-        searched_ = found ? 0 : end - size;  // what stays is a CR that was looked at, or nothing
+        searched_ = found ? 0 : end - size;  // a CR that was looked at may stay
         taken_ = found ? 0 : taken_ + size;
         if (found) return Decoded::of(input.first(size), at + 1);
         return size == 0 ? Decoded() : Decoded::of(input.first(size), size, false);

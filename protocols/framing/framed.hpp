@@ -1,5 +1,5 @@
 // Framed: a protocol whose author thinks in messages. It implements message(Bytes) and calls send(Bytes); the
-// framing, the pieces in which a stream comes and what is left of them are dealt with here.
+// framing, the pieces of the stream and their unconsumed rest are handled here.
 //
 //     class Shout final : public Framed<Lines> {
 //         void message(Bytes line) override { send(upper_case(line)); }
@@ -20,7 +20,7 @@ namespace reactor {
 
 namespace framing_detail {
 
-/// What Framed and FramedParts have in common. `Derived` has `decode` and `deliver`.
+/// The common part of Framed and FramedParts. `Derived` has `decode` and `deliver`.
 template <Framing F, class Derived>
 class FramedProtocol : public Protocol {
 public:
@@ -44,7 +44,7 @@ protected:
     bool send(std::string_view message) { return send(bytes_of(message)); }
 
     /// From here on another framing holds, in both directions. Inside `message` it begins with the byte after
-    /// that message; elsewhere with what is not consumed yet, which is looked at again soon.
+    /// that message; elsewhere with the unconsumed input, which is decoded again soon.
     void set_framing(F framing) {
         framing_ = std::move(framing);
         if (!receiving_ && transport().reading() && !transport().unconsumed().empty()) {
@@ -53,10 +53,10 @@ protected:
         }
     }
 
-    /// What came cannot be a message, or the stream ended inside one (Error::ended_inside_message). Nothing
-    /// more is received, and when this returns the connection is closed, if it is not yet: whoever wants to
-    /// complain to the peer sends and returns. Unless overridden, aborts: `disconnected(error.code())`
-    /// follows, and answers that have not left yet are lost.
+    /// The input cannot be a message, or the stream ended inside one (Error::ended_inside_message). Nothing
+    /// more is received, and when this returns the connection is closed. An override may send a complaint to
+    /// the peer first. Unless overridden, aborts: `disconnected(error.code())` follows, and answers that have
+    /// not left yet are lost.
     virtual void malformed(const FramingError& error) { transport().abort(error.code()); }
 
     /// A message given to `send` has no form in this framing. Unless overridden, aborts with error.code(),

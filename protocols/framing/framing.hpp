@@ -1,7 +1,7 @@
-// What a framing is: the rule by which two sides know where a message ends in a stream of bytes. Framings are
-// pure functions of bytes: they read no socket, copy no message and allocate nothing; whoever feeds them
-// (Framed, or your own loop) keeps what they have not consumed. The framings themselves stand beside this
-// file.
+// A framing is the rule by which two sides know where a message ends in a stream of bytes. Framings are
+// pure functions of bytes: they read no socket, copy no message and allocate nothing. Their caller (Framed,
+// or your own loop) keeps the bytes that they have not consumed. The framings themselves are the other files
+// of this folder.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -19,16 +19,16 @@
 
 namespace reactor {
 
-/// The longest message that a framing takes or sends unless it is told otherwise, in bytes: 1 MiB. Header and
+/// The longest message that a framing takes or sends by default, in bytes: 1 MiB. Header and
 /// delimiter do not count.
 inline constexpr std::size_t default_maximum_message = 1024 * 1024;
 
-/// What is wrong with a message, precise enough for one line of a log. Small, and nothing is allocated until
+/// The fault of a message, precise enough for one line of a log. Small, and nothing is allocated until
 /// it is printed. True where there is an error, as std::error_code is.
 struct REACTOR_EXPORT FramingError {
     enum class Problem : std::uint8_t {
         none,
-        too_long,            ///< `announced` bytes, or 0 if nobody said how many; `allowed` is the maximum
+        too_long,            ///< `announced` bytes, or 0 if that is not known; `allowed` is the maximum
         wrong_size,          ///< to be sent: `announced` bytes, where each message has `allowed`
         contains_delimiter,  ///< to be sent: the receiver would see the end after `came` bytes
         lacks_delimiter,     ///< to be sent: a message that should bring its delimiter does not end in it
@@ -58,7 +58,7 @@ struct REACTOR_EXPORT FramingError {
     friend bool operator==(const FramingError&, const FramingError&) = default;
 };
 
-/// What a framing found at the front of its input.
+/// The result of decoding the front of the input.
 struct Decoded {
     enum class Status : std::uint8_t {
         need_more,  ///< no message yet; call again with the same bytes and more behind them
@@ -93,7 +93,7 @@ struct Decoded {
     }
 };
 
-/// What surrounds a message on the wire: it is sent as header, message, trailer. If `error` is set it
+/// The bytes around a message on the wire: it is sent as header, message, trailer. If `error` is set it
 /// cannot be sent at all. The trailer is a view into the framing.
 struct Envelope {
     FramingError error;
@@ -110,10 +110,10 @@ struct Envelope {
 ///
 /// `next(input)`: input starts with the first byte that is not consumed yet. After need_more it must start
 /// with the same bytes as before: the framing remembers how far it looked. After malformed nothing more may
-/// be asked. A message consumes at least one byte. `end(rest)`: what the end of the stream means if these
+/// be asked. A message consumes at least one byte. `end(rest)`: the meaning of the end of the stream if these
 /// bytes are left: a last message (until_close), an error, or with need_more a clean end between two
 /// messages. `envelope(message)`: how to send this message. `longest()`: the most bytes that must lie in one
-/// piece before `next` can tell what they are.
+/// piece before `next` can decide.
 template <class F>
 concept Framing = std::movable<F> && requires(F framing, const F& constant, Bytes bytes) {
     { framing.next(bytes) } -> std::same_as<Decoded>;
@@ -129,9 +129,9 @@ concept FramingInParts = Framing<F> && requires(F framing, Bytes bytes) {
     { framing.next_part(bytes) } -> std::same_as<Decoded>;
 };
 
-/// Writes the message with what surrounds it to `sink.write(Bytes)`, in up to three calls and without a copy:
-/// to a Transport, or to whatever collects bytes. A sink with `shutdown_write()` is told where the stream
-/// must end. If the message cannot be sent in this framing, nothing is written and the error says why.
+/// Writes the message and its envelope to `sink.write(Bytes)`, in up to three calls and without a copy: to a
+/// Transport, or to anything that collects bytes. The sink's `shutdown_write()`, if it has one, is called where
+/// the stream must end. If the message cannot be sent in this framing, nothing is written and the error says why.
 template <Framing F, class Sink>
 FramingError encode(const F& framing, Bytes message, Sink& sink) {
     const Envelope envelope = framing.envelope(message);

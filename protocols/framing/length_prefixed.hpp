@@ -1,5 +1,5 @@
 // Messages that say first how long they are: as a number of 1, 2, 4 or 8 bytes, as a varint (Protocol
-// Buffers) or in decimal digits (netstrings). What is announced is held against the maximum before anything
+// Buffers) or in decimal digits (netstrings). The announced length is compared with the maximum before anything
 // else happens: nothing is allocated for a length, however large it claims to be.
 #pragma once
 

@@ -1,6 +1,5 @@
 // One message, which ends with the stream: each side sends it and shuts its side (RFC 1288 "finger",
-// HTTP/1.0). Nothing tells a whole message from one that was cut off by a crash, but the way the connection
-// ends.
+// HTTP/1.0). Only the way the connection ends distinguishes a whole message from one that a crash cut off.
 #pragma once
 
 #include <protocols/framing/framing.hpp>
@@ -8,7 +7,7 @@
 namespace reactor {
 
 /// The message is everything until the end of the stream, an empty one if there is nothing. Sending one ends
-/// what can be sent.
+/// the output.
 class UntilClose final {
 public:
     explicit UntilClose(std::size_t maximum = default_maximum_message) noexcept : maximum_(maximum) {}

@@ -1,4 +1,4 @@
-// Addresses: from text, from what a kernel might fill in, and back. What is printed can be read, and is the same.
+// Addresses: from text, from bytes that a kernel might fill in, and back. A printed address reads back as the same.
 #include "fuzz.hpp"
 
 #include <reactor/net/address.hpp>

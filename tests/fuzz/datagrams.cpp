@@ -1,6 +1,6 @@
 // Datagrams: a byte stream is a program of two endpoints that send, pause and resume, from outside callbacks and from
-// inside them, over UDP and Unix sockets, in batches of any size. On this machine nothing is lost: what was taken comes
-// once, whole and in order.
+// inside them, over UDP and Unix sockets, in batches of any size. On this machine nothing is lost: a datagram that was
+// taken arrives once, whole and in order.
 #include "fuzz.hpp"
 
 #include <reactor/datagram/datagram.hpp>
@@ -17,7 +17,7 @@ namespace {
 using namespace reactor;
 
 constexpr std::size_t sizes[] = {0, 1, 5, 5, 100, 1'200, 1'452, 3'000};
-constexpr std::size_t most_under_way = 40;  // what the smallest of the kernel's buffers holds of the largest
+constexpr std::size_t most_under_way = 40;  // so many of the largest fit into the smallest of the kernel's buffers
 
 struct Side final : DatagramProtocol {
     Side* other = nullptr;

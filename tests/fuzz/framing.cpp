@@ -1,6 +1,6 @@
-// Every framing: any split of the stream gives the same messages and the same end, whole or in parts; what comes out
-// goes in again; and the work is linear, or libFuzzer's timeout ends it. The first bytes say which framing, the longest
-// message, and how the rest is cut.
+// Every framing: any split of the stream gives the same messages and the same end, whole or in parts; a decoded
+// message encodes again; and the work is linear, or libFuzzer's timeout ends it. The first bytes choose the framing, the longest
+// message, and the cuts of the rest.
 #include "fuzz.hpp"
 
 #include <protocols/framing/any_framing.hpp>

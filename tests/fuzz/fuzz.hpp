@@ -1,4 +1,4 @@
-// What the fuzzers share: bytes taken from the front of an input, and a promise that ends the program if it is
+// Shared by the fuzzers: bytes taken from the front of an input, and a promise that ends the program if it is
 // broken, which is how libFuzzer, and doctest in the replay, learn of it.
 #pragma once
 

@@ -1,6 +1,6 @@
 // The loop: a byte stream is a program that watches, changes, closes, posts, triggers, sets timers, writes and reads, on
-// pipes and socket pairs, from outside the loop and from inside handlers; run on every backend in turn. Nobody is
-// called who is gone or does not want it; where handlers only listen, every backend tells the same.
+// pipes and socket pairs, from outside the loop and from inside handlers; run on every backend in turn. No
+// handler is called that is gone or has no such interest. If handlers only listen, every backend makes the same calls.
 #include "fuzz.hpp"
 
 #include <reactor/reactor.hpp>
@@ -38,7 +38,7 @@ public:
         for (auto& watcher : watchers_) watcher.reset();
     }
 
-    /// What was told, turn by turn, as far as all backends must tell the same.
+    /// The calls of each iteration, as far as they must be the same on all backends.
     std::vector<std::multiset<std::string>> run() {
         for (int steps = 0; steps < 400 && !input_.empty(); ++steps) step();
         for (int turns = 0; turns < 3; ++turns) turn();
@@ -101,8 +101,8 @@ private:
         ends_[place][1].reset(ends[1]);
     }
 
-    // select cannot tell a hang-up to somebody who waits to write to a pipe's reading end, or the other way round, and
-    // nobody does.
+    // select cannot report a hang-up to a handler that waits to write to a pipe's reading end, or the other way round.
+    // No program does that.
     Interest sensible(std::size_t place, std::size_t end) {
         const auto interest = Interest(input_.byte() % 8);
         return pipes_[place] ? interest & ~(end == 0 ? Interest::writable : Interest::readable) : interest;
@@ -128,7 +128,7 @@ private:
             case 5:
                 if (watcher != nullptr) watcher->registration.set_interest(sensible(place, watcher->end));
                 return;
-            case 6:  // in good order: whoever watches it goes first
+            case 6:  // in good order: its registration goes first
                 for (auto& other : watchers_)
                     if (other != nullptr && other->registration.descriptor() == ends_[place][end].get()) other.reset();
                 return ends_[place][end].reset();
@@ -177,7 +177,7 @@ private:
     fuzz::Input input_;
     testing::ManualClock clock_;
     Reactor reactor_;
-    const bool passive_;  // handlers do nothing, so what is told does not depend on the order in which it is
+    const bool passive_;  // handlers do nothing, so the calls do not depend on their order
     std::array<std::array<FileDescriptor, 2>, places> ends_;
     std::array<bool, places> pipes_{};
     std::array<std::unique_ptr<Watcher>, places * 2> watchers_;

@@ -1,4 +1,4 @@
-// Runs a fuzzer's corpus as an ordinary test, with any compiler: what was once found stays found.
+// Runs a fuzzer's corpus as an ordinary test, with any compiler, so that an old fault is found again.
 #include "fuzz.hpp"
 
 #include <doctest/doctest.h>

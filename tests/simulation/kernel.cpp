@@ -72,11 +72,11 @@ struct Kernel::Stream final : File {
     bool output_shut = false;
     bool resets_on_close = false;
     bool closed = false;          // no descriptor stands for it any more
-    bool cut = false;             // what it has sent and what has not arrived is lost
+    bool cut = false;             // the bytes it sent that have not arrived are lost
     int error = 0;                // SO_ERROR
     std::size_t capacity = 1;     // bytes that may be on the way to the peer, or waiting there
     std::size_t on_the_way = 0;
-    TimePoint last_arrival{};     // at the peer: what is sent later does not overtake
+    TimePoint last_arrival{};     // at the peer: later bytes do not overtake
 };
 
 // A UDP socket.
@@ -105,7 +105,7 @@ struct Kernel::Mailbox final : File {
     bool tells_arrival = false;    // IP_PKTINFO
     bool closed = false;
     int error = 0;                 // SO_ERROR
-    std::size_t capacity = 1;      // of the input, and of what is on the way
+    std::size_t capacity = 1;      // of the input and the bytes on the way
     std::size_t on_the_way = 0;
 };
 
@@ -122,7 +122,7 @@ struct Kernel::Epoll final : File {
 
 namespace {
 
-// All that the kernel has to say beside a message; nothing, where nobody asked.
+// The control messages beside a message; none if the caller has no room for them.
 template <class Value>
 void put_control(msghdr& message, bool wanted, int level, int type, const Value& value) {
     if (!wanted || message.msg_controllen < CMSG_SPACE(sizeof value)) {
@@ -191,7 +191,7 @@ int Kernel::refused(int error) {
     return -1;
 }
 
-// A call on a number that stands for nothing is a fault of the library's: it may be somebody else's number by then.
+// A call on a number that is not open is a fault of the library: the number may belong to another file by then.
 std::shared_ptr<Kernel::File> Kernel::find(int descriptor, const char* call) {
     const auto found = table_.find(descriptor);
     if (found != table_.end()) return found->second;
@@ -251,7 +251,7 @@ int Kernel::make_socket(bool for_datagrams) {
     return open(make_stream(), weather_.most_descriptors);
 }
 
-// The loop itself is set up in good weather; its errors are told by exceptions, and other tests see to them.
+// The loop itself is set up in good weather. Its errors are exceptions, which other tests cover.
 int Kernel::make_event() {
     called("eventfd");
     return open(std::make_shared<Event>(), SIZE_MAX);
@@ -300,7 +300,7 @@ void Kernel::close_stream(const StreamPointer& stream) {
         stream->state = Stream::State::dead;
         return;
     }
-    // RFC 1122, 4.2.2.13: who closes with unread input resets.
+    // RFC 1122, 4.2.2.13: closing with unread input resets.
     if (stream->resets_on_close || !stream->input.empty()) {
         stream->cut = stream->resets_on_close;
         send_reset(stream);
@@ -427,7 +427,7 @@ void Kernel::send_reset(const StreamPointer& stream) {
     });
 }
 
-// What had come before it can still be read: tcp_reset() in the kernel leaves the receive queue alone.
+// Bytes that arrived before it can still be read: tcp_reset() in the kernel leaves the receive queue alone.
 void Kernel::reset(Stream& stream, int error) {
     if (stream.state == Stream::State::dead) return;
     stream.state = Stream::State::dead;
@@ -587,7 +587,7 @@ int Kernel::send(int descriptor, mmsghdr* messages, unsigned count) {
 }
 
 ssize_t Kernel::send_datagram(const MailboxPointer& box, const msghdr& message) {
-    // What came back of an earlier one is returned first, and once.
+    // The error of an earlier datagram is returned first, and once.
     if (box->error != 0) return refused(std::exchange(box->error, 0));
     std::string text;
     for (std::size_t i = 0; i < message.msg_iovlen; ++i)
@@ -780,7 +780,8 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
     return 0;
 }
 
-// Of one file, what is wanted and what comes unasked. Sockets are reported ready at times where they are not.
+// The conditions of one file: the wanted ones, and those that are always reported. Sockets are sometimes reported ready
+// although they are not.
 short Kernel::condition(const std::shared_ptr<File>& file, short wanted) {
     const short told = short(wanted | POLLERR | POLLHUP);
     short bits = short(file->ready() & told);
@@ -943,7 +944,7 @@ void give_out(const reactor::Address& address, sockaddr* into, socklen_t* length
 extern "C" {
 
 int socket(int domain, int type, int protocol) noexcept {
-    constexpr int kinds = 0xf;  // what the others are, are flags
+    constexpr int kinds = 0xf;  // the other bits are flags
     if (auto* kernel = Kernel::current()) return kernel->make_socket((type & kinds) == SOCK_DGRAM);
     REAL(socket, domain, type, protocol);
 }

@@ -1,11 +1,11 @@
 // A kernel in memory, behind the C library's calls that the library makes: kernel.cpp defines them for this program
-// and hands on what does not concern a simulated descriptor. So the library that is simulated is the one that is
-// installed, backends included. One thread, one seed: sockets deliver in pieces, late, or not at all; calls are
-// interrupted; numbers of descriptors are reused at once; time passes only while somebody waits or calls.
+// and passes calls on real descriptors on. The simulated library is therefore the installed one, backends
+// included. One thread, one seed: sockets deliver in pieces, late, or not at all; calls are
+// interrupted; numbers of descriptors are reused at once; time passes only during waits and calls.
 //
 // It models what tcp(7), udp(7), ip(7), socket(7) and epoll(7) promise and nothing that only one version of Linux does.
 // Datagrams get lost, overtake each other and come back as refused. It has no urgent data and no Unix sockets, puts no
-// datagrams together (UDP_GRO), and no network here doubles one.
+// datagrams together (UDP_GRO), and duplicates none.
 #pragma once
 
 #include "../support/dice.hpp"
@@ -41,7 +41,7 @@ struct Weather {
     unsigned interrupted = 20;   ///< EINTR
     unsigned reset = 0;          ///< the network cuts a connection when a segment arrives
     unsigned unreachable = 0;    ///< connect fails at once
-    unsigned silent = 0;         ///< nobody ever answers a connect
+    unsigned silent = 0;         ///< connects are never answered
     unsigned accept_fails = 0;   ///< accept reports a connection that failed before it was accepted
     unsigned starved = 0;        ///< the kernel has no memory for a socket, for watching one, or for a datagram
     unsigned lost = 0;           ///< the network loses a datagram
@@ -84,13 +84,13 @@ public:
     std::size_t open_descriptors() const noexcept { return table_.size(); }
     /// How long the loop has slept, in all.
     Duration slept() const noexcept { return slept_; }
-    /// What became of the datagrams that were sent; those that are none of the others are on their way, or wait.
+    /// The datagrams that were sent, by outcome. Those without an outcome are on their way, or wait.
     struct Post {
         std::uint64_t sent = 0, lost = 0, refused = 0, read = 0;
         bool delivered() const noexcept { return sent == lost + refused + read; }
     };
     const Post& post() const noexcept { return post_; }
-    /// Nobody ever listens at this port, and no network leads to this host.
+    /// Nothing ever listens on this port, and no network leads to this host.
     static constexpr std::uint16_t dead_port = 9;
     static constexpr const char* no_host = "192.0.2.1";
 

@@ -1,5 +1,5 @@
-// Simulated worlds, one a seed. In the ordinary tests a few hundred; SIMULATION_SEEDS says how many. To see again
-// what failed, or to look for more:
+// Simulated worlds, one a seed: a few hundred in the ordinary tests, or SIMULATION_SEEDS. To repeat a failure, or to
+// look for more:
 //
 //     simulation --seed 4711            that world alone, on the backend that it had
 //     simulation --seed 4711 --trace    with every call that the library made

@@ -36,10 +36,10 @@ using std::chrono::seconds;
 enum class Kind { talk, echo, counted, lines };
 constexpr std::size_t kinds = 4;
 
-// In good weather everything must come about; in foul weather nothing false may be told.
+// In good weather everything must succeed; in foul weather nothing false may be reported.
 enum class Mood { calm, rough };
 
-constexpr std::size_t largest_piece = 24 * 1024;  // of what a conversation writes at once
+constexpr std::size_t largest_piece = 24 * 1024;  // that a conversation writes at once
 constexpr std::size_t longest_message = 6000;
 constexpr std::size_t read_at_once = 16 * 1024;  // a longer piece of a file stays in it until it is sent
 
@@ -50,7 +50,7 @@ std::byte byte_at(std::uint32_t number, std::size_t place) {
     return std::byte(mixed >> 56);
 }
 
-/// One end of one conversation: what it did and what it was told. It outlives its protocol.
+/// One end of one conversation: its actions and its calls. It outlives its protocol.
 struct Side {
     enum class Stage { made, connected, over };
 
@@ -74,7 +74,7 @@ struct Side {
 constexpr std::size_t largest_letter = 3000;
 constexpr std::size_t most_letters = 60;  // of one sender: no more refusals than an endpoint remembers
 
-/// One socket of datagrams: what it did and what it was told. It outlives its protocol.
+/// One socket of datagrams: its actions and its calls. It outlives its protocol.
 struct Box {
     enum class Stage { made, opened, over };
 
@@ -84,9 +84,9 @@ struct Box {
     Address address;
     DatagramOptions options;
     std::size_t to_send = 0, sent = 0;
-    std::size_t refusable = 0, unreachable = 0;  // of those: to a port that nobody has, to a host without a way
+    std::size_t refusable = 0, unreachable = 0;  // of those: to a closed port, to a host without a route
     std::size_t told = 0, told_refused = 0, told_unreachable = 0;
-    bool owed_room = false;  // something was dropped since it was last told of room
+    bool owed_room = false;  // something was dropped since the last call about room
     bool paused = false;
     std::set<std::pair<std::uint32_t, std::size_t>> read;  // whose, and which
     DatagramEndpoint::Counters counters;                   // when it ended
@@ -180,8 +180,8 @@ private:
 
 // ── conversations ──
 
-/// What every protocol here does besides its framing: writes its share in its own time, pauses, meddles, and keeps
-/// an eye on the order in which it is called.
+/// The behaviour of every protocol here besides its framing: it writes its share in its own time, pauses, meddles, and
+/// checks the order of its calls.
 class Player {
 public:
     Player(World& world, Side& side) : world_(world), side_(side), tick_(world.loop(), [this] { tick(); }) {}
@@ -251,7 +251,7 @@ protected:
         act();
     }
 
-    // Something of what a protocol may do, from inside a call to it or from elsewhere.
+    // One of the things that a protocol may do, from inside a call to it or from elsewhere.
     void act() {
         Dice& dice = world_.dice();
         Transport* transport = side_.transport;
@@ -298,7 +298,7 @@ protected:
     World& world_;
     Side& side_;
     bool paused_ = false;
-    std::optional<Duration> rest_since_;  // what was left is to come before the loop has slept any longer
+    std::optional<Duration> rest_since_;  // unconsumed input must come before the loop sleeps any longer
 
 private:
     void check_order() {
@@ -460,7 +460,7 @@ std::string letter_of(std::uint32_t number, std::size_t place) {
     return text;
 }
 
-/// Sends its share in its own time, to others and to nobody, and checks what comes.
+/// Sends its share in its own time, to others and to closed ports, and checks the datagrams that arrive.
 class Correspondent final : public DatagramProtocol {
 public:
     Correspondent(World& world, Box& box) : world_(world), box_(box), tick_(world.loop(), [this] { tick(); }) {}
@@ -488,7 +488,7 @@ private:
         const std::string text(text_of(datagram.data));
         if (!text.empty()) check_letter(datagram, text);
         if (world_.dice().chance(200)) act();
-        // By another socket, in the middle of what this one has received.
+        // By another socket, in the middle of a batch that this one received.
         Box* const other = world_.some_box();
         if (world_.dice().chance(100) && other->endpoint != nullptr) send(*other);
         if (!world_.calm() && world_.dice().chance(2)) throw Thrown();
@@ -557,7 +557,7 @@ private:
         const std::uint64_t dropped = by.endpoint->dropped();
         const std::string letter = letter_of(by.number, by.sent++);
         const bool taken = by.endpoint->send(to, letter);
-        // In foul weather it may have ended already, and have not been told yet.
+        // In foul weather it may have ended already, with the call still to come.
         world_.check(taken || by.endpoint->dropped() > dropped || !world_.calm(), "what is not taken is counted as dropped");
         by.owed_room = by.owed_room || !taken;
     }
@@ -613,7 +613,7 @@ bool World::letters_have_come() const {
     return kernel_->post().delivered() && told == kernel_->post().read;
 }
 
-// What the endpoints counted is what the kernel did.
+// The endpoints' counts agree with the kernel's.
 void World::check_letters() {
     Kernel::Post counted;
     std::uint64_t missing = 0;
@@ -632,8 +632,8 @@ void World::check_letters() {
 
 // ── raw handlers, timers, other threads ──
 
-/// Counters of the kernel's, each watched by a raw handler. Never reported ready without being so: who is told and
-/// finds nothing was told of somebody who had its number before.
+/// Counters of the kernel, each watched by a raw handler. They are never reported ready without being so. A handler that
+/// finds nothing got the event of an earlier owner of its number.
 struct World::Watcher final : EventHandler {
     Watcher(World& owner, std::size_t its_place)
         : world(owner),
@@ -736,7 +736,7 @@ void World::post_from_elsewhere() {
     });
 }
 
-// Somebody ends, or writes on, a connection that is not its own, in the middle of whatever happens.
+// One connection ends another, or writes on it, at any moment.
 void World::meddle() {
     if (closing_) return;
     kernel_->at(milliseconds(1) + dice_.delay(milliseconds(200)), [this] {
@@ -774,7 +774,7 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
         weather.jump = at_times(5);
         if (dice_.chance(300)) weather.most_descriptors = 12 + std::size_t(dice_.below(40));
     }
-    kernel_ = std::make_unique<Kernel>(dice_, Weather{});  // setting up is told by exceptions: other tests see to them
+    kernel_ = std::make_unique<Kernel>(dice_, Weather{});  // setting up throws, and other tests cover that
     kernel_->traced = traced;
     const auto names = available_backends();
     if (backend.empty()) backend = names[std::size_t(dice_.below(names.size()))];
@@ -814,8 +814,8 @@ std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
     const std::size_t most = std::min(4000 * scale_, 300 * at_once);
     if (sends) side.to_send = std::size_t(dice_.magnitude(bytes ? most : most / 400));
     if (side.to_send > 0 && kind == Kind::talk && dice_.chance(200)) side.to_send = most;  // enough for a file
-    // Whoever has more than the high mark waiting does not read. Two such who talk to each other at the same time would
-    // wait for each other for ever, so in good weather nobody who is also spoken to passes the mark.
+    // A connection above its high watermark does not read. Two of them that write to each other at the same time would
+    // wait for each other for ever. In good weather no connection that also receives passes the watermark.
     side.careful = (server.direction == Direction::both || kind == Kind::echo) && (calm() || dice_.chance(500));
     if (kind == Kind::counted) return std::make_unique<Messages<LengthPrefixed>>(*this, side);
     if (kind == Kind::lines) return std::make_unique<Messages<Lines>>(*this, side);
@@ -847,8 +847,8 @@ void World::add_client() {
     --clients_left_;
     const Server& server = *servers_[std::size_t(dice_.below(servers_.size()))];
     std::vector<Address> addresses = server.acceptor->addresses();
-    if (calm()) addresses.resize(1);  // who tries two at once drops one that stands, and its server cannot know why
-    if (dice_.chance(200)) addresses.insert(addresses.begin(), *Address::ip("127.0.0.1", 9));  // nobody is there
+    if (calm()) addresses.resize(1);  // a client that tries two at once drops a good one, and its server cannot know why
+    if (dice_.chance(200)) addresses.insert(addresses.begin(), *Address::ip("127.0.0.1", 9));  // a closed port
     ConnectorOptions options;
     options.connection = server.connection;
     options.timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(30));

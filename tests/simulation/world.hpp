@@ -1,6 +1,6 @@
-// What happens on the simulated kernel: acceptors and connectors on one loop, conversations in every framing,
-// raw handlers whose numbers are reused within a batch, datagrams, timers, and other threads that post. Everybody writes
-// down what they did and checks what they are told.
+// The programs on the simulated kernel: acceptors and connectors on one loop, conversations in every framing,
+// raw handlers whose numbers are reused within a batch, datagrams, timers, and other threads that post. Each notes its
+// actions and checks its calls.
 #pragma once
 
 #include <cstdint>
