@@ -1,4 +1,4 @@
-// Echo: what comes goes back (RFC 862). It is bounded without a line for it: while the peer does not read, the
+// Echo: all input goes back (RFC 862). It is bounded without a line for it: while the peer does not read, the
 // transport stops reading from it; and of datagrams for which there is no room it loses some, as the network does.
 #pragma once
 

@@ -15,7 +15,7 @@ namespace reactor {
 SendFile::SendFile(std::string path) : path_(std::move(path)) {}
 
 void SendFile::connected() {
-    // A pipe with a name would make us wait for who writes to it.
+    // Opening a named pipe would wait for its writer.
     FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!file) return transport().abort({errno, std::system_category()});
     try {

@@ -1,5 +1,5 @@
-// SendFile: whoever connects gets a file, and then the end of the stream. What ends the message is the closing, so a peer
-// that wants to know whether it has all of it must look at how the connection ended: a cut one ends with a reset.
+// SendFile: each client gets a file, and then the end of the stream. The closing ends the message: a client that wants to
+// know whether it has all of the file looks at how the connection ended. A cut one ends with a reset.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -10,9 +10,9 @@
 
 namespace reactor {
 
-/// Sends the file at `path` as it is when the peer connects; what the peer says is thrown away. A file that cannot be
+/// Sends the file at `path` as it is when the peer connects; its input is thrown away. A file that cannot be
 /// opened resets the connection and comes to `disconnected` as its reason, as does what is no regular file
-/// (not_supported). Who reads nothing, or does not close when all has come, is ended by Limits::close_timeout.
+/// (not_supported). Limits::close_timeout ends a connection whose peer reads nothing, or does not close after the file.
 class REACTOR_EXPORT SendFile : public Protocol {
 public:
     explicit SendFile(std::string path);

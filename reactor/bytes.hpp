@@ -1,5 +1,5 @@
-// Bytes: a view of somebody else's octets. Everything that is read, written or decoded passes as this;
-// who keeps it beyond the call that brought it copies it.
+// Bytes: a view of octets that other code owns. Everything that is read, written or decoded passes as this. Copy it
+// to keep it beyond the call that brought it.
 #pragma once
 
 #include <reactor/export.hpp>

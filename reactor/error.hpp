@@ -1,5 +1,5 @@
-// The errors that are the library's own. What the system says stays in std::system_category or
-// std::generic_category; compare with std::errc as usual.
+// The library's own errors. The system's errors stay in std::system_category or std::generic_category; compare them with
+// std::errc as usual.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -13,7 +13,7 @@ enum class Error {
     exception = 1,         ///< the protocol threw; the exception went to the reactor's hook or out of run()
     input_limit,           ///< more input than Limits::input_limit was left unconsumed
     output_limit,          ///< a write with Limits::output_limit already queued
-    malformed,             ///< what came cannot be a message of this framing
+    malformed,             ///< the input cannot be a message of this framing
     message_too_long,      ///< a message was announced, or went on, past the framing's maximum
     ended_inside_message,  ///< the stream ended before the message did
     descriptor_limit,      ///< more descriptors came than ConnectionOptions::descriptors, and were not taken
@@ -21,7 +21,7 @@ enum class Error {
     // Each of these also compares equal to std::errc::timed_out.
     idle_timeout,     ///< nothing came or went for Limits::idle_timeout
     message_timeout,  ///< the rest of a message did not come within Limits::message_timeout
-    write_timeout,    ///< the peer took nothing of what was to be sent for Limits::write_timeout
+    write_timeout,    ///< the peer took none of the queued output for Limits::write_timeout
     close_timeout,    ///< the peer had not closed, or not read everything, within Limits::close_timeout
 };
 

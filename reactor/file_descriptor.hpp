@@ -26,7 +26,7 @@ public:
     [[nodiscard]] int release() noexcept { return std::exchange(descriptor_, -1); }
 
     /// Closes what it owns, then owns `descriptor`. close(2) is called once whatever it returns: on Linux the
-    /// number is free even after EINTR, and a second call would close somebody else's. Leaves errno alone.
+    /// number is free even after EINTR, and a second call would close another file's. Leaves errno alone.
     void reset(int descriptor = -1) noexcept;
 
 private:

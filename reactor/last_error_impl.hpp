@@ -1,4 +1,4 @@
-// What the system call before said. Not installed.
+// The error of the last system call.
 #pragma once
 
 #include <cerrno>

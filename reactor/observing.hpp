@@ -1,5 +1,5 @@
-// What can be seen of a loop from outside: what it counts, which call held it up, and what an operator may want to
-// know. Reactor::counters, Reactor::on_slow_call and Reactor::on_notice tell it; nothing here prints or keeps anything.
+// Observing a loop from outside: its counters, calls that held it up, and notices for an operator.
+// Reactor::counters, Reactor::on_slow_call and Reactor::on_notice supply them. Nothing here prints or keeps anything.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -8,7 +8,7 @@
 
 namespace reactor {
 
-/// What a reactor has done so far.
+/// The work of a reactor so far.
 struct Counters {
     std::uint64_t turns = 0;    ///< waits, each a system call
     std::uint64_t looks = 0;    ///< further system calls, made in busy waits
@@ -22,10 +22,10 @@ struct Counters {
     std::uint64_t bytes_sent = 0;      ///< by connections, and as datagrams
 };
 
-/// A call that took longer than Reactor::on_slow_call was told to bear.
+/// A call that took at least the threshold of Reactor::on_slow_call.
 struct SlowCall {
     enum class Kind : std::uint8_t {
-        event,   ///< a descriptor's readiness, told to its handler; with several watchers, to all of them
+        event,   ///< a descriptor's handler; with several registrations, all of its handlers
         timer,   ///< a Timer's callback
         task,    ///< posted work
         retired  ///< a handler's last call and its destruction: a connection's `disconnected`
@@ -36,7 +36,7 @@ struct SlowCall {
     Duration duration{};
 };
 
-/// What an operator wants to know, and no counter says of whom.
+/// Events that an operator may want in a log, because no counter names the connection.
 enum class Notice : std::uint8_t {
     connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
     accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while

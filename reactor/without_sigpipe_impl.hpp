@@ -27,15 +27,15 @@ inline bool sigpipe_is_pending() noexcept {
 // For the calls that know no such flag: write(2), sendfile(2) and splice(2). The disposition is the process's and not ours;
 // but the signal comes to the thread that writes, so it can be held back there and taken away.
 //
-// Returns what the call does, with its errno. One that moves less than it was asked to may have met a peer that is gone on
-// the way: sendfile(2) and splice(2) go in pieces, and tell of those that went before the signal.
+// Returns what the call does, with its errno. A call that moves less than it was asked to may have met a peer that is gone
+// on the way: sendfile(2) and splice(2) go in pieces, and return those that went before the signal.
 template <class Call>
 ssize_t without_sigpipe(std::size_t asked, Call&& call) noexcept {
     sigset_t pipe, before;
     sigemptyset(&pipe);
     sigaddset(&pipe, SIGPIPE);
     ::pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    // One can be pending already only for who blocks it, and who does keeps it.
+    // One can be pending already only in a program that blocks it, and such a program keeps it.
     const bool was_pending = sigismember(&before, SIGPIPE) == 1 && sigpipe_is_pending();
     const ssize_t count = call();
     const int error = errno;

@@ -1,5 +1,5 @@
 // The character generator: lines of 72 printable characters without end, in the pattern that RFC 864
-// suggests. What bounds it is backpressure alone: it writes up to the high mark and goes on when the peer has
+// suggests. Backpressure alone bounds it: it writes up to the high watermark and continues when the peer has
 // taken most of it.
 #pragma once
 

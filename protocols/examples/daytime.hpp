@@ -1,5 +1,5 @@
-// Daytime: whoever connects is told the date and the time in one line that people can read (RFC 867), in
-// universal time.
+// Daytime: each client gets the date and the time in one line that people can read (RFC 867), in universal
+// time.
 #pragma once
 
 #include <reactor/stream/protocol.hpp>

@@ -1,4 +1,4 @@
-// Discard: what comes is thrown away, until the peer closes (RFC 863).
+// Discard: all input is thrown away, until the peer closes (RFC 863).
 #pragma once
 
 #include <reactor/stream/protocol.hpp>

@@ -1,5 +1,5 @@
-// Time: whoever connects is told the seconds since the beginning of 1900, as 32 bits in network order (RFC
-// 868). They wrap on the 7th of February 2036; the protocol has no answer to that, clients take the era that
+// Time: each client gets the seconds since the beginning of 1900, as 32 bits in network order (RFC 868).
+// They wrap on the 7th of February 2036; the protocol has no answer to that, clients take the era that
 // is nearest.
 #pragma once
 

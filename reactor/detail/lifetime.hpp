@@ -1,4 +1,4 @@
-// Lifetime: lets a function find out that the object it belongs to was destroyed by what it called.
+// Lifetime: a function finds out whether a call that it made destroyed its object.
 #pragma once
 
 namespace reactor {

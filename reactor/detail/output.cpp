@@ -61,13 +61,13 @@ ssize_t Output::copy(const File& file, int to, std::size_t size) noexcept {
     const int before = errno;
     ssize_t count = ::pread(file.descriptor.get(), piece.data(), std::min(piece.size(), size), off_t(file.offset));
     if (count == 0 || (count < 0 && errno == EINTR)) return count;
-    if (count < 0) {  // a file system of somebody's own may say anything, and must not be taken for the peer
+    if (count < 0) {  // a file system may return any error, which must not be taken for the peer's
         if (errno == EAGAIN || errno == EPIPE || errno == ECONNRESET) errno = EIO;
         return count;
     }
     size = std::size_t(count);
     count = without_sigpipe(size, [&] { return ::write(to, piece.data(), size); });
-    // A socket tells its error once, and says EPIPE from then on.
+    // A socket returns its error once, and EPIPE from then on.
     if (count < 0 && errno == EPIPE && before == ECONNRESET) errno = before;
     return count;
 }
@@ -81,7 +81,7 @@ ssize_t Output::send_file(int to, std::size_t most) noexcept {
     if (!file.copied) {
         off_t offset = off_t(file.offset);
         count = without_sigpipe(size, [&] { return ::sendfile(to, file.descriptor.get(), &offset, size); });
-        // Between these two it cannot, or one of them is broken: then reading and writing tell which.
+        // It does not work between these two, or one of them is broken: then reading and writing show which.
         file.copied = count < 0 && errno != EAGAIN && errno != EINTR;
     }
 #else

@@ -1,4 +1,4 @@
-// Output: what waits to be sent, bytes and pieces of files, in order. The bytes lie in memory, the pieces in their files.
+// Output: the bytes and pieces of files that wait to be sent, in order. The bytes lie in memory, the pieces in their files.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -29,7 +29,7 @@ public:
     std::size_t size() const noexcept { return files_ == nullptr ? bytes_.size() : size_with_files(); }
     std::size_t in_memory() const noexcept { return bytes_.size(); }
 
-    /// What one turn sends of a file at most.
+    /// Bytes of a file that one iteration sends at most.
     static constexpr std::size_t file_piece = 256 * 1024;
 
     /// Throw std::bad_alloc, and then nothing has changed.

@@ -1,4 +1,4 @@
-// Binding a socket to each address of a name, on one port: shared by acceptors and datagrams, seen by nobody else.
+// Binding a socket to each address of a name, on one port: shared by acceptors and datagrams.
 #pragma once
 
 #include <reactor/net/address.hpp>

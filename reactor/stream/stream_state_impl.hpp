@@ -1,12 +1,12 @@
-// StreamState: the course of a stream, the same for every transport. It knows what the protocol asked for, what the peer
-// did, and how much waits to be sent; from that it says which call the protocol is owed, when this side's end of stream
-// is due, and when the connection is over. It does no I/O and calls nothing: a transport adds how bytes move.
+// StreamState: the course of a stream, the same for every transport. It knows the requests of the protocol, the
+// actions of the peer, and the size of the queued output. From these it says which call the protocol is owed, when this
+// side's end of stream is due, and when the connection is over. It does no I/O and calls nothing: a transport adds how bytes move.
 //
 //     transport: bytes were queued or sent, the peer ended, a write failed ──▶ StreamState ◀── protocol: shutdown_write,
 //                                                                                │    │        close, pause, resume
-//                                              next_call: what the protocol is owed   next_step: what the stream is owed
+//                                              next_call: of the protocol             next_step: of the stream
 //
-// The sizes of what waits are parameters: a transport knows them, and an idle connection does not pay for them twice.
+// The size of the queued output is a parameter: a transport knows it, and an idle connection does not pay for it twice.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -33,7 +33,7 @@ public:
         shutting = 1 << 6,       // shutdown_write() was called
         closing = 1 << 7,        // close() was called
         output_ended = 1 << 8,   // this side's end of stream was sent
-        output_broken = 1 << 9,  // a write failed; what the peer sent before may still be there to be read
+        output_broken = 1 << 9,  // a write failed; bytes that the peer sent before may still be read
         input_due = 1 << 10,     // unconsumed input is to be given to received() again
         over = 1 << 11,          // disconnected() is the next call, and the last
         // From here on a transport has flags of its own. The first four are reasons not to read.
@@ -96,8 +96,8 @@ public:
         return is(closing | output_broken | over) ? Call::none : Call::end_of_stream;
     }
 
-    /// A write failed. True if the stream goes on: what a peer sent before a reset can still be read, and the caller
-    /// drops what waits to be sent. False if it is over now.
+    /// A write failed. True if the stream goes on: bytes that a peer sent before a reset can still be read, and the
+    /// caller drops the queued output. False if it is over now.
     bool write_failed(bool reset) noexcept {
         if (!reset || is(closing | paused | input_ended)) return false;
         set(output_broken);
@@ -147,7 +147,7 @@ public:
     }
 
     /// received() was called with `input` and returned `consumed`, of which more than there was counts as all. `rest` is
-    /// what it had left before, at the front of `input`, and becomes what is left now. True if a message begins with
+    /// the earlier unconsumed input, at the front of `input`, and becomes the present one. True if a message begins with
     /// that: its deadline counts from now. Throws std::bad_alloc.
     bool keep_rest(ByteQueue& rest, Bytes input, std::size_t consumed) {
         if (is(over | closing)) return false;

@@ -93,7 +93,7 @@ std::size_t check_every_cut(std::string_view input, Run run, const CutOptions& o
 struct Conversation;
 REACTOR_EXPORT std::ostream& operator<<(std::ostream& out, const Conversation& conversation);
 
-/// What the peer of a protocol gets to see, and how it ends.
+/// The bytes that the peer of a protocol sees, and how its connection ends.
 struct Conversation {
     std::string output;
     bool ended = false;

@@ -96,7 +96,7 @@ void MemoryDatagramTransport::settle() {
     }
 }
 
-/// Tells the protocol of one thing. False if there is nothing to tell.
+/// Makes one call of the protocol. False if none is due.
 bool MemoryDatagramTransport::step() {
     if (told_) return false;
     if (!opened_) {

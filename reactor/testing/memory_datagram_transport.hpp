@@ -1,5 +1,5 @@
 // A socket of datagrams that is nothing but memory: a DatagramProtocol is tested on it with no socket, no loop and no
-// waiting. The test plays the network and decides what comes from whom, what there is room for, and what is refused.
+// waiting. The test plays the network and decides which datagrams come from which address, how much room there is, and which are refused.
 //
 //     MemoryDatagramTransport socket(std::make_unique<DatagramEcho>());
 //     socket.feed("hello", *Address::ip("192.0.2.1", 7));
@@ -25,8 +25,8 @@ namespace reactor::testing {
 
 /// Keeps every promise of DatagramTransport and DatagramProtocol: calls come in order, never from inside a call to the
 /// transport, and the end comes once, last. Each datagram lies in memory of its own for the time of the call, so that
-/// a sanitizer sees a protocol that reads past it or keeps it. What a protocol throws closes the socket
-/// (Error::exception) and comes out of the test's call that led to it.
+/// a sanitizer sees a protocol that reads past it or keeps it. An exception out of a protocol closes the socket
+/// (Error::exception) and leaves the test's call that led to it.
 class REACTOR_EXPORT MemoryDatagramTransport final : public DatagramTransport {
 public:
     /// Opens: `opened` is called. The protocol is destroyed after `closed`, as by any transport. At `queue_limit` bytes
@@ -45,9 +45,9 @@ public:
     /// One that was sent to `to` did not get there.
     void refuse(const Address& to, std::error_code error = std::make_error_code(std::errc::connection_refused));
 
-    /// There is no room: what is sent stays queued.
+    /// There is no room: datagrams stay queued.
     void fill() { window_ = 0; }
-    /// There is room for so many more, of what is queued or will be.
+    /// There is room for so many more datagrams, queued now or later.
     void drain(std::size_t datagrams);
     /// There is room for everything, now and from now on. It is so at the beginning.
     void drain() { drain(std::numeric_limits<std::size_t>::max()); }
@@ -55,7 +55,7 @@ public:
     /// The socket fails.
     void fail(std::error_code reason);
 
-    /// Lets the protocol hear of what its own doings led to; needed only after it did something outside a call of this
+    /// Makes the calls that the protocol's own actions led to. Needed only after it acted outside a call of this
     /// transport, in a timer for instance.
     void settle();
 
@@ -72,7 +72,7 @@ public:
 
     // ── what the test may want to know besides ──
 
-    /// What `closed` was told, if it was.
+    /// The reason that `closed` was called with, if it was.
     std::optional<std::error_code> closed() const noexcept { return told_; }
     /// Datagrams fed and not yet received, because the protocol paused.
     std::size_t waiting() const noexcept { return incoming_.size(); }

@@ -1,4 +1,4 @@
-// The memory of a connection, and the order in which a protocol hears of what happens to it.
+// The memory of a connection, and the order of the calls to its protocol.
 #include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>

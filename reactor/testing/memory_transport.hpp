@@ -24,8 +24,8 @@ namespace reactor::testing {
 
 /// Keeps every promise of Transport and Protocol: calls come in order, never from inside a call to the
 /// transport, and the end comes once, last. Small inputs lie in memory of their own for the time of a call,
-/// so that a sanitizer sees a protocol that reads past them or keeps them. What a protocol throws ends the
-/// connection (Error::exception) and comes out of the peer's call that led to it.
+/// so that a sanitizer sees a protocol that reads past them or keeps them. An exception out of a protocol ends the
+/// connection (Error::exception) and leaves the peer's call that led to it.
 class REACTOR_EXPORT MemoryTransport final : public Transport {
 public:
     /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
@@ -46,18 +46,18 @@ public:
     /// The peer shuts its side, behind what it sent.
     void end();
 
-    /// The connection breaks. What was fed before is received before; what is queued is lost.
+    /// The connection breaks. Bytes fed before are received before; queued output is lost.
     void reset(std::error_code reason = std::make_error_code(std::errc::connection_reset));
 
-    /// The peer takes nothing more: what is written stays queued.
+    /// The peer takes nothing more: output stays queued.
     void fill();
-    /// The peer takes so many bytes more, of what is queued or will be.
+    /// The peer takes so many bytes more, queued now or later.
     void drain(std::size_t bytes);
     /// The peer takes everything, now and from now on. It is so at the beginning.
     void drain();
 
-    /// Lets the protocol hear of what its own doings led to; needed only after it did something outside a
-    /// call of this transport, in a timer for instance. Where a protocol writes without end, one
+    /// Makes the calls that the protocol's own actions led to. Needed only after it acted outside a call of
+    /// this transport, in a timer for instance. Where a protocol writes without end, one
     /// `resume_writing` is all it gets per call that the peer does not answer.
     void settle();
 
@@ -70,7 +70,7 @@ public:
 
     // ── what the peer sees ──
 
-    /// What it has taken and the test has not yet.
+    /// The bytes that it has taken, and the test has not.
     const std::string& output() const noexcept;
     /// The same, which is then gone.
     std::string take();
@@ -81,7 +81,7 @@ public:
 
     // ── what the test may want to know besides ──
 
-    /// What `disconnected` was told, if it was.
+    /// The reason that `disconnected` was called with, if it was.
     std::optional<std::error_code> disconnected() const noexcept;
     /// Bytes fed and not yet received, because the protocol paused or its answers passed the high mark.
     std::size_t waiting() const noexcept;
@@ -111,7 +111,7 @@ private:
     std::unique_ptr<Memory> memory_;
 };
 
-/// Connects two protocols: what one writes is fed to the other, ends and resets too, until both are silent.
+/// Connects two protocols: the output of one is fed to the other, ends and resets too, until both are silent.
 REACTOR_EXPORT void converse(MemoryTransport& one, MemoryTransport& other);
 
 }  // namespace reactor::testing

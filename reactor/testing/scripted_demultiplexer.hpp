@@ -23,8 +23,8 @@
 
 namespace reactor::testing {
 
-/// `descriptor` is ready, as whoever watches it when the batch is given out; a batch meant for an earlier
-/// life of the descriptor takes its token from ScriptedDemultiplexer::token instead.
+/// `descriptor` is ready, for its registration at the time when the batch is given out. A batch for an earlier
+/// registration of the descriptor takes its token from ScriptedDemultiplexer::token instead.
 inline Event ready(int descriptor, Condition condition) noexcept {
     return {{descriptor, 0}, condition};
 }
@@ -40,8 +40,8 @@ public:
     /// The clock must outlive this, and should be the reactor's own.
     explicit ScriptedDemultiplexer(ManualClock& clock) noexcept : clock_(clock) {}
 
-    /// Adds a batch: what a wait finds `after` that much more waiting (at once: 0) since the batch before it
-    /// was given out. Batches are given out in order, one a wait.
+    /// Adds a batch, which a wait returns after `after` more waiting (at once: 0) since the batch before it was
+    /// given out. Batches are given out in order, one a wait.
     void report(std::vector<Event> events, Duration after = Duration::zero()) {
         script_.push_back({std::move(events), after});
     }
@@ -51,12 +51,12 @@ public:
 
     /// Everything that was asked of `update`, the reactor's own wake-up descriptor included.
     const std::vector<Update>& updates() const noexcept { return updates_; }
-    /// What the descriptor is watched for now.
+    /// The interest in the descriptor now.
     Interest interest(int descriptor) const {
         const auto found = watched_.find(descriptor);
         return found == watched_.end() ? Interest::none : found->second.interest;
     }
-    /// What stands for the descriptor now; keep it to report something to it when it is gone.
+    /// The descriptor's token now. Keep it to report an event to a registration that has gone.
     Token token(int descriptor) const {
         const auto found = watched_.find(descriptor);
         if (found == watched_.end()) throw std::logic_error(text(descriptor) + " is not watched");

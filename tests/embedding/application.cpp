@@ -37,7 +37,7 @@ struct Complaint : std::exception {
     const char* what() const noexcept override { return "a complaint"; }
 };
 
-// Sends one line; what comes back makes it throw, if it should, or stop the loop.
+// Sends one line. The answer makes it throw, if it should, or stop the loop.
 class Asker final : public Framed<Lines> {
 public:
     Asker(Reactor& reactor, bool throws) : reactor_(reactor), throws_(throws) {}

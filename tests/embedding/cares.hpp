@@ -28,7 +28,7 @@ public:
         check(ares_set_servers_ports_csv(channel_, servers));
     }
     ~CaresChannel() {
-        if (channel_ != nullptr) ares_destroy(channel_);  // tells every look-up ARES_EDESTRUCTION, and lets go of the sockets
+        if (channel_ != nullptr) ares_destroy(channel_);  // ends every look-up with ARES_EDESTRUCTION, and closes the sockets
     }
     CaresChannel(const CaresChannel&) = delete;
     CaresChannel& operator=(const CaresChannel&) = delete;

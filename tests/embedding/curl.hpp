@@ -1,5 +1,5 @@
-// libcurl's multi interface driven by a reactor: it says which sockets it waits for and how long, and is told what
-// happened. Any number of transfers at once, all on the loop's thread.
+// libcurl's multi interface driven by a reactor: libcurl says which sockets it waits for and how long, and gets their
+// events. Any number of transfers at once, all on the loop's thread.
 //
 //     Reactor reactor;
 //     CurlMulti transfers(reactor, done);  // declared behind the reactor: so it is destroyed before it

@@ -1,6 +1,6 @@
 // A libdbus connection driven by a reactor: calls, replies, signals and time limits, all on the loop's thread. libdbus
-// asks for descriptors to be watched and for timers, and leaves what it has read in a queue that somebody must
-// dispatch: that is done before each wait.
+// asks for descriptors to be watched and for timers, and leaves messages that it has read in a queue. The queue
+// is dispatched before each wait.
 #pragma once
 
 #include <reactor/hook.hpp>
@@ -16,9 +16,9 @@
 
 class DBusDriver {
 public:
-    /// The connection stays the caller's, who must have opened it privately and closes it after this object's end.
+    /// The connection belongs to the caller, which opens it privately and closes it after this object's end.
     /// Filters and notifications are called from the loop and must not throw: libdbus is C. They may destroy this
-    /// object. When the bus is gone libdbus notifies no pending call: a filter hears the errors, then "Disconnected".
+    /// object. When the bus is gone libdbus notifies no pending call: a filter gets the errors, then "Disconnected".
     DBusDriver(reactor::Reactor& reactor, DBusConnection* connection) : reactor_(reactor), connection_(connection) {
         dbus_connection_set_exit_on_disconnect(connection_, FALSE);
         if (!dbus_connection_set_watch_functions(connection_, &add<Watched, DBusWatch>, &remove<Watched, DBusWatch>,
@@ -48,8 +48,8 @@ private:
             if ((flags & DBUS_WATCH_WRITABLE) != 0) interest |= reactor::Interest::writable;
             registration.set_interest(interest);
         }
-        // libdbus may destroy this object in the call, so that is the last thing done. If it has no memory it leaves
-        // the data where it is, and is told again.
+        // libdbus may destroy this object in the call, so that is the last thing done. Without memory it leaves
+        // the data where it is, and is called again.
         void readable() override { dbus_watch_handle(watch, DBUS_WATCH_READABLE); }
         void writable() override { dbus_watch_handle(watch, DBUS_WATCH_WRITABLE); }
         void lost(std::error_code) override { dbus_watch_handle(watch, DBUS_WATCH_ERROR); }
@@ -74,7 +74,7 @@ private:
         reactor::Timer timer;
     };
 
-    // What stands for a DBusWatch or a DBusTimeout hangs on it.
+    // The object of a DBusWatch or a DBusTimeout is attached to it as its data.
     static void set_data(DBusWatch* of, void* data) { dbus_watch_set_data(of, data, nullptr); }
     static void set_data(DBusTimeout* of, void* data) { dbus_timeout_set_data(of, data, nullptr); }
     static void* data(DBusWatch* of) { return dbus_watch_get_data(of); }
@@ -99,7 +99,7 @@ private:
         static_cast<Ours*>(data(theirs))->update();
     }
 
-    // Bounded by what has been read since the last wait.
+    // Bounded by the messages read since the last wait.
     void dispatch() {
         DBusConnection* connection = dbus_connection_ref(connection_);
         const reactor::Lifetime::Watch watch(lifetime_);

@@ -76,7 +76,7 @@ struct Freed {
 };
 using Message = std::unique_ptr<DBusMessage, Freed>;
 
-// One who is on the bus: counts the signals named "tick", answers the method "double" with twice the text, and leaves
+// A client of the bus: it counts the signals named "tick", answers the method "double" with twice the text, and leaves
 // every other one without an answer.
 struct Peer {
     Peer(Reactor& the_reactor, const std::string& address) : reactor(the_reactor) {
@@ -84,7 +84,7 @@ struct Peer {
         REQUIRE(connection != nullptr);
         driver.emplace(reactor, connection.get());
         REQUIRE(dbus_connection_add_filter(connection.get(), &Peer::hear, this, nullptr));
-        name = text(call("org.freedesktop.DBus", "Hello"));  // what dbus_bus_register does, which would block
+        name = text(call("org.freedesktop.DBus", "Hello"));  // as dbus_bus_register does, which would block
         REQUIRE(!name.empty());
     }
 
@@ -202,7 +202,7 @@ TEST_CASE("D-Bus: when the daemon is killed all hear of it, and the loop is left
     Reactor reactor;
     Bus bus(reactor);
     Peer asker(reactor, bus.address), answerer(reactor, bus.address);
-    answerer.goes_when_disconnected = true;  // its driver is destroyed by what it calls
+    answerer.goes_when_disconnected = true;  // its driver is destroyed by its own call
     Peer::Call call;
     asker.begin(call, Peer::method(answerer.name, "say_nothing"), 30'000);
     REQUIRE(bus.daemon->kill(SIGKILL));

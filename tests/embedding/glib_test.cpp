@@ -30,7 +30,7 @@ private:
     std::string& answer_;
 };
 
-// GLib's loop, turned until something holds. Each turn may wait: whoever does not wake it makes the test fail.
+// GLib's loop, turned until something holds. Each turn may wait: a missing wake-up makes the test fail.
 template <class Condition>
 int iterate_until(Condition condition) {
     int turns = 0;

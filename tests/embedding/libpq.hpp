@@ -16,7 +16,7 @@ class PostgresConnection final : reactor::EventHandler {
 public:
     using Result = std::unique_ptr<PGresult, decltype(&PQclear)>;
 
-    /// What there is to hear of a connection. Any of them may destroy it.
+    /// The events of a connection. Any of these calls may destroy it.
     class Listener {
     public:
         /// Queries may be sent. `good` says whether; if not, PQerrorMessage says why not.
@@ -36,7 +36,7 @@ public:
         if (connection_ == nullptr) throw std::bad_alloc();
         PQsetnonblocking(connection_.get(), 1);
         if (PQstatus(connection_.get()) == CONNECTION_BAD) {
-            refused_.start(reactor::Duration::zero());  // told from the loop, like everything
+            refused_.start(reactor::Duration::zero());  // from the loop, like every call
         } else {
             watch(reactor::Interest::writable);  // as PQconnectPoll's documentation says: before its first call
         }
@@ -106,7 +106,7 @@ private:
     reactor::Registration registration_;  // goes before the socket
     reactor::Timer refused_{reactor_, [this] { listener_.connected(false); }};
     bool connecting_ = true;
-    // Not PQtransactionStatus: PQnotifies may already have parsed the end of a query whose null result nobody has got.
+    // Not PQtransactionStatus: PQnotifies may already have parsed the end of a query whose null result was not fetched.
     bool under_way_ = false;
     reactor::Lifetime lifetime_;
 };

@@ -31,7 +31,7 @@ struct Counting final : EventHandler {
     int count = 0;
 };
 
-// What another loop does for a reactor inside it: one wait of its own and, if there is a reason, one turn.
+// The part of an outer loop for a reactor inside it: one wait of its own and, if there is a reason, one turn.
 struct OuterLoop {
     explicit OuterLoop(Reactor& the_inner) : inner(the_inner), epoll(::epoll_create1(EPOLL_CLOEXEC)) {
         epoll_event event{};

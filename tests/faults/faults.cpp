@@ -92,13 +92,13 @@ void break_if_broken(int descriptor) noexcept {
     errno = saved;
 }
 
-// Waits as `real` does, which takes a time: what is ready is ready at once, and if nothing is then the clock moves.
+// Waits as `real` does, which takes a time: ready descriptors are reported at once, otherwise the clock moves.
 template <class Real>
 int wait(std::optional<Duration> limit, Real&& real) noexcept {
     constexpr Duration longest = std::chrono::hours(24 * 365);
     const int ready = real(Duration::zero());
     if (ready != 0 || limit == Duration::zero()) return ready;
-    if (state.over_network) {  // what is sent over loopback has arrived, as a rule; give it time to
+    if (state.over_network) {  // bytes sent over loopback have arrived, as a rule; give them time
         const int late = real(std::chrono::milliseconds(1));
         if (late != 0) return late;
     }
@@ -141,7 +141,7 @@ void give_back(void* memory) noexcept {
 const char* name_of(Call call) noexcept { return call == Call::none ? "nothing" : names[std::size_t(call)]; }
 
 // Left out: EPERM of epoll_ctl, which says that a file is always ready and is believed; EFAULT, ENOTSOCK and the like;
-// and EBADF, except of waits: of anything else it says that somebody has closed our descriptor, and then it is gone.
+// and EBADF, except of waits: of anything else it says that our descriptor was closed by other code, and then it is gone.
 std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_accept[] = {EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN,
                                          ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM,
@@ -249,7 +249,7 @@ using namespace faults;
 
 // ── the C library's calls ──
 
-// What a reactor writes to wake itself goes whole.
+// The write that wakes a reactor is never cut.
 constexpr std::size_t wakeup = sizeof(std::uint64_t);
 
 extern "C" {

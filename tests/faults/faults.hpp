@@ -18,7 +18,7 @@ enum class Call {
 constexpr std::size_t kinds = std::size_t(Call::none);
 
 const char* name_of(Call call) noexcept;
-/// What the call's man page lists, without what only a wrong program can meet.
+/// The errors in the call's man page, without those that only a wrong program can meet.
 std::span<const int> errors_of(Call call) noexcept;
 
 struct Plan {
@@ -59,7 +59,7 @@ bool struck() noexcept;
 bool waited_for_ever() noexcept;
 /// Descriptors opened since then that are open still.
 std::size_t open_descriptors() noexcept;
-/// Calls of close(2) for what was not open.
+/// Calls of close(2) on a number that was not open.
 unsigned bad_closes() noexcept;
 /// Allocations that live, of the whole program.
 long live_allocations() noexcept;

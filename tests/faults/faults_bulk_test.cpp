@@ -1,5 +1,5 @@
-// Whatever fails, it ends in order, for what the kernel moves without this program's seeing it: files, and bytes that
-// go from one connection straight to another.
+// Any failure ends in order, also for bytes that the kernel moves without passing through this program: files, and bytes
+// that go from one connection straight to another.
 #include "faults_sweep.hpp"
 #include "../support/loop.hpp"
 
@@ -25,7 +25,7 @@ struct BulkOutcome : faults::Traces {
     bool set_up = false, ended = false;
     int told = 0, turns = 0;
     std::error_code reason;
-    bool whole = false, a_part = true;  // of what was to come
+    bool whole = false, a_part = true;  // of the bytes that were to come
 };
 
 // Sends on what it receives, and has it passed on where that can be.
@@ -66,7 +66,7 @@ private:
     BulkOutcome& outcome_;
 };
 
-// Turns the loop and has the peer read until it sees the end and all have been told.
+// Turns the loop and lets the peer read until it sees the end and every protocol has ended.
 void read_to_the_end(Reactor& reactor, const Socket& peer, const std::string& expected, int to_tell, BulkOutcome& outcome,
                      std::string got = {}) {
     const auto turn = [&] {
@@ -109,7 +109,7 @@ BulkOutcome send_files(const faults::Plan& plan, const std::string& path, const 
     return outcome;
 }
 
-// What one connection receives another sends.
+// One connection sends the bytes that another receives.
 BulkOutcome pass_on(const faults::Plan& plan, const std::string& content) {
     BulkOutcome outcome;
     faults::run(plan, false, outcome, [&](testing::ManualClock& clock) {

@@ -140,7 +140,7 @@ TEST_CASE("S75, S83: any call of an exchange of datagrams and descriptors fails,
             [&](const faults::Plan& plan) { return exchange_datagrams(plan, batch); },
             [](const faults::Plan& plan, const DatagramOutcome& outcome) {
                 CHECK(outcome.closed <= 1);
-                if (outcome.failed == 0) CHECK(outcome.turns < 500);  // or nobody answers, and it asks on and on
+                if (outcome.failed == 0) CHECK(outcome.turns < 500);  // or no answer comes, and it asks again and again
                 if (outcome.exceptions == 0) CHECK(outcome.set_up);
                 if (outcome.exceptions + outcome.failed == 0) {
                     CHECK(outcome.answered == rounds);
@@ -221,8 +221,8 @@ TEST_CASE("S27, S75: any call of a server of packets fails: who is accepted is a
             CHECK(outcome.turns < 200);
             CHECK((outcome.set_up || outcome.exceptions > 0));
             if (outcome.exceptions == 0) CHECK(outcome.drained);
-            // A packet that finds no memory is dropped. Out of descriptors one who waits is turned away; nothing
-            // else that befalls accepting costs anybody anything.
+            // A packet that finds no memory is dropped. Without descriptors a waiting client is refused. No other error
+            // of accept costs a client anything.
             const bool dropped = plan.call == Call::sendmsg && (plan.error == ENOBUFS || plan.error == ENOMEM);
             if (outcome.set_up && outcome.exceptions == 0)
                 CHECK(outcome.answered + outcome.ended == 4 - int(dropped && outcome.struck));
@@ -250,7 +250,7 @@ TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, 
     struct Sender final : DatagramProtocol {
         explicit Sender(const Address& the_receiver) : receiver(the_receiver) {}
         void opened() override {
-            const faults::Suspended suspended;  // but for what leaves when this returns
+            const faults::Suspended suspended;  // except for the datagrams that leave when this returns
             for (int i = 0; i < 24; ++i) CHECK(transport().send(receiver, std::string(i < 20 ? 1'000 : 17, char('a' + i))));
         }
         void received(const Datagram&) override {}

@@ -14,7 +14,7 @@
 
 namespace faults {
 
-/// What an outcome has besides its own.
+/// The common part of an outcome.
 struct Traces {
     bool struck = false;
     int exceptions = 0;

@@ -35,7 +35,7 @@ constexpr int most_turns = 2'000, most_turns_in_pieces = 400'000;
 constexpr std::size_t raw_size = 20'000;
 constexpr std::size_t message_sizes[] = {1, 0, 17, 900, 5'000};
 
-// The byte at each place tells lost, doubled and exchanged ones apart.
+// The byte at each place distinguishes lost, doubled and exchanged ones.
 const std::string& pattern() {
     static const std::string text = [] {
         std::string result(raw_size, '\0');
@@ -46,7 +46,7 @@ const std::string& pattern() {
     return text;
 }
 
-// What one end of a connection saw. It is there before and after everything that may fail.
+// The calls that one end of a connection saw. It is there before and after everything that may fail.
 struct End {
     int connected = 0, disconnected = 0, after_the_end = 0;
     std::size_t wrong = 0;  // bytes or messages that are not what was sent
@@ -163,7 +163,7 @@ ProtocolFactory ask(End& end) {
 // Of one conversation all that can be seen from outside.
 struct Outcome {
     bool set_up = false;      // the exception, if there is one, came later
-    bool hung = false;        // the loop would have waited for ever although somebody has not been told
+    bool hung = false;        // the loop would have waited for ever although a call was due
     bool spun = false;        // or it did not come to rest
     bool usable = true;       // afterwards
     bool struck = false;
@@ -234,7 +234,7 @@ private:
         });
         Connection::open(reactor, std::move(yours), std::make_unique<RawEcho>(outcome_.server_reasons));
         Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(outcome_.adopted, &reactor));
-        // Sockets here, because the plan knows when they are opened; what they are read and written with is the pipes'.
+        // Sockets here, because the plan knows when they are opened; they are read and written with the calls of pipes.
         auto [question_out, question_in] = Socket::pair();
         auto [answer_out, answer_in] = Socket::pair();
         PipeTransport::open(reactor, question_out.release(), answer_in.release(),
@@ -317,7 +317,7 @@ private:
             try {
                 reactor.run_once(Duration::zero());
             } catch (const std::exception&) {
-                // What broke off in the last turn goes on in this one.
+                // Work that an exception interrupted continues in this iteration.
             }
         }
         return posted && timed && heard.count > 0 && reactor.counters().wakeups > wakeups;
@@ -350,7 +350,7 @@ std::string describe(const Setting& setting) {
 
 bool without_error(const End& end) { return end.disconnected == 1 && !end.reason; }
 
-// What holds after any fault.
+// The checks after any fault.
 void check_order(const Setting& setting, const Outcome& outcome) {
     INFO(describe(setting));
     CHECK(outcome.strange == "");
@@ -359,7 +359,7 @@ void check_order(const Setting& setting, const Outcome& outcome) {
     CHECK(outcome.left_open == 0);
     CHECK(outcome.bad_closes == 0);
     CHECK(outcome.leaked == 0);
-    const bool quiet = outcome.exceptions == 0;  // nothing has been told as an exception
+    const bool quiet = outcome.exceptions == 0;  // no exception came out
     const bool strict = outcome.set_up && (quiet || setting.plan.times == 1);
     if (quiet) CHECK(outcome.set_up);
     if (strict) {
@@ -422,7 +422,7 @@ TEST_CASE("Without a fault the conversation that is made to fail is whole, on Un
         Setting setting;
         setting.over_tcp = over_tcp;
         setting.late_client = true;
-        run(setting);  // what is made once and kept
+        run(setting);  // so that objects made once exist
         const Outcome outcome = run(setting);
         check_whole(setting, outcome);
         CHECK_FALSE(outcome.struck);

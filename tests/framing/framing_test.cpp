@@ -16,7 +16,7 @@ using Problem = FramingError::Problem;
 
 namespace {
 
-/// What came of a stream: its messages, and how it ended.
+/// The outcome of a stream: its messages, and how it ended.
 struct Outcome {
     std::vector<std::string> messages;
     FramingError error;
@@ -29,8 +29,8 @@ std::ostream& operator<<(std::ostream& out, const Outcome& outcome) {
     return out << ' ' << outcome.error.to_string();
 }
 
-/// Feeds a framing as a connection does. What is not consumed lies in memory of exactly its size, so that a
-/// sanitizer sees who reads beyond it.
+/// Feeds a framing as a connection does. Unconsumed bytes lie in memory of exactly their size, so that a
+/// sanitizer sees a read beyond them.
 class Feeder {
 public:
     Feeder(AnyFraming framing, bool in_parts) : framing_(std::move(framing)), in_parts_(in_parts) {}
@@ -264,7 +264,7 @@ TEST_CASE("Encoded and decoded, random messages come back") {
                 std::string message(framing.get<FixedLength>() ? 7 : random() % 301, ' ');
                 // Few different bytes, so that delimiters begin everywhere.
                 for (char& byte : message) byte = "ab\r\n01"[random() % 6];
-                // What cannot be sent says so; what is sent comes back.
+                // A message that cannot be sent is an error; one that is sent comes back.
                 const FramingError error = encode(framing, bytes_of(message), sink);
                 if (!error) messages.push_back(message);
                 if (error && error.problem != Problem::contains_delimiter) CHECK(form == "length:1");
@@ -388,7 +388,7 @@ TEST_CASE("S87: a delimiter that does not come is given up with the first byte p
 }
 
 TEST_CASE("S87: fed byte by byte, each byte is looked at once") {
-    // Whatever was looked at is afterwards overwritten with the delimiter: who looks again finds it.
+    // Bytes that were searched are overwritten with the delimiter afterwards: a second search would find it.
     for (const std::string_view form : {"delimited:\\n", "lines"}) {
         CAPTURE(form);
         AnyFraming framing = parse_framing(form, 100'000);
@@ -404,7 +404,7 @@ TEST_CASE("S87: fed byte by byte, each byte is looked at once") {
         REQUIRE(decoded.status == Decoded::Status::message);
         CHECK(decoded.message.size() == 100'000);
     }
-    // A longer delimiter may be compared with what stands before its last byte, but not looked for there.
+    // A longer delimiter may be compared with the bytes before its last one, but not searched for there.
     Delimited framing("ab", 100'000);
     std::string input = "x";
     for (int i = 0; i < 99'999; ++i) {

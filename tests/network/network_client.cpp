@@ -1,5 +1,5 @@
-// The client end of tests/network/network_test.py: connects to the first of some addresses that answers, says what happens to
-// it, a line each, and does what standard input tells it to.
+// The client end of tests/network/network_test.py: connects to the first of some addresses that answers, prints its
+// events, a line each, and obeys standard input.
 //
 //     network_client [--user-timeout MS] [--keep-alive S] [--timeout MS] [--reconnect] ADDRESS:PORT...
 //     echo N       sends N bytes and expects them back; says how many are, at each full megabyte and at the end
@@ -32,7 +32,7 @@ void say(const Words&... words) {
     std::fflush(stdout);
 }
 
-// The byte at each place tells lost, doubled and exchanged ones apart.
+// The byte at each place distinguishes lost, doubled and exchanged ones.
 char byte_at(std::size_t place) noexcept { return char(place * 0x9e3779b97f4a7c15u >> 56); }
 
 struct Client final : EventHandler {

@@ -24,7 +24,7 @@ using std::chrono::seconds;
 
 double seconds_each = 1;
 
-// What memory may come on top. A sanitizer keeps what was freed for a while.
+// The memory that may come on top. A sanitizer keeps freed memory for a while.
 #ifdef __has_feature  // clang
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define KEEPS_WHAT_WAS_FREED
@@ -45,7 +45,7 @@ private:
     void message(Bytes line) override { send(line); }
 };
 
-/// A raw client that means no good: what it does next is drawn anew at each step.
+/// A malicious raw client: its next action is drawn anew at each step.
 struct Abuser {
     Socket socket;
     unsigned manner = 0;
@@ -123,8 +123,8 @@ void soak(std::string_view backend) {
         impatient.connection.limits.idle_timeout = milliseconds(300);
         impatient.connection.limits.close_timeout = milliseconds(300);
         Acceptor echo(reactor, "127.0.0.1", 0, make_protocol<Echo>, impatient);
-        // The honest client has this very thread: when that is held up, it is silent. So only those who are in the middle of
-        // a message, or do not take theirs, must hurry here.
+        // The honest client has this very thread: when that is held up, it is silent. So only a connection in the middle of
+        // a message, or one that does not take its output, must hurry here.
         AcceptorOptions fair = impatient;
         fair.connection.limits.idle_timeout = seconds(8);
         fair.connection.limits.message_timeout = milliseconds(300);

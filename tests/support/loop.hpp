@@ -1,5 +1,5 @@
-// What the tests of connections share: a loop driven until something holds, the raw client end of a
-// conversation, and a protocol that writes down what it is told.
+// Shared by the tests of connections: a loop driven until something holds, the raw client end of a
+// conversation, and a protocol that notes its calls.
 #pragma once
 
 #include "temporary_folder.hpp"
@@ -65,7 +65,7 @@ inline std::pair<reactor::Socket, reactor::Socket> tcp_pair(int receive_buffer =
     return {std::move(client), std::move(server)};
 }
 
-/// What there is to read from a non-blocking socket now. `ended` says whether the end or an error came behind it.
+/// The bytes that can be read from a non-blocking socket now. `ended` says whether the end or an error followed.
 inline std::string read_all(const reactor::Socket& socket, bool* ended = nullptr, std::size_t piece = 64 * 1024) {
     std::string result;
     std::string buffer(piece, '\0');
@@ -95,7 +95,7 @@ inline std::size_t open_descriptors() {
     return count;
 }
 
-/// Lowers the limit of descriptors to what is open now and `more`, until the end of the scope.
+/// Lowers the limit of descriptors to the open ones and `more`, until the end of the scope.
 struct FewDescriptors {
     explicit FewDescriptors(std::size_t more) {
         ::getrlimit(RLIMIT_NOFILE, &before);
@@ -119,7 +119,7 @@ inline std::string random_bytes(std::size_t size, unsigned seed) {
     return result;
 }
 
-/// What one connection was told, in order, and what the test wants done on the way.
+/// The calls of one connection, in order, and the actions that the test wants in them.
 struct Journal {
     std::vector<std::string> calls;
     std::string input;

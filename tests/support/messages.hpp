@@ -1,4 +1,4 @@
-// What the tests ask of the text of an error: that it names the call and the argument.
+// The tests' demand on the text of an error: it names the call and the argument.
 #pragma once
 
 #include <string>
