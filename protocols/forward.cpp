@@ -22,6 +22,7 @@ std::size_t ForwardEnd::received(Bytes input) {
 }
 
 void ForwardEnd::end_of_stream() {
+    ended_ = true;
     if (other_ != nullptr) other_->transport().shutdown_write();
 }
 
@@ -33,10 +34,18 @@ void ForwardEnd::resume_writing() {
     if (other_ != nullptr) other_->transport().resume_reading();
 }
 
-// An end that is over without an error has passed on both ends of stream: the other one sends what it still has and
-// then is over, too.
+// Neither end can go on without the other.
+void ForwardEnd::draining() {
+    transport().close();
+    if (other_ != nullptr) other_->transport().close();
+}
+
+// If both ends of stream were passed on, then the other end sends what it still has, and is over by itself. An end that
+// is over before was closed from outside.
 void ForwardEnd::disconnected(std::error_code reason) {
-    if (other_ != nullptr && reason) other_->transport().abort(reason);
+    if (other_ == nullptr) return;
+    if (reason) return other_->transport().abort(reason);
+    if (!ended_ || !other_->ended_) other_->transport().close();
 }
 
 // Joined from its beginning, so that either may go first, also while this one's `connected` is still to come.

@@ -21,7 +21,8 @@
 
 namespace reactor {
 
-/// One of two connections that continue each other.
+/// One of two connections that continue each other. If one is closed, by a drain for example, then the other is, too;
+/// if one ends with an error, the other is aborted.
 class REACTOR_EXPORT ForwardEnd : public Protocol {
 public:
     ~ForwardEnd() override;
@@ -36,11 +37,13 @@ protected:
 
 private:
     std::size_t received(Bytes input) override;
+    void draining() override;
     void end_of_stream() override;
     void pause_writing() override;
     void resume_writing() override;
 
     ForwardEnd* other_ = nullptr;
+    bool ended_ = false;  // the peer has ended its stream, and the other end has passed that on
 };
 
 /// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target has

@@ -39,7 +39,8 @@ struct SlowCall {
 /// Events that an operator may want in a log, because no counter names the connection.
 enum class Notice : std::uint8_t {
     connection_shed,    ///< out of descriptors: a peer was accepted only to be closed
-    accept_backed_off,  ///< out of descriptors or memory: an acceptor leaves its listeners alone for a while
+    accept_backed_off,  ///< out of descriptors or memory, or accept(2) keeps failing: an acceptor pauses for a while
+    listener_lost,      ///< a listening socket does not listen any more, or was closed: its acceptor has given it up
     idle_timeout,       ///< Limits::idle_timeout ended a connection
     message_timeout,    ///< Limits::message_timeout ended a connection
     write_timeout,      ///< Limits::write_timeout ended a connection

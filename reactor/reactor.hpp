@@ -187,9 +187,12 @@ public:
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
     /// The same for sockets of datagrams: datagram_impl.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
+    /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
+    std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
 
 private:
     friend class Hook;
+    friend class ReactorGroup;
     friend class RegistrationView;
     friend class Timer;
     class Table;
@@ -199,6 +202,7 @@ private:
 
     enum class Step { wait, dispatch, triggers, timers, posted, retire };
 
+    void forget_stop() noexcept { stop_ = false; }
     void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
     void turn(std::optional<Duration> limit);
     void run_hooks(std::vector<Hook*>& hooks);
@@ -246,6 +250,7 @@ private:
     std::unique_ptr<Callback<void(const SlowCall&)>> on_slow_call_;
     Duration slow_threshold_ = Duration::zero();
     std::unique_ptr<Callback<void(Notice, std::string_view)>> on_notice_;
+    std::atomic<std::size_t> arriving_{0};
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
 

@@ -46,27 +46,31 @@ void name_this_thread([[maybe_unused]] std::string_view name, [[maybe_unused]] s
 
 }  // namespace
 
-ReactorGroup::ReactorGroup(const ReactorGroupOptions& options) : name_(options.name) {
+ReactorGroup::ReactorGroup(const ReactorGroupOptions& options) : shared_(std::make_shared<Shared>()) {
+    shared_->name = options.name;
     const std::size_t threads =
         options.threads > 0 ? options.threads : std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
-    reactors_.reserve(threads);
-    while (reactors_.size() < threads) reactors_.push_back(std::make_unique<Reactor>(options.backend));
+    std::vector<std::unique_ptr<Reactor>>& reactors = shared_->reactors;
+    reactors.reserve(threads);
+    while (reactors.size() < threads) reactors.push_back(std::make_unique<Reactor>(options.backend));
 }
 
 ReactorGroup::~ReactorGroup() {
     stop();
-    join_all();
+    for (std::thread& thread : threads_)
+        thread.get_id() == std::this_thread::get_id() ? thread.detach() : thread.join();
 }
 
 void ReactorGroup::start(Body body) {
     if (!body) throw std::invalid_argument("ReactorGroup::start: the body is empty");
     if (!threads_.empty()) throw std::logic_error("ReactorGroup::start: it runs already");
-    body_ = std::move(body);
-    failure_ = nullptr;
+    shared_->body = std::move(body);
+    shared_->failure = nullptr;
     threads_.reserve(size());
     const SignalsBlocked blocked;
     try {
-        while (threads_.size() < size()) threads_.emplace_back([this, index = threads_.size()] { run(index); });
+        while (threads_.size() < size())
+            threads_.emplace_back([shared = shared_, index = threads_.size()] { shared->run(index); });
     } catch (...) {
         stop();
         join_all();
@@ -74,32 +78,40 @@ void ReactorGroup::start(Body body) {
     }
 }
 
-void ReactorGroup::run(std::size_t index) noexcept {
+void ReactorGroup::Shared::run(std::size_t index) noexcept {
     try {
-        if (!name_.empty()) name_this_thread(name_, index);
-        body_(*reactors_[index], index);
+        if (!name.empty()) name_this_thread(name, index);
+        body(*reactors[index], index);
     } catch (...) {
         {
-            const std::lock_guard lock(failure_mutex_);
-            if (failure_ == nullptr) failure_ = std::current_exception();
+            const std::lock_guard lock(failure_mutex);
+            if (failure == nullptr) failure = std::current_exception();
         }
         stop();
     }
 }
 
-void ReactorGroup::stop() noexcept {
-    for (const auto& reactor : reactors_) reactor->stop();
+void ReactorGroup::stop() noexcept { shared_->stop(); }
+
+void ReactorGroup::Shared::stop() noexcept {
+    for (const auto& reactor : reactors) reactor->stop();
 }
 
+// A loop whose body had returned when it was stopped would keep that for the next run.
 void ReactorGroup::join_all() noexcept {
     for (std::thread& thread : threads_) thread.join();
+    if (!threads_.empty())
+        for (const auto& reactor : shared_->reactors) reactor->forget_stop();
     threads_.clear();
-    body_ = nullptr;
+    shared_->body = nullptr;
 }
 
 void ReactorGroup::join() {
+    for (const std::thread& thread : threads_)
+        if (thread.get_id() == std::this_thread::get_id())
+            throw std::logic_error("ReactorGroup::join: called on one of its own threads");
     join_all();
-    if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
+    if (shared_->failure != nullptr) std::rethrow_exception(std::exchange(shared_->failure, nullptr));
 }
 
 }  // namespace reactor

@@ -47,12 +47,15 @@ public:
 
     /// Stops and joins. What a body threw is dropped: who wants it calls `join`. Then the reactors are destroyed, with
     /// their connections: what these use is declared before the group.
+    ///
+    /// From one of the group's own threads: the others are joined and this one is not. Its loop returns at the end of
+    /// the turn. When its body has returned too, that thread destroys the body and the reactors.
     ~ReactorGroup();
     ReactorGroup(const ReactorGroup&) = delete;
     ReactorGroup& operator=(const ReactorGroup&) = delete;
 
-    std::size_t size() const noexcept { return reactors_.size(); }
-    Reactor& operator[](std::size_t index) const noexcept { return *reactors_[index]; }
+    std::size_t size() const noexcept { return shared_->reactors.size(); }
+    Reactor& operator[](std::size_t index) const noexcept { return *shared_->reactors[index]; }
 
     /// Starts the threads. Each calls `body` with its reactor, which runs it, as often as it likes: once more to drain
     /// what is open, say. All signals but those of the processor's own faults are blocked in the threads, so they
@@ -65,18 +68,26 @@ public:
     void stop() noexcept;
 
     /// Waits until every body has returned, and throws what the first threw that threw. Afterwards the group may be
-    /// started again. Not from its own threads.
+    /// started again: a stop() that came while it ran counts no longer. Throws std::logic_error on one of its own
+    /// threads.
     void join();
 
 private:
-    void run(std::size_t index) noexcept;
+    // What the threads use. It goes with the last of them, which may be later than the group.
+    struct Shared {
+        void run(std::size_t index) noexcept;
+        void stop() noexcept;
+
+        std::string name;
+        Body body;
+        std::mutex failure_mutex;
+        std::exception_ptr failure;
+        std::vector<std::unique_ptr<Reactor>> reactors;  // last: destroyed first, when the body's captures still live
+    };
+
     void join_all() noexcept;
 
-    const std::string name_;
-    std::vector<std::unique_ptr<Reactor>> reactors_;
-    Body body_;
-    std::mutex failure_mutex_;
-    std::exception_ptr failure_;
+    const std::shared_ptr<Shared> shared_;
     std::vector<std::thread> threads_;
 };
 

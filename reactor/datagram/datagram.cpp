@@ -174,7 +174,7 @@ void DatagramEndpoint::tell_failures() {
 
 void DatagramEndpoint::tell_draining() {
     if (fresh_) return close();  // it has not even begun
-    if (over_ || closing_) return;
+    if (over_ || closing_ || std::exchange(told_of_drain_, true)) return;
     call([this] { protocol_->draining(); });
 }
 

@@ -104,6 +104,7 @@ private:
     const void* belongs_to() const noexcept override;
     const ConnectionGroup* group() const noexcept override;
     void tell_draining() override;
+    void begin_drain() noexcept override { told_of_drain_ = false; }
     void abort(std::error_code reason) override { finish(reason); }
 
     Workspace& workspace() const noexcept;
@@ -148,6 +149,7 @@ private:
     bool segments_ = false;      // the kernel cuts what goes to one receiver into datagrams: UDP_SEGMENT
     bool error_queue_ = false;   // the kernel says which datagram was refused: IP_RECVERR
     bool fresh_ = true;          // opened() has not been called yet
+    bool told_of_drain_ = false;
     bool paused_ = false;
     bool closing_ = false;       // close() was called inside a callback
     bool over_ = false;          // retired: closed() comes next

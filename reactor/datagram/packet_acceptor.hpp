@@ -38,6 +38,7 @@ public:
     PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
                    const PacketAcceptorOptions& options = {});
     /// On a socket that listens already: an inherited one (reactor/stream/inherited.hpp). Its file is not removed.
+    /// Throws std::system_error (invalid_argument) for a socket that does not listen.
     PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
                    const PacketAcceptorOptions& options = {});
 

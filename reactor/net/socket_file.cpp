@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <system_error>
+#include <thread>
 
 namespace reactor {
 
@@ -29,7 +31,9 @@ bool nobody_there(const Address& address) {
     return asking.connect(address) == std::errc::connection_refused;
 }
 
-// Of those who replace files in this folder, one at a time. Where the folder may not be read it goes without.
+// Of those who replace files in this folder, one at a time. Where the folder may not be read it goes without; and so it
+// does when the lock does not come free: they hold it for a few system calls, but any process that may read the folder
+// can hold it for ever.
 FileDescriptor lock_folder_of(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     const char* folder = ".";
@@ -40,7 +44,10 @@ FileDescriptor lock_folder_of(const std::string& path) {
         folder = name.c_str();
     }
     FileDescriptor descriptor(::open(folder, O_RDONLY | O_CLOEXEC));
-    while (descriptor && ::flock(descriptor.get(), LOCK_EX) != 0 && errno == EINTR) {
+    for (int tries = 50; descriptor && tries > 0 && ::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0; --tries) {
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) break;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return descriptor;
 }

@@ -14,7 +14,8 @@ namespace reactor {
 /// Binds as Socket::bind does; and where a Unix socket's file is in the way to which no socket is bound any more,
 /// removes that and binds again. A socket that is alive, listening or not, and a file that is no socket are left alone: then
 /// it throws std::system_error (address_in_use). Nobody who is alive notices that he was asked. Of several that find a
-/// dead file at the same time one takes it, by a lock on its folder (flock(2)), which leaves nothing behind.
+/// dead file at the same time one takes it, by a lock on its folder (flock(2)), which leaves nothing behind. If another
+/// process keeps that lock, the call waits for half a second and goes on without it.
 REACTOR_EXPORT void bind_replacing(Socket& socket, const Address& address);
 
 /// Removes the file when it is destroyed, unless another file has come into its place meanwhile.

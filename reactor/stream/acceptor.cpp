@@ -4,12 +4,16 @@
 #include <reactor/net/socket_file.hpp>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <map>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace reactor {
@@ -30,8 +34,14 @@ public:
     explicit operator bool() const noexcept { return bool(socket_); }
     Socket* operator->() noexcept { return &socket_; }
     const Socket* operator->() const noexcept { return &socket_; }
+    const Socket& get() const noexcept { return socket_; }
     Address local() const noexcept { return socket_.local(); }
 
+    // It was closed behind our back, and its number may be another file's by now.
+    void forget() noexcept {
+        file_.remove();
+        (void)socket_.release().release();
+    }
     void close() noexcept {
         file_.remove();  // first: who finds none there may listen, who finds a dead one must find that out
         socket_.close();
@@ -47,8 +57,36 @@ namespace {
 constexpr const char* no_factory = "Acceptor: the factory is empty";
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
+constexpr unsigned most_failures = 64;  // of accept(2) in a row
 
 FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+// SO_ACCEPTCONN alone does not tell: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
+// net/unix/af_unix.c: unix_shutdown sets a flag). poll(2) says POLLHUP or POLLRDHUP for it, and never for one that
+// listens.
+bool listens(const Socket& socket) noexcept {
+    int listening = 0;
+    socklen_t size = sizeof listening;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) return false;
+    short ended = POLLHUP | POLLNVAL;
+#ifdef POLLRDHUP
+    ended |= POLLRDHUP;
+#endif
+    pollfd entry{socket.get(), short(POLLIN | ended), 0};
+    return ::poll(&entry, 1, 0) <= 0 || (entry.revents & ended) == 0;
+}
+
+Socket listening(Socket socket) {
+    if (listens(socket)) return socket;
+    throw std::system_error(std::make_error_code(std::errc::invalid_argument),
+                            "Acceptor: the given socket, " + socket.local().to_string() + ", does not listen");
+}
+
+AcceptorOptions checked(AcceptorOptions options) {
+    if (options.accepts_per_turn == 0)
+        throw std::invalid_argument("Acceptor: accepts_per_turn is 0, so that it would never accept");
+    return options;
+}
 
 ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
     Socket socket = Socket::open(address.family(), kind);
@@ -102,6 +140,7 @@ struct Acceptor::Listener final : EventHandler {
     Listener(Acceptor& owner, ListeningSocket listening)
         : acceptor(owner),
           socket(std::move(listening)),
+          address(socket.local()),
           registration(owner.reactor_.watch(socket->get(), Interest::readable, *this)) {}
     ~Listener() { close(); }
 
@@ -110,9 +149,12 @@ struct Acceptor::Listener final : EventHandler {
     // to watch it (ENOMEM, ENOSPC), and may have some later.
     void lost(std::error_code reason) override {
         registration.reset();
-        if (reason == std::errc::bad_file_descriptor) return;
+        if (reason == std::errc::bad_file_descriptor) {
+            socket.forget();
+            return acceptor.lose(*this);
+        }
         registration = acceptor.reactor_.watch(socket->get(), Interest::none, *this);
-        acceptor.back_off();
+        acceptor.back_off(reason);
         acceptor.update_interest();
     }
 
@@ -123,6 +165,7 @@ struct Acceptor::Listener final : EventHandler {
 
     Acceptor& acceptor;
     ListeningSocket socket;
+    const Address address;  // a TCP socket that was shut down may have given back its port
     Registration registration;
 };
 
@@ -134,8 +177,8 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, Acc
     : reactor_(reactor),
       factory_(std::move(factory)),
       opener_(std::move(opener)),
-      options_(std::move(options)),
-      group_(ConnectionGroup::make(reactor, options_.connection, this)),
+      options_(checked(std::move(options))),
+      group_(reactor, options_.connection, *this),
       reserve_(open_reserve()),
       back_off_timer_(reactor, [this] { update_interest(); }),
       back_off_time_(shortest_back_off),
@@ -150,9 +193,10 @@ Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, Prot
     join_sharing();
 }
 
-Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> sockets, ProtocolFactory factory, AcceptorOptions options)
     : Acceptor(reactor, required(std::move(factory), no_factory), nullptr, std::move(options)) {
-    for (Socket& socket : listening) {
+    for (Socket& given : sockets) {
+        Socket socket = listening(std::move(given));
         options_.connection.apply_to(socket);
         listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
     }
@@ -170,9 +214,9 @@ Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets,
     listen_on({address}, sockets);
 }
 
-Acceptor::Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptions options)
     : Acceptor(reactor, nullptr, std::move(opener), std::move(options)) {
-    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(listening))));
+    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(listening(std::move(socket)))));
 }
 
 void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
@@ -183,7 +227,7 @@ void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind socke
 
 Acceptor::~Acceptor() {
     if (member_ != nullptr) options_.sharing->leave(member_);
-    group_->disown();
+    group_->disown();  // before the destructors of what the user gave, which may drain the loop
 }
 
 std::vector<Address> Acceptor::addresses() const {
@@ -227,7 +271,7 @@ void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> do
 
 void Acceptor::accept_from(Listener& listener) {
     const Lifetime::Watch watch(lifetime_);
-    bool starved = false;
+    std::error_code starved;
     try {
         for (std::size_t count = 0; count < options_.accepts_per_turn && wants_more(listener); ++count) {
             Socket socket;
@@ -235,6 +279,7 @@ void Acceptor::accept_from(Listener& listener) {
             const std::error_code error = listener.socket->accept(socket, peer);
             if (!error) {
                 ++counters_.accepted;
+                failures_ = 0;
                 back_off_time_ = shortest_back_off;
                 if (member_ != nullptr) {
                     options_.sharing->hand_over(std::move(socket));
@@ -242,22 +287,35 @@ void Acceptor::accept_from(Listener& listener) {
                     return;
                 }
             } else if (error == std::errc::operation_would_block) {
+                failures_ = 0;
+                // Ready, and nobody there: somebody who shares the socket was faster, or it is a Unix socket that was
+                // shut down.
+                if (count == 0 && listener.address.family() == Address::Family::unix_domain &&
+                    !listens(listener.socket.get()))
+                    lose(listener);
                 break;
             } else if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
-                starved = true;
+                starved = error;
                 if (!shed(listener)) break;
             } else if (error == std::errc::no_buffer_space || error == std::errc::not_enough_memory) {
-                starved = true;
+                starved = error;
+                break;
+            } else if (!listens(listener.socket.get())) {
+                lose(listener);
+                break;
+            } else if (++failures_ >= most_failures) {
+                failures_ = 0;
+                starved = error;
                 break;
             }
-            // Everything else is about one connection that failed before it was accepted (accept(2), "Error
-            // handling"): the next may be sound.
+            // Otherwise it is about one connection that failed before it was accepted (accept(2), "Error handling"):
+            // the next may be sound. If none is, then all fail, for example by a filter of system calls.
         }
     } catch (const std::bad_alloc&) {
         if (watch.over()) return;
-        starved = true;
+        starved = std::make_error_code(std::errc::not_enough_memory);
     }
-    if (starved) back_off();
+    if (starved) back_off(starved);
     update_interest();
 }
 
@@ -307,6 +365,8 @@ void Acceptor::count_shared(std::size_t arrived) noexcept {
 
 void Acceptor::adopt(Connection& connection) {
     connection.join(group_);
+    drain_.connection_came();
+    drain_.tell_again();
     count_shared();
     update_interest();
 }
@@ -330,7 +390,7 @@ bool Acceptor::shed(Listener& listener) noexcept {
     if (!error) {
         ++counters_.shed;
         reactor_.notice(Notice::connection_shed, [&] {
-            return listener.socket->local().to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
+            return listener.address.to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
         });
     }
     socket.close();
@@ -338,7 +398,7 @@ bool Acceptor::shed(Listener& listener) noexcept {
     return !error && reserve_;
 }
 
-void Acceptor::back_off() noexcept {
+void Acceptor::back_off(std::error_code reason) noexcept {
     try {
         back_off_timer_.start(back_off_time_);
     } catch (const std::bad_alloc&) {
@@ -347,9 +407,18 @@ void Acceptor::back_off() noexcept {
     ++counters_.back_offs;
     reactor_.notice(Notice::accept_backed_off, [&] {
         const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(back_off_time_).count();
-        return "out of descriptors or memory: accepts nobody for " + std::to_string(milliseconds) + " ms";
+        return "accept paused for " + std::to_string(milliseconds) + " ms: " + reason.message();
     });
     back_off_time_ = std::min(2 * back_off_time_, longest_back_off);
+}
+
+// It will never accept anything again. The hook for notices only looks.
+void Acceptor::lose(Listener& listener) noexcept {
+    listener.close();
+    ++counters_.listeners_lost;
+    reactor_.notice(Notice::listener_lost, [&] {
+        return listener.address.to_string() + ": the socket does not listen any more, so nothing is accepted on it";
+    });
 }
 
 void Acceptor::update_interest() noexcept {

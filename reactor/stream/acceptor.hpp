@@ -30,7 +30,7 @@ struct AcceptorOptions {
     bool reuse_address = true;
     /// Several acceptors may share the port: SO_REUSEPORT. Closing one then resets what waits in its queue.
     bool reuse_port = false;
-    /// New connections a turn, so that a flood of them leaves time for those that exist.
+    /// New connections a turn, at least 1, so that a flood of them leaves time for those that exist.
     std::size_t accepts_per_turn = 64;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
     std::size_t max_connections = SIZE_MAX;
@@ -46,7 +46,13 @@ struct AcceptorOptions {
 ///
 /// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
 /// connection after another, so that those who connect learn of it, and then leaves the listeners alone for a
-/// while; out of memory it only does the latter. It goes on when a connection of its own ends, or by itself.
+/// while; out of memory, and when accept(2) fails 64 times in a row, it only does the latter. It goes on when a
+/// connection of its own ends, or by itself.
+///
+/// A listening socket may be shared with other processes, and any of them may end it (shutdown(2)). It then accepts
+/// nothing for ever: the acceptor closes it, counts it (Counters::listeners_lost), reports it (Notice::listener_lost),
+/// and goes on with the others. `addresses()` leaves it out. Seen on Linux 6: a TCP socket that was shut down says
+/// EINVAL to accept(2), a Unix socket EAGAIN, while poll(2) calls both readable.
 class REACTOR_EXPORT Acceptor final : ConnectionGroup::Owner {
 public:
     /// Listens on all addresses of `host`: "localhost" is 127.0.0.1 and ::1, "" every address of the machine,
@@ -55,13 +61,16 @@ public:
     /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
-    /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory.
+    /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory and for options
+    /// that could never accept.
     Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
              AcceptorOptions options = {});
     Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
              AcceptorOptions options = {});
     /// On sockets that listen already: inherited ones (reactor/stream/inherited.hpp). Files of theirs are not removed.
-    Acceptor(Reactor& reactor, std::vector<Socket> listening, ProtocolFactory factory, AcceptorOptions options = {});
+    /// Throws std::system_error (invalid_argument) for a socket that does not listen: one that is only bound, or
+    /// connected as systemd's Accept=yes passes it on.
+    Acceptor(Reactor& reactor, std::vector<Socket> sockets, ProtocolFactory factory, AcceptorOptions options = {});
     ~Acceptor();
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;
@@ -94,7 +103,8 @@ public:
     void leave_files() noexcept;
 
     /// Counts a connection of this loop among its own from now on: one that Connection::move_to has brought here, as a
-    /// rule. Its limits are then this acceptor's, unless set_limits has given it others.
+    /// rule. Its limits are then this acceptor's, unless set_limits has given it others. If this acceptor is draining,
+    /// the connection is drained with the others.
     void adopt(Connection& connection);
 
     /// Its connections that have not ended.
@@ -107,6 +117,7 @@ public:
         std::uint64_t shed = 0;
         std::uint64_t refused = 0;  // for max_connections_per_peer
         std::uint64_t back_offs = 0;
+        std::uint64_t listeners_lost = 0;  // that ended without `close`
     };
     const Counters& counters() const noexcept { return counters_; }
 
@@ -119,7 +130,7 @@ private:
 
     Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options);
     Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options);
-    Acceptor(Reactor& reactor, Socket listening, Opener opener, AcceptorOptions options);
+    Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptions options);
     void listen_on(const std::vector<Address>& addresses, SocketKind sockets);
     void join_sharing();
     bool serve(Socket socket);
@@ -129,7 +140,8 @@ private:
     bool wants_more(const Listener& listener) const noexcept;
     bool has_room() const noexcept;
     bool shed(Listener& listener) noexcept;
-    void back_off() noexcept;
+    void back_off(std::error_code reason) noexcept;
+    void lose(Listener& listener) noexcept;
     void update_interest() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
     void no_new_ones() noexcept override { close(); }
@@ -138,7 +150,7 @@ private:
     Callback<std::unique_ptr<Protocol>()> factory_;  // empty if there is an opener
     Callback<bool(Socket)> opener_;
     AcceptorOptions options_;
-    ConnectionGroup::Reference group_;
+    ConnectionGroup::Owned group_;
     AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes
     std::vector<std::unique_ptr<Listener>> listeners_;
     struct Peers;
@@ -148,6 +160,7 @@ private:
     Duration back_off_time_;
     Drain drain_;
     bool paused_ = false;
+    unsigned failures_ = 0;  // of accept(2), in a row
     Lifetime lifetime_;
     Counters counters_;
 };

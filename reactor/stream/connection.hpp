@@ -100,6 +100,16 @@ public:
     static Reference make(Reactor& reactor, const ConnectionOptions& options, Owner* owner = nullptr);
     void disown() noexcept;
 
+    /// A group that its owner holds as a member. It is disowned when the owner goes, also by a constructor that throws.
+    class Owned : public Reference {
+    public:
+        Owned(Reactor& reactor, const ConnectionOptions& options, Owner& owner)
+            : Reference(make(reactor, options, &owner)) {}
+        Owned(const Owned&) = delete;
+        Owned& operator=(const Owned&) = delete;
+        ~Owned() { get()->disown(); }
+    };
+
     /// For its connections: each is counted in the group and in the loop, and so is how it ends.
     void join() noexcept { ++counts.live; }
     void leave(const OwnedHandler& connection) noexcept;
@@ -206,7 +216,7 @@ public:
 private:
     friend class Acceptor;
     friend class ConnectionGroup;
-    friend void drain(Reactor&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
+    friend class Drain;
     struct Workspace;
     struct Extra;
     struct Move;
@@ -230,6 +240,7 @@ private:
     void start();
     const ConnectionGroup* group() const noexcept override { return group_.get(); }
     void tell_draining() override;
+    void begin_drain() noexcept override { unset(told_of_drain); }
     bool leaving() const noexcept;
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
@@ -311,6 +322,7 @@ private:
         takes_descriptors = 1 << 19,
         passes_on = 1 << 20,      // what comes goes straight on to another one
         passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
+        told_of_drain = 1 << 22,
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()

@@ -43,6 +43,8 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
     connection.registration_id_ = reactor.adopt(descriptor, Interest::readable, std::move(made)).leave().id();
     ++connection.workspace().connections;
     REACTOR_PROBE(connection_opened, descriptor);
+    const Drain* const drain = connection.workspace().drain.get();
+    if (drain != nullptr && drain->has_told()) connection.set(told_of_drain);  // made to finish something
     connection.trigger(Interest::readable);  // connected() comes from the loop
     return connection;
 }
@@ -94,7 +96,9 @@ void ConnectionGroup::leave(const OwnedHandler& connection) noexcept {
 
 void ConnectionGroup::enter_loop(Reactor::Workspace& loop) noexcept {
     workspace = &loop;
-    ++static_cast<Connection::Workspace&>(loop).counts.live;
+    auto& space = static_cast<Connection::Workspace&>(loop);
+    ++space.counts.live;
+    if (space.drain != nullptr) space.drain->connection_came();
 }
 
 void ConnectionGroup::leave_loop() noexcept {
@@ -147,7 +151,8 @@ void Connection::close() {
 
 void Connection::tell_draining() {
     if (is(fresh)) return close();  // it has not even begun
-    if (is(closing | over) || leaving()) return;
+    if (is(closing | over | told_of_drain) || leaving()) return;
+    set(told_of_drain);
     call([this] { protocol_->draining(); });
 }
 

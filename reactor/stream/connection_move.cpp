@@ -45,6 +45,7 @@ void Connection::depart() {
         traveller->arrived = std::move(extra_->move->arrived);
         traveller->connection = here.release(registration());
         Workspace& space = workspace();
+        ++target.arriving();  // before it is counted here no more: a drain of both loops waits for it
         group_->leave_loop();
         group_->workspace = nullptr;
         try {
@@ -52,6 +53,7 @@ void Connection::depart() {
             failure = std::errc::operation_canceled;
         } catch (const std::bad_alloc&) {
         }
+        --target.arriving();
         group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
@@ -65,11 +67,13 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     extra_->move.reset();
     extra_->timers = &reactor.timers();
     group_->enter_loop(*reactor.workspace());
+    --reactor.arriving();
     try {
         workspace().room_for_input(limits().read_size);
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
         state_ |= over;
+        group_->note_end(std::make_error_code(std::errc::not_enough_memory));
         return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
     }
     if (!extra_->input.empty() && !is(closing)) set(rest_due);

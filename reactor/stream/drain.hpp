@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <system_error>
 
 namespace reactor {
@@ -40,19 +41,28 @@ enum class Draining : std::uint8_t {
     left   ///< nothing: each goes on until it ends by itself
 };
 
-/// Closes the loop's acceptors, cancels its connectors, has every connection told that its end is wished for, and aborts
-/// (timed_out) what is left after `longest`. Closing, each sends what it owes, within its Limits::close_timeout. `done`
-/// is called from the loop when none is left, never from inside this call. A connection that moves here meanwhile is
-/// told when it has arrived; who makes a new one, to finish something, must end it too. Again: only the last counts.
-/// Who waits in a kernel's queue is lost, with a reset: to lose nobody, hand the listening sockets on before
-/// (Acceptor::listening_sockets). Datagrams are not touched, but for accepted packets; nor are pipes and children. On the loop's thread. Throws
-/// std::invalid_argument for an empty `done`, and std::bad_alloc; then nothing has changed.
+/// Ends a loop in good order. Its acceptors are closed, its connectors cancelled, and each connection is called
+/// (Protocol::draining) once. A connection that closes sends what it owes, within its Limits::close_timeout. After
+/// `longest` every connection that is left is aborted (timed_out), and so is each that comes later. `done` is called
+/// from the loop, never from inside this call, when no connection is left and none is on its way here from another
+/// loop.
+///
+/// A connection that moves here meanwhile is called when it has arrived. A connection that the program makes meanwhile,
+/// to finish something, is not called: the program ends it. A further drain takes the place of the one before, whose
+/// `done` is then not called. Connections that wait in the kernel's queue are reset: to lose none, hand the listening
+/// sockets on before (Acceptor::listening_sockets). Datagrams are not touched, but for accepted packets; nor are pipes
+/// and children.
+///
+/// Thread: the loop's. Errors: std::invalid_argument for an empty `done`, std::bad_alloc; then nothing has changed.
 REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 
-/// The same of every loop of a group at once, which must be running, or run next. `done` is called once, with the
-/// sums, on the thread of the loop that is ready last. From any thread. Throws std::invalid_argument
-/// for an empty `done`; std::bad_alloc, and then some of the loops may drain, and `done` is not called.
+/// The same for every loop of a group at once, which must be running, or run next. `done` is called once, with the
+/// sums, on the thread of the loop that is ready last: when no loop of the group has a connection and none is on its
+/// way from one to another. Each loop counts `longest` from when it begins.
+///
+/// Thread: any. Errors: std::invalid_argument for an empty `done`; std::bad_alloc, and then some of the loops may drain
+/// and `done` is not called.
 REACTOR_EXPORT void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 
@@ -61,7 +71,9 @@ class REACTOR_EXPORT Drainable : public OwnedHandler {
 private:
     friend class Drain;
     virtual const ConnectionGroup* group() const noexcept = 0;
+    /// Calls the protocol, unless that has been done since `begin_drain`.
     virtual void tell_draining() = 0;
+    virtual void begin_drain() noexcept = 0;
     virtual void abort(std::error_code reason) = 0;
 };
 
@@ -70,29 +82,48 @@ class REACTOR_EXPORT Drain {
 public:
     /// Of those in `group`; null: of all of the loop's. `counts` are theirs.
     Drain(Reactor& reactor, const ConnectionCounts& counts, const ConnectionGroup* group);
+    ~Drain();
     Drain(const Drain&) = delete;
     Drain& operator=(const Drain&) = delete;
 
-    /// As drain() says, for the connections that there are. Throws std::bad_alloc, and then nothing has changed.
+    /// As drain() says, for the connections that there are. Throws std::invalid_argument for an empty `done`, and
+    /// std::bad_alloc; then nothing has changed.
     void begin(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how);
+    /// There is one connection more: a new one, or one from elsewhere.
+    void connection_came() noexcept;
+    /// Those that have not been told are to be told, from the loop: one that came was there before this began.
+    void tell_again() noexcept;
     /// One of them is over, and counted so.
     void connection_ended() noexcept;
     /// Have those been told that were there when it began?
-    bool has_told() const noexcept { return done_ && told_; }
+    bool has_told() const noexcept { return report_ != nullptr && told_; }
 
 private:
+    friend void drain(Reactor&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
+    friend void drain(ReactorGroup&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
+    class Report;
+
+    static Drain& of_loop(Reactor& reactor);
+    static void stop_beginnings(Reactor& reactor) noexcept;
+    void prepare(Duration longest, Draining how);
+    void commit(const std::shared_ptr<Report>& report, Draining how) noexcept;
     template <class Call>
     void for_each_connection(Call&& call);
     void tell();
     void cut();
     void report();
+    void end() noexcept;
 
     Reactor& reactor_;
     const ConnectionCounts& counts_;
     const ConnectionGroup* const group_;
-    ConnectionCounts before_;  // what is reported is what comes on top
-    MoveOnlyFunction<void(const Drained&)> done_;
+    const std::shared_ptr<Report> own_;  // for a drain of these alone; made before there is no memory
+    std::shared_ptr<Report> report_;     // of the drain that is under way, null if there is none
+    ConnectionCounts before_;            // what is reported is what comes on top
+    Draining how_ = Draining::told;
     bool told_ = false;
+    bool overdue_ = false;  // the deadline has passed: whoever comes is cut
+    bool quiet_ = false;    // has reported, as there was no connection
     Timer tell_timer_;
     Timer deadline_timer_;
     Timer done_timer_;

@@ -306,3 +306,53 @@ TEST_CASE("Connections of packets outlive their acceptor, and one closed by its 
     }
     CHECK(open_descriptors() == before);
 }
+
+TEST_CASE("S95: a listener of packets that is shut down is given up with a word, and its waiting packets come first") {
+    Reactor reactor;
+    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    const Address address = acceptor.address();
+    std::vector<std::string> lost;
+    reactor.on_notice([&](Notice what, std::string_view text) {
+        if (what == Notice::listener_lost) lost.emplace_back(text);
+    });
+    const Socket waits = connect_to(address);
+    ::shutdown(acceptor.listening_sockets()[0], SHUT_RD);
+    run_until(reactor, [&] { return acceptor.counters().listeners_lost == 1; });
+    CHECK(settle(reactor, 20) <= 3);
+    REQUIRE(lost.size() == 1);
+    CHECK(lost[0].starts_with(address.to_string()));
+    CHECK(acceptor.address() == Address());
+    CHECK(echoes(reactor, waits));
+}
+
+TEST_CASE("S91, S95: an acceptor of packets refuses a socket that does not listen, and to accept none in a turn") {
+    Reactor reactor;
+    auto ends = Socket::pair(packets);
+    CHECK_THROWS_AS(PacketAcceptor(reactor, std::move(ends.first), make_echo), std::system_error);
+    PacketAcceptorOptions options;
+    options.accepts_per_turn = 0;
+    CHECK_THROWS_AS(PacketAcceptor(reactor, fresh_name(), make_echo, options), std::invalid_argument);
+    CHECK(settle(reactor) <= 2);
+}
+
+TEST_CASE("S101: a protocol of packets is told once of one drain, and again of the next") {
+    Reactor reactor;
+    Notes notes;
+    PacketAcceptor acceptor(reactor, fresh_name(), [&] { return std::make_unique<Noted>(notes); });
+    const Socket client = connect_to(acceptor.address());
+    CHECK(echoes(reactor, client));
+    notes.on_draining = [] {};
+    Reactor elsewhere;
+    Conversation travels(elsewhere);
+    run_until(elsewhere, [&] { return travels.journal.transport != nullptr; });
+    drain(reactor, Duration::max(), [](const Drained&) {});
+    settle(reactor);
+    static_cast<Connection&>(*travels.journal.transport).move_to(reactor);
+    settle(elsewhere);
+    settle(reactor);
+    CHECK(travels.journal.count("draining") == 1);
+    CHECK(notes.draining == 1);
+    drain(reactor, Duration::max(), [](const Drained&) {});
+    settle(reactor);
+    CHECK(notes.draining == 2);
+}

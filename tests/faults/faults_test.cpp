@@ -8,6 +8,7 @@
 #include <protocols/framing/length_prefixed.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
+#include <reactor/stream/drain.hpp>
 #include <reactor/stream/pipe.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -18,7 +19,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -865,4 +868,122 @@ TEST_CASE("A connection's messages on their ordinary way allocate nothing, nor d
     settle(reactor);
     CHECK(ended == 20);
     CHECK(faults::calls(Call::allocation) == 0);
+}
+
+TEST_CASE("S95, S96: an accept that a filter of system calls forbids makes the listener rest, and not spin") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::vector<std::error_code> reasons;
+    std::vector<std::string> notices;
+    reactor.on_notice([&](Notice what, std::string_view text) {
+        const faults::Suspended suspended;
+        if (what == Notice::accept_backed_off) notices.emplace_back(text);
+    });
+    Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
+    Socket client = Socket::open(Address::Family::ipv4);
+    (void)client.connect(acceptor.addresses().at(0));
+    faults::Plan plan;
+    plan.call = Call::accept4;
+    plan.error = EPERM;
+    plan.times = 3 * 64;
+    const TimePoint begin = clock.now();
+    const faults::Armed armed(plan, clock, true);
+    for (int turns = 0; turns < 100 && acceptor.connections() == 0; ++turns) reactor.run_once();
+    CHECK(acceptor.connections() == 1);
+    CHECK(acceptor.counters().back_offs == 3);
+    CHECK(acceptor.counters().listeners_lost == 0);
+    CHECK(clock.now() - begin == std::chrono::milliseconds(50 + 100 + 200));
+    REQUIRE(notices.size() == 3);
+    CHECK(notices[0] == "accept paused for 50 ms: " + std::error_code(EPERM, std::system_category()).message());
+}
+
+TEST_CASE("A listener that epoll has no room for rests, longer each time, and is watched when there is room") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    if (reactor.backend() != "epoll") return;  // the others ask nobody
+    std::vector<std::error_code> reasons;
+    Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
+    Socket client = Socket::open(Address::Family::ipv4);
+    (void)client.connect(acceptor.addresses().at(0));
+    reactor.run_once(Duration::zero());
+    acceptor.pause();
+    reactor.run_once(Duration::zero());
+    const Socket second = [&] {
+        Socket socket = Socket::open(Address::Family::ipv4);
+        (void)socket.connect(acceptor.addresses().at(0));
+        return socket;
+    }();
+    acceptor.resume();
+    const std::uint64_t accepted = acceptor.counters().accepted;
+    faults::Plan plan;
+    plan.call = Call::epoll_ctl;
+    plan.error = ENOSPC;
+    plan.times = 3;
+    const TimePoint begin = clock.now();
+    const faults::Armed armed(plan, clock, true);
+    for (int turns = 0; turns < 100 && acceptor.counters().accepted == accepted; ++turns) reactor.run_once();
+    CHECK(acceptor.counters().accepted == accepted + 1);
+    CHECK(acceptor.counters().back_offs == 3);
+    CHECK(clock.now() - begin == std::chrono::milliseconds(50 + 100 + 200));
+}
+
+TEST_CASE("A descriptor whose change epoll refuses is lost, and the set reports it no more") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    if (reactor.backend() != "epoll") return;  // the others ask nobody
+    struct Handler final : EventHandler {
+        void lost(std::error_code error) override { reason = error; }
+        std::error_code reason;
+    } handler;
+    auto ends = Socket::pair();
+    const Registration registration = reactor.watch(ends.first.get(), Interest::readable, handler);
+    reactor.run_once(Duration::zero());
+    faults::Plan plan;
+    plan.call = Call::epoll_ctl;
+    plan.error = ENOMEM;
+    const faults::Armed armed(plan, clock, false);
+    registration.set_interest(Interest::readable | Interest::writable);
+    reactor.run_once(Duration::zero());
+    CHECK(handler.reason == std::errc::not_enough_memory);
+    CHECK(::send(ends.second.get(), "x", 1, MSG_NOSIGNAL) == 1);
+    const std::uint64_t events = reactor.counters().events;
+    const int set = reactor.native_handle();
+    for (int turns = 0; turns < 5; ++turns) reactor.run_once(Duration::zero());
+    CHECK(reactor.counters().events == events);
+    CHECK(reactor.native_handle() == set);
+}
+
+TEST_CASE("S93: an acceptor whose constructor runs out of memory leaves nothing in the loop that a drain would find") {
+    testing::ManualClock clock;
+    AcceptorOptions options;
+    options.max_connections_per_peer = 10;
+    const std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
+    std::vector<std::error_code> reasons;
+    bool made = false;
+    for (unsigned from = 1; !made; ++from) {
+        CAPTURE(from);
+        REQUIRE(from < 1000);
+        Reactor reactor("auto", clock);
+        // Its memory is not given back: what a loop still knows of it leads into zeros.
+        alignas(Acceptor) std::byte memory[sizeof(Acceptor)];
+        Acceptor* acceptor = nullptr;
+        {
+            faults::Plan plan;
+            plan.call = Call::allocation;
+            plan.from = from;
+            const faults::Armed armed(plan, clock, false);
+            try {
+                void* const at = memory;
+                acceptor = ::new (at) Acceptor(reactor, addresses, serve<RawEcho>(reasons), options);
+                made = true;
+            } catch (const std::bad_alloc&) {
+            }
+        }
+        if (acceptor == nullptr) std::memset(memory, 0, sizeof memory);
+        bool done = false;
+        drain(reactor, Duration::max(), [&](const Drained&) { done = true; });
+        for (int turns = 0; turns < 10 && !done; ++turns) reactor.run_once(Duration::zero());
+        CHECK(done);
+        if (acceptor != nullptr) acceptor->~Acceptor();
+    }
 }

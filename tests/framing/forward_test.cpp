@@ -4,6 +4,7 @@
 #include <protocols/echo.hpp>
 #include <protocols/forward.hpp>
 #include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/drain.hpp>
 
 #include <deque>
 #include <optional>
@@ -202,4 +203,62 @@ TEST_CASE("Forwarders of which one end goes at any moment of the other's beginni
         run_until(path.reactor, [&] { return path.forward->connections() == 0 && path.target.connections() == 0; });
     }
     CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("S101: a forwarder that drains ends its connections to the target with those to its clients") {
+    for (const bool whole_loop : {false, true}) {
+        CAPTURE(whole_loop);
+        Path path;
+        path.on_target = [](Journal& target) { target.on_draining = [] {}; };
+        Socket client = path.connect();
+        Journal& target = path.reached();
+        write_some(client, "hello");
+        run_until(path.reactor, [&] { return target.input == "hello"; });
+        bool done = false;
+        if (whole_loop) {
+            drain(path.reactor, Duration::max(), [&](const Drained&) { done = true; });
+        } else {
+            path.forward->drain([&] { done = true; });
+        }
+        bool ended = false;
+        run_until(path.reactor, [&] { return read_all(client, &ended), ended && target.count("end") == 1; });
+        CHECK_FALSE(done);  // the client has not closed
+        client.close();
+        run_until(path.reactor, [&] { return done && target.over; });
+        CHECK_FALSE(target.reason);
+    }
+}
+
+TEST_CASE("A forwarder whose one end is closed from outside closes the other, and what was on its way arrives") {
+    for (const bool near : {true, false}) {
+        CAPTURE(near);
+        Path path;
+        path.on_target = [](Journal& target) { target.on_end = [] {}; };
+        Socket client = path.connect();
+        Journal& target = path.reached();
+        write_some(client, "hello");
+        run_until(path.reactor, [&] { return target.input == "hello"; });
+        // The forwarder's two ends are those of the loop's connections that are not the target's.
+        std::vector<Connection*> ends;
+        path.reactor.for_each_owned([&](OwnedHandler& handler) {
+            auto* const connection = dynamic_cast<Connection*>(&handler);
+            if (connection != nullptr && connection != target.transport) ends.push_back(connection);
+        });
+        REQUIRE(ends.size() == 2);
+        const bool first_is_near = ends[0]->local() == path.forward->addresses()[0];
+        ends[first_is_near == near ? 0 : 1]->close();
+        if (near) {
+            client.close();
+            run_until(path.reactor, [&] { return target.count("end") == 1; });
+            target.transport->close();
+        } else {
+            run_until(path.reactor, [&] { return target.count("end") == 1; });
+            target.transport->close();
+            bool ended = false;
+            run_until(path.reactor, [&] { return read_all(client, &ended), ended; });
+            client.close();
+        }
+        run_until(path.reactor, [&] { return target.over && path.forward->connections() == 0; });
+        CHECK_FALSE(target.reason);
+    }
 }

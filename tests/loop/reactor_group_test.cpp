@@ -364,3 +364,75 @@ TEST_CASE("Loops that share drain as one: what is owed is sent, and nobody is le
         REQUIRE(one.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
     CHECK(sharing.connections() == 0);
 }
+
+TEST_CASE("S92: a group destroyed by one of its loops joins the others, and goes when the body of that loop returns") {
+    auto gone = std::make_shared<std::promise<void>>();
+    auto future = gone->get_future();
+    std::atomic<int> ended{0}, destroyed_by_it{0};
+    auto group = std::make_unique<ReactorGroup>(ReactorGroupOptions{.threads = 3});
+    // Goes with the body, so after all that the threads do.
+    std::shared_ptr<void> capture(nullptr, [gone](void*) { gone->set_value(); });
+    group->start([&ended, capture = std::move(capture)](Reactor& reactor, std::size_t) {
+        reactor.run();
+        ++ended;
+    });
+    gone.reset();
+    (*group)[0].post([&group, &ended, &destroyed_by_it] {
+        group.reset();
+        destroyed_by_it = ended == 2 ? 1 : -1;  // the two others have been joined
+    });
+    REQUIRE(future.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    CHECK(destroyed_by_it == 1);
+    CHECK(ended == 3);
+}
+
+TEST_CASE("Joining a group from one of its own loops is an error, and the group goes on") {
+    ReactorGroup group({.threads = 2});
+    group.start();
+    const bool refused = on(group[0], [&] {
+        try {
+            group.join();
+        } catch (const std::logic_error&) {
+            return true;
+        }
+        return false;
+    });
+    CHECK(refused);
+    CHECK(on(group[1], [] { return 1; }) == 1);
+    group.stop();
+    group.join();
+}
+
+TEST_CASE("A group that is started again runs all its loops, also one whose body returned or threw before the stop") {
+    ReactorGroup group({.threads = 2});
+    SUBCASE("thrown") {
+        group[0].post([] { throw std::runtime_error("as planned"); });
+        group.start();
+        CHECK_THROWS_AS(group.join(), std::runtime_error);
+    }
+    SUBCASE("returned") {
+        std::promise<void> returned;
+        group.start([&](Reactor& reactor, std::size_t index) {
+            if (index == 0) return returned.set_value();
+            reactor.run();
+        });
+        returned.get_future().wait();
+        group.stop();
+        group.join();
+    }
+    group.start();
+    for (std::size_t i = 0; i < 2; ++i) CHECK(on(group[i], [i] { return i; }) == i);
+    group.stop();
+    group.join();
+}
+
+TEST_CASE("A group that was stopped before it is started returns at once, as its loops do") {
+    ReactorGroup group({.threads = 2});
+    group.stop();
+    group.start();
+    group.join();
+    group.start();
+    CHECK(on(group[0], [] { return 1; }) == 1);
+    group.stop();
+    group.join();
+}

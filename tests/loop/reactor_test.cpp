@@ -1963,3 +1963,29 @@ TEST_CASE("The environment's choice counts for auto alone, and a name that is un
         ::setenv("REACTOR_BACKEND", before.c_str(), 1);
     }
 }
+
+TEST_CASE("An event of a registration that was removed earlier in its batch is skipped, and the backend is kept") {
+    Reactor reactor;
+    auto ends = Socket::pair();
+    auto other_ends = Socket::pair();
+    struct RemovesOther final : EventHandler {
+        void readable() override {
+            ++calls;
+            other->reset();
+        }
+        Registration* other = nullptr;
+        int calls = 0;
+    } first, second;
+    Registration one = reactor.watch(ends.first.get(), Interest::readable, first);
+    Registration two = reactor.watch(other_ends.first.get(), Interest::readable, second);
+    first.other = &two;
+    second.other = &one;
+    reactor.run_once(Duration::zero());
+    const int before = reactor.native_handle();
+    for (const Socket* end : {&ends.second, &other_ends.second})
+        REQUIRE(::send(end->get(), "x", 1, MSG_NOSIGNAL) == 1);
+    reactor.run_once(Duration::zero());
+    CHECK(first.calls + second.calls == 1);
+    reactor.run_once(Duration::zero());
+    CHECK(reactor.native_handle() == before);  // a new set would be another descriptor
+}

@@ -2,6 +2,7 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/hook.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
@@ -441,4 +442,146 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
     CHECK_THROWS_AS(Acceptor(reactor, addresses, make_protocol<Echo>), std::system_error);
     CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
+}
+
+namespace {
+
+std::vector<Socket> list_of(Socket socket) {
+    std::vector<Socket> sockets;
+    sockets.push_back(std::move(socket));
+    return sockets;
+}
+
+Address fresh_name() {
+    static int number = 0;
+    return Address::unix_abstract("acceptor-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
+}
+
+}  // namespace
+
+TEST_CASE("S95: a socket that does not listen is refused by an acceptor, with an error that names it") {
+    Reactor reactor;
+    const auto refused = [&](Socket socket) {
+        const std::string name = socket.local().to_string();
+        std::string words;
+        try {
+            Acceptor(reactor, list_of(std::move(socket)), make_protocol<Echo>);
+        } catch (const std::system_error& error) {
+            CHECK(error.code() == std::errc::invalid_argument);
+            words = error.what();
+        }
+        CHECK(words.find(name + ", does not listen") != std::string::npos);
+    };
+    SUBCASE("one that is only bound") {
+        Socket socket = Socket::open(Address::Family::ipv4);
+        socket.bind(*Address::ip("127.0.0.1", 0));
+        refused(std::move(socket));
+    }
+    SUBCASE("one that is connected, as systemd's Accept=yes gives it") {
+        auto ends = tcp_pair();
+        refused(std::move(ends.second));
+    }
+    SUBCASE("one of a pair") {
+        auto ends = Socket::pair();
+        refused(std::move(ends.second));
+    }
+    SUBCASE("one that listened and was shut down") {
+        for (const Address& address : {*Address::ip("127.0.0.1", 0), fresh_name()}) {
+            Socket socket = Socket::open(address.family());
+            socket.bind(address);
+            socket.listen(1);
+            ::shutdown(socket.get(), SHUT_RDWR);
+            refused(std::move(socket));
+        }
+    }
+    CHECK(settle(reactor) <= 2);
+}
+
+TEST_CASE("S95: a listener that somebody who shares it shuts down is given up with a word, and the others go on") {
+    for (const bool over_tcp : {true, false}) {
+        CAPTURE(over_tcp);
+        Reactor reactor;
+        const Address address = over_tcp ? *Address::ip("127.0.0.1", 0) : fresh_name();
+        Acceptor acceptor(reactor, {address, *Address::ip("127.0.0.2", 0)}, make_protocol<Echo>);
+        const std::vector<Address> before = acceptor.addresses();
+        REQUIRE(before.size() == 2);
+        std::vector<std::string> lost;
+        reactor.on_notice([&](Notice what, std::string_view text) {
+            if (what == Notice::listener_lost) lost.emplace_back(text);
+        });
+        Socket served = connect_to(before[0]);
+        CHECK(echoes(reactor, served));
+        ::shutdown(acceptor.listening_sockets()[0], SHUT_RDWR);
+        run_until(reactor, [&] { return acceptor.counters().listeners_lost == 1; });
+        CHECK(settle(reactor, 20) <= 3);
+        REQUIRE(lost.size() == 1);
+        CHECK(lost[0] == before[0].to_string() + ": the socket does not listen any more, so nothing is accepted on it");
+        CHECK(acceptor.addresses() == std::vector<Address>{before[1]});
+        CHECK(acceptor.listening_sockets().size() == 1);
+        CHECK(echoes(reactor, served));
+        Socket other = connect_to(before[1]);
+        CHECK(echoes(reactor, other));
+        CHECK(acceptor.counters().back_offs == 0);
+    }
+}
+
+TEST_CASE("S95: connections that waited at a Unix listener when it was shut down are accepted before it is given up") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, {fresh_name()}, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    std::vector<Socket> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(address));
+    ::shutdown(acceptor.listening_sockets()[0], SHUT_RD);
+    run_until(reactor, [&] { return acceptor.counters().listeners_lost == 1; });
+    CHECK(acceptor.counters().accepted == 3);
+    for (Socket& client : clients) CHECK(echoes(reactor, client));
+}
+
+TEST_CASE("A Unix listener that another process empties first is kept: it still listens") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, {fresh_name()}, make_protocol<Echo>);
+    const Address address = acceptor.addresses()[0];
+    const int shared = acceptor.listening_sockets()[0];
+    bool once = true;
+    // The loop has been told that there is a connection, and then it is gone.
+    Hook faster(reactor, Hook::When::after_wait, [&] {
+        if (std::exchange(once, false)) FileDescriptor(::accept(shared, nullptr, nullptr));
+    });
+    const Socket gone = connect_to(address);
+    settle(reactor);
+    CHECK(acceptor.counters().accepted == 0);
+    CHECK(acceptor.counters().listeners_lost == 0);
+    Socket late = connect_to(address);
+    CHECK(echoes(reactor, late));
+}
+
+TEST_CASE("S95: a listener closed behind its acceptor's back is given up, and its number left to the next file") {
+    Reactor reactor;
+    std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>);
+    settle(reactor);
+    const int number = acceptor->listening_sockets()[0];
+    acceptor->pause();  // so that every backend looks at the number again
+    settle(reactor);
+    ::close(number);
+    acceptor->resume();
+    run_until(reactor, [&] { return acceptor->counters().listeners_lost == 1; });
+    CHECK(acceptor->addresses().empty());
+    const FileDescriptor other(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    REQUIRE(other.get() == number);
+    acceptor.reset();
+    CHECK(::fcntl(number, F_GETFD) >= 0);
+}
+
+TEST_CASE("S91: an acceptor that may accept none in a turn is refused, and one that may accept one accepts all") {
+    Reactor reactor;
+    AcceptorOptions options;
+    options.accepts_per_turn = 0;
+    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options), std::invalid_argument);
+    options.accepts_per_turn = 1;
+    options.max_connections = options.max_connections_per_peer = SIZE_MAX - 1;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    for (int i = 0; i < 3; ++i) {
+        Socket client = connect_to(acceptor.addresses()[0]);
+        CHECK(echoes(reactor, client));
+    }
 }

@@ -3,6 +3,7 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/hook.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/drain.hpp>
@@ -274,4 +275,197 @@ TEST_CASE("A group drains each loop on its thread and reports the sums once") {
             CHECK(acceptor.addresses().empty());
         }
     }
+}
+
+namespace {
+
+// Two loops turned by this thread, so that each step of a move is the same every time.
+struct Ways {
+    Reactor from, to;
+    Conversation travels{from}, stays{to};
+
+    Ways() {
+        run_until(from, [&] { return travels.journal.transport != nullptr; });
+        run_until(to, [&] { return stays.journal.transport != nullptr; });
+        travels.journal.on_draining = [] {};  // both go on
+        stays.journal.on_draining = [] {};
+    }
+    void depart(MoveOnlyFunction<void()> arrived = nullptr) {
+        static_cast<Connection&>(*travels.journal.transport).move_to(to, std::move(arrived));
+        settle(from);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("S101: a group's drain waits for a connection on its way between two loops, and counts it once") {
+    ReactorGroup group({.threads = 2});  // turned by this thread, and not started
+    Conversation talk(group[0]);
+    run_until(group[0], [&] { return talk.journal.transport != nullptr; });
+    std::optional<Drained> report;
+    group[0].post([&] {
+        static_cast<Connection&>(*talk.journal.transport).move_to(group[1]);
+        drain(group, Duration::max(), [&](const Drained& drained) { report = drained; });
+    });
+    group[0].run_once(Duration::zero());
+    settle(group[1]);  // it drains, and has no connection
+    settle(group[0]);  // the connection leaves, and then this loop drains and has none
+    CHECK_FALSE(report);
+    settle(group[1]);
+    CHECK(talk.journal.count("draining") == 1);
+    CHECK_FALSE(report);
+    talk.peer.shutdown_write();
+    run_until(group[1], [&] { return report.has_value(); });
+    CHECK(talk.journal.over);
+    CHECK(report->finished == 1);
+    CHECK(report->cut == 0);
+    settle(group[0]);
+}
+
+TEST_CASE("S101: a loop drains only when the connection that was on its way to it has arrived and ended") {
+    Ways ways;
+    ways.stays.journal.transport->abort();
+    settle(ways.to);
+    ways.depart();
+    std::optional<Drained> report;
+    // In a callback of the loop: the timers come next, and the arrival, which was posted, only behind them.
+    Hook hook(ways.to, Hook::When::after_wait, [&, begun = false]() mutable {
+        if (std::exchange(begun, true)) return;
+        drain(ways.to, Duration::max(), [&](const Drained& drained) { report = drained; });
+    });
+    settle(ways.to);
+    CHECK_FALSE(report);
+    CHECK(ways.travels.journal.count("draining") == 1);
+    ways.travels.journal.transport->close();
+    ways.travels.peer.close();
+    run_until(ways.to, [&] { return report.has_value(); });
+    CHECK(report->finished == 1);
+}
+
+TEST_CASE("S101: a connection that arrives after the deadline of a drain is told and cut, and the drain ends") {
+    Ways ways;
+    ways.depart();
+    std::optional<Drained> report;
+    // The deadline passes with the timers of the next turn, and the arrival is posted work, which comes after these.
+    drain(ways.to, Duration::zero(), [&](const Drained& drained) { report = drained; });
+    run_until(ways.to, [&] { return report.has_value(); });
+    CHECK(ways.stays.journal.reason == std::errc::timed_out);
+    CHECK(ways.travels.journal.reason == std::errc::timed_out);
+    CHECK(ways.travels.journal.count("draining") == 1);
+    CHECK(report->cut == 2);
+}
+
+TEST_CASE("A connection that the program makes after the deadline of a drain is cut, and the drain ends") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Conversation first(reactor);
+    std::optional<Conversation> late;
+    run_until(reactor, [&] { return first.journal.transport != nullptr; });
+    first.journal.on_draining = [] {};
+    first.journal.on_disconnected = [&] { late.emplace(reactor); };  // to save what was not finished
+    std::optional<Drained> report;
+    drain(reactor, std::chrono::seconds(30), [&](const Drained& drained) { report = drained; });
+    settle(reactor);
+    clock.advance(std::chrono::seconds(30));
+    run_until(reactor, [&] { return report.has_value(); });
+    REQUIRE(late);
+    CHECK(late->journal.reason == std::errc::timed_out);
+    CHECK(report->cut == 2);
+}
+
+TEST_CASE("A connection that moves to a draining loop is told of its arrival, then of the drain; the others are not") {
+    Ways ways;
+    std::vector<std::string> order;
+    ways.travels.journal.on_draining = [&] { order.push_back("draining"); };
+    const auto depart = [&] { ways.depart([&] { order.push_back("arrived"); }); };
+    bool done = false;
+    const auto drain_there = [&] { drain(ways.to, Duration::max(), [&](const Drained&) { done = true; }); };
+    SUBCASE("when the others have been told") {
+        drain_there();
+        settle(ways.to);
+        CHECK(ways.stays.journal.count("draining") == 1);
+        depart();
+    }
+    SUBCASE("when nobody has been told yet") {
+        depart();
+        drain_there();
+    }
+    settle(ways.to);
+    CHECK(order == std::vector<std::string>{"arrived", "draining"});
+    CHECK(ways.stays.journal.count("draining") == 1);
+    CHECK_FALSE(done);
+}
+
+TEST_CASE("A further drain takes the place of the one before, with its own wish, deadline and report") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Conversation talk(reactor);
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    talk.journal.on_draining = [] {};
+    int first = 0, second = 0;
+    drain(reactor, std::chrono::seconds(10), [&](const Drained&) { ++first; }, Draining::told);
+    SUBCASE("to leave the connections before they were told") {
+        drain(reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::left);
+        settle(reactor);
+        CHECK(talk.journal.count("draining") == 0);
+    }
+    SUBCASE("to tell them once more") {
+        settle(reactor);
+        drain(reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::told);
+        settle(reactor);
+        CHECK(talk.journal.count("draining") == 2);
+    }
+    clock.advance(std::chrono::seconds(10));
+    settle(reactor);
+    CHECK_FALSE(talk.journal.over);
+    clock.advance(std::chrono::seconds(10));
+    run_until(reactor, [&] { return second == 1; });
+    CHECK(talk.journal.over);
+    CHECK(first == 0);
+}
+
+TEST_CASE("A drain reports only what ends after it has begun") {
+    Reactor reactor;
+    Conversation in_order(reactor), failed(reactor), talk(reactor);
+    run_until(reactor, [&] {
+        return in_order.journal.transport != nullptr && failed.journal.transport != nullptr &&
+               talk.journal.transport != nullptr;
+    });
+    in_order.peer.close();
+    failed.journal.transport->write(std::string(8'000'000, 'x'));
+    failed.journal.transport->abort();
+    run_until(reactor, [&] { return in_order.journal.over && failed.journal.over; });
+    std::optional<Drained> report;
+    drain(reactor, Duration::max(), [&](const Drained& drained) { report = drained; });
+    talk.peer.shutdown_write();
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(report->finished == 1);
+    CHECK(report->cut == 0);
+    CHECK(report->bytes_cut == 0);
+}
+
+TEST_CASE("A connection that an acceptor adopts while it drains is drained with the others") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Acceptor acceptor(reactor, {anywhere}, make_protocol<Stubborn>);
+    const Socket client = connect_to(acceptor.addresses()[0]);
+    Conversation early(reactor), late(reactor);
+    run_until(reactor, [&] {
+        return acceptor.connections() == 1 && early.journal.transport != nullptr && late.journal.transport != nullptr;
+    });
+    early.journal.on_draining = late.journal.on_draining = [] {};
+    std::optional<Drained> report;
+    acceptor.drain(std::chrono::seconds(30), [&](const Drained& drained) { report = drained; });
+    settle(reactor);
+    acceptor.adopt(static_cast<Connection&>(*early.journal.transport));
+    settle(reactor);
+    CHECK(early.journal.count("draining") == 1);
+    CHECK(late.journal.count("draining") == 0);
+    // In the same turn as the deadline, before the report.
+    early.journal.on_disconnected = [&] { acceptor.adopt(static_cast<Connection&>(*late.journal.transport)); };
+    clock.advance(std::chrono::seconds(30));
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(early.journal.reason == std::errc::timed_out);
+    CHECK(late.journal.reason == std::errc::timed_out);
+    CHECK(report->cut == 3);
 }

@@ -9,13 +9,17 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <optional>
+#include <thread>
 
 using namespace reactor;
 
@@ -281,4 +285,27 @@ TEST_CASE("A factory of packets that refuses costs its peer, one that destroys t
     }
     CHECK(calls == 2);
     CHECK_FALSE(acceptor);
+}
+
+TEST_CASE("S103: a server starts on a dead socket's file although a stranger keeps the folder locked") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "socket";
+    leave_a_dead_one(path);
+    FileDescriptor stranger(::open((folder / ".").c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(::flock(stranger.get(), LOCK_EX) == 0);
+    std::promise<void> started;
+    auto future = started.get_future();
+    // So that the test fails and does not hang where the lock is waited for without an end.
+    std::atomic<bool> gave_way{false};
+    std::thread gives_way([&] {
+        if (future.wait_for(std::chrono::seconds(30)) == std::future_status::ready) return;
+        gave_way = true;
+        stranger.reset();
+    });
+    Reactor reactor;
+    const Acceptor acceptor(reactor, {Address::unix_path(path)}, make_protocol<Echo>);
+    started.set_value();
+    gives_way.join();
+    CHECK_FALSE(gave_way);
+    CHECK(acceptor.addresses() == std::vector<Address>{Address::unix_path(path)});
 }
