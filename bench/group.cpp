@@ -1,6 +1,6 @@
 // How many loops are how much faster than one: messages go there and back between the two ends of connections, of which
 // each loop has its own, both ends. So no other process has to keep up with the server. Two loops are less
-// than twice as fast only by what they share: the machine, the kernel and, if it shares anything, the library. The rate by
+// than twice as fast only because they share something: the machine, the kernel and, if it shares anything, the library. The rate by
 // processor time is given beside the rate, and holds on a machine that others use too. The second measurement
 // hands a living connection from loop to loop, there and back. The third is how fast connections are accepted by one
 // loop, and by two in each of the ways in which they can share them.

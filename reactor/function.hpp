@@ -1,4 +1,4 @@
-// MoveOnlyFunction: what C++23 calls std::move_only_function, for the compilers of C++20. Closures that own
+// MoveOnlyFunction: C++23's std::move_only_function, for the compilers of C++20. Closures that own
 // things (a unique_ptr, a socket) can be posted; small ones cost no allocation.
 #pragma once
 

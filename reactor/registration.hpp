@@ -1,6 +1,6 @@
-// What a watched descriptor is to whoever has it watched: a Registration, which ends the watching when it is destroyed, or a
-// view of one; and for those who leave their handler to the reactor, what such a handler is. The reactor makes
-// registrations (Reactor::watch, Reactor::adopt) and keeps them in a table of its own.
+// Registration: the interest of a handler in a descriptor. Destroying it ends the interest. A RegistrationView is a copyable
+// reference to one. An OwnedHandler is a handler that the reactor owns. The reactor makes registrations (Reactor::watch,
+// Reactor::adopt) and keeps them in a table of its own.
 #pragma once
 
 #include <reactor/event_handler.hpp>
@@ -30,15 +30,14 @@ public:
     std::uint32_t id() const noexcept { return id_; }
     Reactor& reactor() const noexcept { return *reactor_; }
 
-    /// What the handler wants to hear of from now on; `none` is allowed and costs nothing. Takes effect at
-    /// once for events already waiting; the kernel is told just before the next wait, and only if the
-    /// interest is then another one than it knows.
+    /// Changes the interest; `none` is allowed and costs nothing. Takes effect at once for events already waiting.
+    /// The kernel gets it just before the next wait, and only if it differs from the interest that it knows.
     void set_interest(Interest interest) const noexcept;
     Interest interest() const noexcept;
 
-    /// Has the handler called this turn or, from within step 4's second half and later, the next turn, as if the
-    /// kernel had found the descriptor ready; told only if it is wanted then. For data that waits where the
-    /// kernel cannot see it: in a buffer, inside a TLS engine.
+    /// Calls the handler in this iteration (from step 4's second half on: in the next one) as if the kernel had found
+    /// the descriptor ready, if it has that interest then. For data that the kernel cannot see: in a buffer, inside a
+    /// TLS engine.
     void trigger(Interest ready) const;
 
 private:
@@ -66,7 +65,7 @@ public:
     /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
-    /// Leaves it to whoever has the view that is returned to end it (Reactor::retire). This one is empty then.
+    /// Gives it up: from now on the returned view ends it (Reactor::retire). This one is empty then.
     RegistrationView leave() noexcept { return std::exchange(static_cast<RegistrationView&>(*this), {}); }
 
 private:
@@ -80,8 +79,8 @@ public:
     virtual ~OwnedHandler() = default;
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
-    /// The address of what it shares with its like, null if there is no such thing: by this those are found among
-    /// all the handlers of a loop that are of one kind. Not by dynamic_cast, for programs without run-time types.
+    /// The address of an object that handlers of one kind share; null if there is none. The handlers of one kind are found
+    /// by it among all of a loop. It is no dynamic_cast, for programs without run-time types.
     virtual const void* belongs_to() const noexcept { return nullptr; }
 };
 

@@ -1,6 +1,6 @@
-// The table of registrations: who watches which descriptor for what, in which of its lives, and what the backend knows
-// of it. A number finds its row at once, also where the number was closed and used again. Internal: the loop, in
-// reactor.cpp, calls those who stand in it.
+// The table of registrations: for each descriptor its handlers, their interest, the generation of the number, and the
+// interest that the backend knows. A number finds its row at once, also if it was closed and used again. The loop, in
+// reactor.cpp, calls the handlers.
 #pragma once
 
 #include <reactor/demultiplexer.hpp>
@@ -19,7 +19,7 @@
 
 namespace reactor {
 
-// What somebody is to be told that is no event of the backend's.
+// A call that is due without an event of the backend.
 struct Reactor::Trigger {
     Token token;  // the generation is the registration's id
     Condition condition;
@@ -38,17 +38,17 @@ public:
     };
 
     // One descriptor. With a single registration, the normal case, it is all here, and its id is the generation.
-    // With several, `handler` is null, the watches stand in shared_, and `wanted` is the union of what they want.
+    // With several, `handler` is null, the watches are in shared_, and `wanted` is the union of their interests.
     struct Slot {
         EventHandler* handler = nullptr;
-        std::uint32_t generation = 0;  // what the backend's events must carry; 0: unwatched
+        std::uint32_t generation = 0;  // the backend's events must carry it; 0: unwatched
         Interest wanted = Interest::none;
-        Interest submitted = Interest::none;  // what the backend knows
-        Interest direct = Interest::none;     // what goes straight to `handler`: `wanted`, if there is one watcher
+        Interest submitted = Interest::none;  // the interest that the backend knows
+        Interest direct = Interest::none;     // goes straight to `handler`: `wanted`, if there is one watch
         enum class Kind : std::uint8_t { plain, shared, lost } kind : 2 = Kind::plain;
         bool owned : 1 = false;
         bool changed : 1 = false;   // stands in changes_
-        bool resubmit : 1 = false;  // the backend is told even if nothing seems to have changed
+        bool resubmit : 1 = false;  // the interest is submitted even if nothing seems to have changed
 
         void set_wanted(Interest interest) noexcept {
             wanted = interest;
@@ -87,11 +87,11 @@ public:
     std::vector<Watch>& watches(int descriptor) noexcept { return shared_.find(descriptor)->second; }
     void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
 
-    // Is there something that the backend has not been told?
+    // Is there a change that the backend does not know?
     bool changed() const noexcept { return !changes_.empty(); }
-    // Tells it. Who is refused stands behind `refused` then, to be told of it.
+    // Submits the changes. Refused registrations are appended to `refused`, so that their handlers are called.
     void hand_over_changes(std::vector<Trigger>& refused);
-    // A new backend of the same name, to which everything is submitted anew. The old one is told nothing.
+    // A new backend of the same name, to which everything is submitted anew. The old one gets no removals.
     void replace_demultiplexer();
 
     std::uint64_t changes_handed_over() const noexcept { return changes_handed_over_; }

@@ -1,4 +1,4 @@
-// Measures one call, if somebody wants to know (Reactor::on_slow_call). Internal.
+// Measures one call, if Reactor::on_slow_call has a hook.
 #pragma once
 
 #include <reactor/observing.hpp>

@@ -117,7 +117,7 @@ private:
     bool done_ = false;
 };
 
-// The same with datagrams: what is lost on the way is missed when the time is over.
+// The same with datagrams: lost ones are missing when the time is over.
 class DatagramClient final : public DatagramProtocol {
 public:
     DatagramClient(const Settings& settings, Reactor& reactor, std::string& failure)

@@ -12,7 +12,7 @@ public:
     /// Throws std::system_error if there is no descriptor to be had.
     Wakeup();
 
-    /// What the loop watches for `readable`.
+    /// The descriptor that the loop watches for `readable`.
     int descriptor() const noexcept { return reading_.get(); }
 
     /// Makes the descriptor readable; any number of calls before a `drain` are one. From any thread and from

@@ -1,5 +1,5 @@
 // A socket's address: IPv4, IPv6 or Unix, as one value that can be parsed, printed and compared. No system
-// header is needed to hold one, so protocols can ask who their peer is.
+// header is needed to hold one, so protocols can ask for their peer's.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -24,7 +24,7 @@ class REACTOR_EXPORT Address {
 public:
     enum class Family { none, ipv4, ipv6, unix_domain };
 
-    /// No address: what an unnamed Unix socket or a dead connection has.
+    /// No address, as of an unnamed Unix socket or a dead connection.
     Address() noexcept = default;
 
     /// From what the kernel filled in (accept(2), getsockname(2)). `length` is the kernel's, and may be more
@@ -77,7 +77,7 @@ private:
 };
 
 /// All the addresses that a name has for `port`, IPv4 first, each once. "" is every address of this machine
-/// (0.0.0.0 and ::), "localhost" and what ends in ".localhost" both loopback addresses (RFC 6761 6.3), whatever
+/// (0.0.0.0 and ::), "localhost" and names that end in ".localhost" are both loopback addresses (RFC 6761 6.3), whatever
 /// /etc/hosts says; these, numeric addresses and "unix:…" cost no look-up. Everything else asks getaddrinfo(3),
 /// which BLOCKS: for setting up only; while a loop runs use Resolver. Throws std::system_error that names
 /// the host; its category is "getaddrinfo", or the system's.

@@ -29,7 +29,7 @@ void AcceptorSharing::leave(const MemberPointer& member) noexcept {
     member->acceptor = nullptr;
 }
 
-// Both at once: who has arrived is one of the living from then on, and its place is never free in between.
+// Both at once: a connection that has arrived counts as live from then on, and its place is never free in between.
 void AcceptorSharing::count(Member& member, std::size_t live, std::size_t arrived) noexcept {
     const std::lock_guard lock(mutex_);
     member.live = live;
@@ -44,7 +44,7 @@ bool AcceptorSharing::has_room(Member& member) noexcept {
     return !member.waits;
 }
 
-// From any loop. The lock is held until the socket is on its way: who has not left yet still has its reactor.
+// From any loop. The lock is held until the socket is on its way: a member that has not left still has its reactor.
 void AcceptorSharing::hand_over(Socket socket) {
     const std::lock_guard lock(mutex_);
     if (members_.empty()) return;
@@ -73,7 +73,7 @@ std::size_t AcceptorSharing::choose() const noexcept {
     return chosen;
 }
 
-// Under the lock, which keeps the reactors alive: who has left is not among the members.
+// Under the lock, which keeps the reactors alive: an acceptor that has left is not among the members.
 void AcceptorSharing::tell_those_who_wait() noexcept {
     for (const MemberPointer& member : members_) {
         if (!member->waits) continue;

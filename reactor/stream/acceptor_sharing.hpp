@@ -1,5 +1,5 @@
 // AcceptorSharing: spreads the connections that one acceptor accepts over the loops of several, each on its own thread:
-// for what cannot have a listening socket a loop (SO_REUSEPORT: AcceptorOptions::reuse_port), and where the kernel's
+// for servers that cannot have one listening socket a loop (SO_REUSEPORT: AcceptorOptions::reuse_port), and if the kernel's
 // spreading, by the connection's addresses, is too uneven.
 //
 //     AcceptorSharing sharing(AcceptorSharing::Choice::least_connections);
@@ -25,18 +25,18 @@ namespace reactor {
 
 class Acceptor;
 
-/// What acceptors share that name it in AcceptorOptions::sharing. Those with addresses listen; what one of them
-/// accepts goes to one of all, with or without addresses, whose factory makes its protocol, on whose loop it stays and
-/// whose `max_connections` counts it. While none has room nobody is accepted. A socket on its way to an acceptor that
+/// Shared by the acceptors that name it in AcceptorOptions::sharing. Those with addresses listen. A connection that one of
+/// them accepts goes to one of all, with or without addresses: that one's factory makes its protocol, it stays on that one's
+/// loop, and that one's `max_connections` counts it. While none has room, no connection is accepted. A socket on its way to an acceptor that
 /// has closed meanwhile goes to another; if there is none left it is closed.
 ///
-/// A lock is taken for each connection, when it comes and when it ends, and none for what it sends. May be made
+/// A lock is taken for each connection, when it comes and when it ends, and none for its traffic. May be made
 /// anywhere; must outlive its acceptors and their reactors.
 class REACTOR_EXPORT AcceptorSharing {
 public:
     enum class Choice {
         round_robin,        ///< one after the other: best if connections are alike
-        least_connections,  ///< who has the fewest at the moment: best if some last long and others do not
+        least_connections,  ///< to the acceptor with the fewest at the moment: best if some last long and others do not
     };
 
     explicit AcceptorSharing(Choice choice) noexcept : choice_(choice) {}
@@ -67,7 +67,7 @@ private:
     MemberPointer join(Acceptor& acceptor, Reactor& reactor, std::size_t most);
     void leave(const MemberPointer& member) noexcept;
     void count(Member& member, std::size_t live, std::size_t arrived) noexcept;
-    // Is there room? If not, then `member` is told when there is.
+    // Is there room? If not, `member` is called when there is.
     bool has_room(Member& member) noexcept;
 
     void hand_over(Socket socket);

@@ -17,7 +17,7 @@ namespace {
 
 const Address somebody = *Address::ip("192.0.2.1", 7), somebody_else = *Address::ip("192.0.2.2", 8);
 
-// Writes down what it is told, and does what the test says.
+// Notes its calls, and acts as the test says.
 struct Recorder final : DatagramProtocol {
     std::vector<std::string> log;
     std::function<void(const Datagram&)> on_received = [](const Datagram&) {};

@@ -1,4 +1,4 @@
-// Answers Redis's inline PING: enough for redis-benchmark to show that lines are told apart, however many come at once.
+// Answers Redis's inline PING: enough for redis-benchmark to show that lines are separated, however many come at once.
 #include "serve.hpp"
 
 #include <protocols/framing/delimited.hpp>

@@ -1,5 +1,5 @@
-// What the servers have in common that other people's clients are let loose on: they listen on a free port of the
-// loopback, say on which, and end on SIGTERM.
+// The common part of the servers for other people's clients: they listen on a free port of the loopback interface, print
+// it, and end on SIGTERM.
 #pragma once
 
 #include <reactor/stream/acceptor.hpp>

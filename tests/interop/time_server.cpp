@@ -1,4 +1,4 @@
-// Tells the time (RFC 868), for rdate.
+// A time server (RFC 868), for rdate.
 #include "serve.hpp"
 
 #include <protocols/examples/time.hpp>

@@ -1,4 +1,4 @@
-// What errors say of themselves, and the small thing that tells a function that its object is gone.
+// The texts of errors, and Lifetime, by which a function notices that its object is gone.
 #include <protocols/framing/framing.hpp>
 #include <reactor/error.hpp>
 #include <reactor/detail/lifetime.hpp>

@@ -29,7 +29,7 @@ void yield_until(Condition&& condition) {
     while (!condition()) std::this_thread::yield();
 }
 
-// One thread's posts. What is not atomic is written on one side and read on the other: only the hand-over orders it,
+// One thread's posts. Plain variables are written on one side and read on the other: only the hand-over orders that,
 // and ThreadSanitizer sees if it does not.
 struct Poster {
     static constexpr std::uint64_t most_ahead = 1000;  // so that the queue stays short and the loop goes to sleep
@@ -45,7 +45,7 @@ struct Poster {
             });
             refused += taken ? 0 : 1;
         }
-        // The last is told in full: the loop reads what was written here before, and writes what is read here after.
+        // The last post is complete: the loop reads variables written here before, and writes variables read here after.
         reactor.post([this] {
             told = plain;
             over.store(true, std::memory_order_release);

@@ -25,7 +25,7 @@ std::vector<std::string> words(const std::vector<Address>& addresses) {
     return result;
 }
 
-// What a call throws, as its code; no error if it throws nothing.
+// The code of the exception out of a call; no error if there is none.
 template <class Call>
 std::error_code error_of(Call call) {
     try {
@@ -193,7 +193,7 @@ TEST_CASE("What only the C library can read is looked up: each address once, wit
 }
 
 TEST_CASE("A name that does not resolve is named in the error") {
-    // A label of 64 bytes can be in no zone (RFC 1035, 2.3.4), so nobody is asked.
+    // A label of 64 bytes can be in no zone (RFC 1035, 2.3.4), so no name server is asked.
     const std::string name(64, 'x');
     const auto resolve = [&] { resolve_blocking(name, 80); };
     CHECK(std::string(error_of(resolve).category().name()) == "getaddrinfo");

@@ -214,7 +214,7 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     CHECK_THROWS_WITH_AS(group.start(nullptr), "ReactorGroup::start: the body is empty", Refused);
     CHECK(acceptor.addresses().size() == 1);
     CHECK(settle(reactor) <= 2);
-    Signals(reactor, {SIGUSR1}, [](int) {});  // nobody else watches it
+    Signals(reactor, {SIGUSR1}, [](int) {});  // nothing else watches it
 }
 
 TEST_CASE("A callable that is empty in another type is an empty task: a null pointer, an empty std::function") {

@@ -141,7 +141,7 @@ TEST_CASE("S35: a Unix socket whose listener has a full queue says that it would
 }
 
 TEST_CASE("S39: connecting again while it is still in progress is still in progress") {
-    // A listener that accepts nobody: once its queue is full the kernel lets further connects wait.
+    // A listener that accepts no connection: once its queue is full the kernel lets further connects wait.
     Socket listening = Socket::open(Address::Family::ipv4);
     listening.bind(loopback);
     listening.listen(0);
@@ -178,7 +178,7 @@ TEST_CASE("What cannot be set up names the call and its argument") {
     CHECK(contains(message_of([] { Socket::adopt(FileDescriptor()); }), "fcntl("));
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
-    const Socket pipe = Socket::adopt(FileDescriptor(ends[0]));  // taken; what it is, its first use will say
+    const Socket pipe = Socket::adopt(FileDescriptor(ends[0]));  // taken; its kind shows at its first use
     const FileDescriptor other_end(ends[1]);
     CHECK(contains(message_of([&] { (void)pipe.no_delay(); }), "getsockopt(TCP_NODELAY)"));
     CHECK(pipe.local() == Address());
@@ -220,7 +220,7 @@ TEST_CASE("Every option reads back as it was set") {
     CHECK_FALSE(socket.keep_alive());
     socket.set_keep_alive(KeepAlive{7s, 0s, 3});
     CHECK(socket.keep_alive()->idle == 7s);
-    CHECK(socket.keep_alive()->interval == 1s);  // what is less than a second counts as one
+    CHECK(socket.keep_alive()->interval == 1s);  // less than a second counts as one
     CHECK(socket.keep_alive()->probes == 3);
     socket.set_keep_alive(std::nullopt);
     CHECK_FALSE(socket.keep_alive());

@@ -27,7 +27,7 @@ Limits small_limits() {
     return limits;
 }
 
-/// What can happen to a stream. The upper case letters are the protocol's, the others are the peer's and the kernel's.
+/// The events of a stream. Upper case letters are the protocol's, the others are the peer's and the kernel's.
 constexpr std::string_view events = "WBSCPRdlexi";
 // W: writes a little. B: writes more than the high watermark. S: shuts its side. C: closes. P: pauses. R: resumes.
 // d: data comes, which the protocol consumes and answers with a little. l: data comes, which it leaves. i: data comes, which
@@ -160,7 +160,7 @@ private:
     std::string calls_;
 };
 
-/// What must hold of any sequence once everything has been done that lets it end.
+/// The rules for any sequence, once everything has been done that lets it end.
 void check_end(const std::string& sequence) {
     CAPTURE(sequence);
     Stream stream;
