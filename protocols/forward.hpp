@@ -1,7 +1,7 @@
-// Forward: what one connection receives leaves on another one, both ways, until both have ended: the heart of every
-// proxy, port forwarder and tunnel. An end of stream is passed on as one and the other direction goes on, a reset as a
-// reset; who reads slowly slows down who sends to it, and no more is kept than the marks of both connections allow. What
-// comes in bulk the kernel moves by itself, where it can (Transport::pass_on_to).
+// Forward: the input of one connection is the output of another, both ways, until both have ended: the heart of every
+// proxy, port forwarder and tunnel. An end of stream is passed on as one and the other direction continues; a reset is
+// passed on as a reset. A slow reader slows its sender down, and no more is kept than the watermarks of both connections
+// allow. Bulk data is moved by the kernel, if it can (Transport::pass_on_to).
 //
 //     client ──▶ Forward (accepted) ──▶ its far end (connected) ──▶ target
 //            ◀──                    ◀──                         ◀──
@@ -47,8 +47,8 @@ private:
 };
 
 /// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target has
-/// answered; if it does not, the client is reset, as nobody has served it. `tried` is told how connecting ended, each
-/// time: without an error if there is a connection.
+/// answered; if it does not, the client is reset. `tried` is called each time connecting has ended: without an error
+/// if there is a connection.
 ///
 ///     Acceptor acceptor{reactor, "", 8080, protocol_factory<Forward>(std::ref(reactor), "localhost", 80)};
 class REACTOR_EXPORT Forward final : public ForwardEnd {

@@ -1,13 +1,13 @@
 // ReactorGroup: a reactor for each of several threads, for programs that one core cannot serve. The loops share
-// nothing, and what connections each of them gets is said elsewhere: by acceptors that share a port or hand over what
-// they accept (AcceptorOptions), or by Connection::move_to.
+// nothing. Acceptors that share a port or hand their connections over (AcceptorOptions), and Connection::move_to, decide
+// which connections each of them gets.
 //
 //     ReactorGroup group;                                 // as many loops as the machine runs threads at once
 //     group.start([](Reactor& reactor, std::size_t) {     // on each thread
 //         Acceptor acceptor{reactor, "localhost", 10000, make_protocol<Echo>, {.reuse_port = true}};
 //         reactor.run();
 //     });
-//     group.join();                                       // throws what one of them threw
+//     group.join();                                       // throws the exception of one of them
 #pragma once
 
 #include <reactor/export.hpp>
@@ -27,7 +27,7 @@ namespace reactor {
 struct ReactorGroupOptions {
     /// How many reactors, and so threads. Zero: as many as run at once (std::thread::hardware_concurrency).
     std::size_t threads = 0;
-    /// What each waits with, as for Reactor.
+    /// The backend of each, as for Reactor.
     std::string backend = "auto";
     /// The threads are called this and their number ("echo-0"), where the system has names for threads. Linux shows
     /// 15 characters (pthread_setname_np(3)); the name is cut so that the number is seen. Empty: they get no name.
@@ -39,14 +39,14 @@ struct ReactorGroupOptions {
 /// between each belongs to its own thread, and others may only `post()` and `stop()`.
 class REACTOR_EXPORT ReactorGroup {
 public:
-    /// What each thread runs; called on all of them at once.
+    /// The function of each thread; called on all of them at once.
     using Body = std::function<void(Reactor& reactor, std::size_t index)>;
 
     /// Makes the reactors, and no thread yet. Throws what making a reactor throws.
     explicit ReactorGroup(const ReactorGroupOptions& options = {});
 
-    /// Stops and joins. What a body threw is dropped: who wants it calls `join`. Then the reactors are destroyed, with
-    /// their connections: what these use is declared before the group.
+    /// Stops and joins. An exception out of a body is dropped: call `join` before to get it. Then the reactors are
+    /// destroyed, with their connections: declare the objects that these use before the group.
     ///
     /// From one of the group's own threads: the others are joined and this one is not. Its loop returns at the end of
     /// the turn. When its body has returned too, that thread destroys the body and the reactors.
@@ -59,7 +59,7 @@ public:
 
     /// Starts the threads. Each calls `body` with its reactor, which runs it, as often as it likes: once more to drain
     /// what is open, say. All signals but those of the processor's own faults are blocked in the threads, so they
-    /// come to the threads that the program has made itself. What `body` throws stops the whole group. Throws
+    /// come to the threads that the program has made itself. An exception out of `body` stops the whole group. Throws
     /// std::system_error if there is no thread to be had, and then those that ran have been stopped and joined;
     /// std::logic_error if the group runs already; std::invalid_argument for an empty body.
     void start(Body body = [](Reactor& reactor, std::size_t) { reactor.run(); });
@@ -73,7 +73,7 @@ public:
     void join();
 
 private:
-    // What the threads use. It goes with the last of them, which may be later than the group.
+    // The state of the threads. It goes with the last of them, which may be later than the group.
     struct Shared {
         void run(std::size_t index) noexcept;
         void stop() noexcept;

@@ -54,9 +54,9 @@ public:
 
     using Drained = reactor::Drained;
     using Draining = reactor::Draining;
-    /// What reactor::drain does to a loop (reactor/stream/drain.hpp), to this acceptor and its connections alone: they are
-    /// told by DatagramProtocol::draining. Closing, each sends what the kernel has room for; Drained::bytes_cut says how
-    /// much more there was.
+    /// As reactor::drain (reactor/stream/drain.hpp), for this acceptor and its connections alone, by
+    /// DatagramProtocol::draining. Each connection that closes sends as much as the kernel has room for;
+    /// Drained::bytes_cut counts the rest.
     void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told) {
         acceptor_.drain(longest, std::move(done), how);
     }

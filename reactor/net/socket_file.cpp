@@ -17,23 +17,23 @@ namespace reactor {
 
 namespace {
 
-// Null for what has none. An Address has room for the terminator.
+// Null for an address without a file. An Address has room for the terminator.
 const char* path_of(const Address& address) noexcept {
     if (address.family() != Address::Family::unix_domain) return nullptr;
     const char* const path = reinterpret_cast<const sockaddr_un*>(address.data())->sun_path;
     return *path == '\0' ? nullptr : path;
 }
 
-// A socket of another kind is told that somebody is there by EPROTOTYPE, and to him nothing happens. Datagram sockets
-// are of the same kind; to be connected to, those do not notice either.
+// For a live socket of another kind connect(2) says EPROTOTYPE, and that socket notices nothing. A datagram socket is of
+// the same kind; it does not notice a connect either.
 bool nobody_there(const Address& address) {
     Socket asking = Socket::open(Address::Family::unix_domain, SocketKind::datagram);
     return asking.connect(address) == std::errc::connection_refused;
 }
 
-// Of those who replace files in this folder, one at a time. Where the folder may not be read it goes without; and so it
-// does when the lock does not come free: they hold it for a few system calls, but any process that may read the folder
-// can hold it for ever.
+// One process at a time replaces files in a folder. Without permission to read the folder there is no lock. It is also given
+// up if it does not come free: it is held for a few system calls, but any process that may read the folder can hold it for
+// ever.
 FileDescriptor lock_folder_of(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     const char* folder = ".";

@@ -26,7 +26,7 @@ public:
         file_ = SocketFile(address);
     }
 
-    // One that listens already, and whose file is somebody else's.
+    // One that listens already, and whose file has another owner.
     explicit ListeningSocket(Socket socket) noexcept : socket_(std::move(socket)) {}
 
     void leave_file() noexcept { file_.release(); }
@@ -43,7 +43,7 @@ public:
         (void)socket_.release().release();
     }
     void close() noexcept {
-        file_.remove();  // first: who finds none there may listen, who finds a dead one must find that out
+        file_.remove();  // first: without a file a new server may listen at once; a dead file costs it a check
         socket_.close();
     }
 
@@ -61,7 +61,7 @@ constexpr unsigned most_failures = 64;  // of accept(2) in a row
 
 FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
-// SO_ACCEPTCONN alone does not tell: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
+// SO_ACCEPTCONN alone does not say it: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
 // net/unix/af_unix.c: unix_shutdown sets a flag). poll(2) says POLLHUP or POLLRDHUP for it, and never for one that
 // listens.
 bool listens(const Socket& socket) noexcept {
@@ -104,8 +104,8 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
 
 }  // namespace
 
-// Who has how many connections, by addresses without port, and which. A peer is counted before its connection is there,
-// and the note that says which it is has its memory by then: putting it in its place cannot fail.
+// The connections of each peer, by addresses without port. A peer is counted before its connection is there, and the note of
+// the connection has its memory by then: putting it in its place cannot fail.
 struct Acceptor::Peers {
     using Counts = std::map<Address, std::size_t>;
     using Notes = std::map<const Connection*, Counts::iterator>;
@@ -145,7 +145,7 @@ struct Acceptor::Listener final : EventHandler {
     ~Listener() { close(); }
 
     void readable() override { acceptor.accept_from(*this); }
-    // Closed behind our back: nothing comes any more, and what is connected goes on. Otherwise the kernel had no room
+    // Closed behind our back: nothing arrives any more, and the connections continue. Otherwise the kernel had no room
     // to watch it (ENOMEM, ENOSPC), and may have some later.
     void lost(std::error_code reason) override {
         registration.reset();
@@ -227,7 +227,7 @@ void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind socke
 
 Acceptor::~Acceptor() {
     if (member_ != nullptr) options_.sharing->leave(member_);
-    group_->disown();  // before the destructors of what the user gave, which may drain the loop
+    group_->disown();  // before the destructors of the user's objects, which may drain the loop
 }
 
 std::vector<Address> Acceptor::addresses() const {
@@ -288,8 +288,8 @@ void Acceptor::accept_from(Listener& listener) {
                 }
             } else if (error == std::errc::operation_would_block) {
                 failures_ = 0;
-                // Ready, and nobody there: somebody who shares the socket was faster, or it is a Unix socket that was
-                // shut down.
+                // Ready, and no connection: another process that shares the socket was faster, or it is a Unix
+                // socket that was shut down.
                 if (count == 0 && listener.address.family() == Address::Family::unix_domain &&
                     !listens(listener.socket.get()))
                     lose(listener);
@@ -380,8 +380,8 @@ bool Acceptor::wants_more(const Listener& listener) const noexcept {
     return !paused_ && listener.socket && has_room();
 }
 
-// The one who waits longest is accepted with the descriptor held in reserve, and closed: an honest answer,
-// where leaving it in the queue would keep the listener ready and the loop spinning. False if it cannot go on.
+// The connection that waits longest is accepted with the descriptor held in reserve, and closed. The client sees that at
+// once; left in the queue it would keep the listener ready and the loop spinning. False if it cannot go on.
 bool Acceptor::shed(Listener& listener) noexcept {
     reserve_.reset();
     Socket socket;

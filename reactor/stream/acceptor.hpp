@@ -37,7 +37,7 @@ struct AcceptorOptions {
     /// So many live connections from one address, whatever its ports; a further one is accepted and closed (Counters::refused),
     /// since in the kernel's queue it would keep others waiting. Not for Unix sockets.
     std::size_t max_connections_per_peer = SIZE_MAX;
-    /// Hands over what is accepted to the loops of several acceptors. Null: what it accepts stays on its own loop.
+    /// Hands accepted connections over to the loops of several acceptors. Null: they stay on its own loop.
     AcceptorSharing* sharing = nullptr;
 };
 
@@ -45,8 +45,7 @@ struct AcceptorOptions {
 /// the loop's thread; must go before its reactor.
 ///
 /// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
-/// connection after another, so that those who connect learn of it, and then leaves the listeners alone for a
-/// while; out of memory, and when accept(2) fails 64 times in a row, it only does the latter. It goes on when a
+/// connection after another, so that the clients see it at once, and then pauses the listeners for a while; out of memory, and when accept(2) fails 64 times in a row, it only does the latter. It goes on when a
 /// connection of its own ends, or by itself.
 ///
 /// A listening socket may be shared with other processes, and any of them may end it (shutdown(2)). It then accepts
@@ -88,9 +87,9 @@ public:
     using Drained = reactor::Drained;
     using Draining = reactor::Draining;
 
-    /// What reactor::drain does to a loop (reactor/stream/drain.hpp), to this acceptor and its connections alone.
+    /// As reactor::drain (reactor/stream/drain.hpp), for this acceptor and its connections alone.
     void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
-    /// The same without a deadline, for who does not want to know.
+    /// The same without a deadline and without a report.
     template <class Done>
         requires std::is_invocable_v<Done&>
     void drain(Done done) {
@@ -110,8 +109,7 @@ public:
     /// Its connections that have not ended.
     std::size_t connections() const noexcept { return group_->counts.live; }
 
-    /// What an operator may want to know: how many connections its listeners accepted, how many were shed, how often it
-    /// backed off.
+    /// Numbers for an operator: how many connections its listeners accepted, how many were shed, how often it backed off.
     struct Counters {
         std::uint64_t accepted = 0;
         std::uint64_t shed = 0;
@@ -125,7 +123,7 @@ private:
     friend class AcceptorSharing;
     friend class PacketAcceptor;
     struct Listener;
-    // What opens a connection that is no stream; false if that has destroyed the acceptor.
+    // Opens a connection that is no stream; false if that has destroyed the acceptor.
     using Opener = MoveOnlyFunction<bool(Socket)>;
 
     Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options);
@@ -151,7 +149,7 @@ private:
     Callback<bool(Socket)> opener_;
     AcceptorOptions options_;
     ConnectionGroup::Owned group_;
-    AcceptorSharing::MemberPointer member_;  // of what it shares, until it closes
+    AcceptorSharing::MemberPointer member_;  // of the sharing, until it closes
     std::vector<std::unique_ptr<Listener>> listeners_;
     struct Peers;
     std::unique_ptr<Peers> peers_;  // with max_connections_per_peer only

@@ -12,7 +12,7 @@
 
 namespace reactor {
 
-// What one drain reports at its end, for all the loops that take part. Each of them is either quiet, without a
+// The report of one drain, for all the loops that take part. Each of them is either quiet, without a
 // connection, or busy. A connection that goes from one loop to another is counted by Reactor::arriving before it leaves
 // the first, and until the other has counted it as its own: so it cannot be missed in between.
 class Drain::Report {
@@ -99,7 +99,7 @@ void Drain::begin(Duration longest, MoveOnlyFunction<void(const Drained&)> done,
 
 void Drain::prepare(Duration longest, Draining how) {
     for_each_connection([](Drainable& connection) { connection.begin_drain(); });
-    // What needs memory comes first: a timer that has its place can be moved without. So each keeps its place until the
+    // Steps that need memory come first: a timer that has its place can be moved without. So each keeps its place until the
     // end.
     done_timer_.start(Duration::max());
     deadline_timer_.start(longest);
@@ -134,14 +134,14 @@ template <class Call>
 void Drain::for_each_connection(Call&& call) {
     const Reactor::Workspace* const space = reactor_.workspace().get();
     if (space == nullptr) return;  // there has never been one
-    reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // what is called may destroy this drain
+    reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // the call may destroy this drain
         if (handler.belongs_to() != space) return;
         auto& connection = static_cast<Drainable&>(handler);
         if (group == nullptr || connection.group() == group) call(connection);
     });
 }
 
-// If one throws the others are told all the same.
+// If one throws, the others are called all the same.
 void Drain::tell() {
     if (report_->over()) return end();
     tell_timer_.start(Duration::max());

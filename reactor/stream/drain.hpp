@@ -1,6 +1,6 @@
-// Draining: an end in good order. Nothing new is accepted or connected, each connection is told that its end is wished
-// for, what is owed is sent, and what is left after a while is aborted, and reported. Of one acceptor's connections
-// (Acceptor::drain), of all of a loop's, or of all of a group of loops'.
+// Draining: an end in good order. Nothing new is accepted or connected, each protocol is asked to end, queued output is
+// sent, and connections that are left after a grace period are aborted and reported. It is for the connections of one
+// acceptor (Acceptor::drain), of a loop, or of a group of loops.
 #pragma once
 
 #include <reactor/detail/callback.hpp>
@@ -28,14 +28,14 @@ struct ConnectionCounts {
     std::uint64_t bytes_unsent = 0;  ///< that they had still to send
 };
 
-/// What came of a drain.
+/// The outcome of a drain.
 struct Drained {
     std::uint64_t finished = 0;   ///< connections that ended in order
     std::uint64_t cut = 0;        ///< that ended with an error, or at the deadline
     std::uint64_t bytes_cut = 0;  ///< that they had still to send
 };
 
-/// What a drain does about the connections that there are.
+/// How a drain treats the connections that there are.
 enum class Draining : std::uint8_t {
     told,  ///< Protocol::draining, which closes unless the protocol has something to finish
     left   ///< nothing: each goes on until it ends by itself
@@ -66,7 +66,7 @@ REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<v
 REACTOR_EXPORT void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 
-/// What is drained: connections, of streams and of packets.
+/// A connection that can be drained, of a stream or of packets.
 class REACTOR_EXPORT Drainable : public OwnedHandler {
 private:
     friend class Drain;
@@ -91,11 +91,11 @@ public:
     void begin(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how);
     /// There is one connection more: a new one, or one from elsewhere.
     void connection_came() noexcept;
-    /// Those that have not been told are to be told, from the loop: one that came was there before this began.
+    /// Asks the connections that were not asked yet, from the loop: one that arrived was there before this began.
     void tell_again() noexcept;
     /// One of them is over, and counted so.
     void connection_ended() noexcept;
-    /// Have those been told that were there when it began?
+    /// Have the connections been asked that were there when it began?
     bool has_told() const noexcept { return report_ != nullptr && told_; }
 
 private:
@@ -119,10 +119,10 @@ private:
     const ConnectionGroup* const group_;
     const std::shared_ptr<Report> own_;  // for a drain of these alone; made before there is no memory
     std::shared_ptr<Report> report_;     // of the drain that is under way, null if there is none
-    ConnectionCounts before_;            // what is reported is what comes on top
+    ConnectionCounts before_;            // the report is the difference
     Draining how_ = Draining::told;
     bool told_ = false;
-    bool overdue_ = false;  // the deadline has passed: whoever comes is cut
+    bool overdue_ = false;  // the deadline has passed: every connection that arrives is cut
     bool quiet_ = false;    // has reported, as there was no connection
     Timer tell_timer_;
     Timer deadline_timer_;

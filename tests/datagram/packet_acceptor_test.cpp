@@ -39,7 +39,7 @@ bool echoes(Reactor& reactor, const Socket& client, std::string_view text = "hel
     return count >= 0 && buffer.substr(0, std::size_t(count)) == text;
 }
 
-// What one connection was told, and what the test wants done when its end is wished for.
+// The calls of one connection, and the action that the test wants when it is asked to end.
 struct Notes {
     int opened = 0, draining = 0, closed = 0;
     std::error_code reason;

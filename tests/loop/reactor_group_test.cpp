@@ -23,7 +23,7 @@ using namespace reactor;
 
 namespace {
 
-// Runs a task on a loop of a running group and waits for what it returns.
+// Runs a task on a loop of a running group and waits for its result.
 template <class F>
 auto on(Reactor& reactor, F function) {
     using Result = decltype(function());
@@ -81,7 +81,7 @@ private:
 
 std::vector<Address> loopback() { return {*Address::ip("127.0.0.1", 0)}; }
 
-// Acceptors on every loop of a group, made and destroyed while nobody runs it.
+// Acceptors on every loop of a group, made and destroyed while it does not run.
 struct Served {
     Served(std::size_t threads, AcceptorSharing* sharing, std::size_t most = SIZE_MAX, bool reuse_port = false)
         : group({.threads = threads}) {
@@ -211,7 +211,7 @@ TEST_CASE("Signals come to the program's own threads and not to a group's") {
     sigset_t after;
     ::pthread_sigmask(SIG_SETMASK, nullptr, &after);
     CHECK(::sigismember(&after, SIGUSR1) == ::sigismember(&before, SIGUSR1));
-    ::kill(::getpid(), SIGUSR1);  // handled on this thread, told in the loop
+    ::kill(::getpid(), SIGUSR1);  // handled on this thread, called back in the loop
     group.join();
     CHECK(blocked);
     CHECK_FALSE(fault_blocked);
@@ -250,7 +250,7 @@ TEST_CASE("One acceptor hands what it accepts to the loop with the fewest connec
         CHECK(clients.back()->talks());
     }
     CHECK(served.connections() == std::vector<std::size_t>{4, 4});
-    // Everybody on the first loop goes; it gets all who come until the two are even again.
+    // All connections on the first loop end; it gets all new ones until the two are even again.
     for (std::size_t i = 0; i < 8; i += 2) clients[i].reset();
     std::size_t emptied = 2;
     for (int tries = 0; tries < 100'000 && emptied == 2; ++tries)

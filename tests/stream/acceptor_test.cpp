@@ -543,7 +543,7 @@ TEST_CASE("A Unix listener that another process empties first is kept: it still 
     const Address address = acceptor.addresses()[0];
     const int shared = acceptor.listening_sockets()[0];
     bool once = true;
-    // The loop has been told that there is a connection, and then it is gone.
+    // The loop saw that there is a connection, and then it is gone.
     Hook faster(reactor, Hook::When::after_wait, [&] {
         if (std::exchange(once, false)) FileDescriptor(::accept(shared, nullptr, nullptr));
     });

@@ -1,5 +1,5 @@
-// Draining a loop, and a group of loops: everything that makes connections stops, every connection is told, and one
-// report says what came of it. An acceptor's own drain is in acceptor_test.cpp.
+// Draining a loop, and a group of loops: everything that makes connections stops, every connection is asked to end,
+// and one report has the outcome. An acceptor's own drain is in acceptor_test.cpp.
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
