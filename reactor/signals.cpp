@@ -67,6 +67,12 @@ Signals::Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyF
         for (const Watched& watched : watched_) give_back(watched);
         throw;
     }
+    // After the handlers are there: a signal that has been waiting arrives inside this call.
+    sigset_t wanted, before;
+    sigemptyset(&wanted);
+    for (const Watched& watched : watched_) sigaddset(&wanted, watched.signal);
+    if (::pthread_sigmask(SIG_UNBLOCK, &wanted, &before) != 0) return;
+    for (Watched& watched : watched_) watched.was_blocked = sigismember(&before, watched.signal) == 1;
 }
 
 Signals::~Signals() {
@@ -80,7 +86,7 @@ void Signals::take(int signal) {
         throw std::system_error(std::make_error_code(std::errc::device_or_resource_busy),
                                 "Signals: " + describe(signal) + " already has a watcher");
     entry.pending.store(false);
-    Watched watched{signal, {}};
+    Watched watched{signal, {}, false};
     struct sigaction action {};
     action.sa_handler = handle;
     action.sa_flags = SA_RESTART;
@@ -95,6 +101,12 @@ void Signals::take(int signal) {
 // The disposition is back before another may watch the signal, or that one would keep ours as the previous one.
 void Signals::give_back(const Watched& watched) noexcept {
     Entry& entry = entries[std::size_t(watched.signal)];
+    if (watched.was_blocked) {
+        sigset_t one;
+        sigemptyset(&one);
+        sigaddset(&one, watched.signal);
+        ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
+    }
     ::sigaction(watched.signal, &watched.previous, nullptr);
     entry.watcher.store(nullptr);
     // sigaction does not wait for a handler that runs on another thread: it may hold our wakeup in its hands.

@@ -257,3 +257,37 @@ TEST_CASE("S72: signals interrupt every wait, and a timer still comes, not early
     sender.join();
     CHECK((came >= deadline));
 }
+
+TEST_CASE("S97: a signal that is blocked from the start is told all the same, and is blocked again afterwards") {
+    sigset_t one, before, now;
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    ::pthread_sigmask(SIG_BLOCK, &one, &before);
+    Reactor reactor;
+    std::vector<int> told;
+    {
+        const Signals signals(reactor, {SIGUSR1, SIGUSR2}, [&](int signal) { told.push_back(signal); });
+        ::raise(SIGUSR1);
+        settle(reactor);
+    }
+    CHECK(told == std::vector<int>{SIGUSR1});
+    ::pthread_sigmask(SIG_SETMASK, &before, &now);
+    CHECK(sigismember(&now, SIGUSR1) == 1);
+    CHECK(sigismember(&now, SIGUSR2) == 0);
+}
+
+TEST_CASE("S97: a signal that was waiting, blocked, when Signals began is told") {
+    sigset_t one, before;
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    ::pthread_sigmask(SIG_BLOCK, &one, &before);
+    Reactor reactor;
+    ::raise(SIGUSR1);
+    std::vector<int> told;
+    {
+        const Signals signals(reactor, {SIGUSR1}, [&](int signal) { told.push_back(signal); });
+        settle(reactor);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    CHECK(told == std::vector<int>{SIGUSR1});
+}
