@@ -35,9 +35,9 @@ public:
         if (bool(error) == failing_) return;
         failing_ = bool(error);
         if (failing_) {
-            fmt::print(stderr, "forwarder: cannot connect to {}: {}\n", target_, error.message());
+            program::warn("forwarder: cannot connect to {}: {}", target_, error.message());
         } else {
-            fmt::print(stderr, "forwarder: {} answers again\n", target_);
+            program::warn("forwarder: {} answers again", target_);
         }
     }
 

@@ -1,5 +1,5 @@
-// What the programs have in common: how they read their arguments and how they say that something is wrong. Not
-// installed.
+// What the programs have in common: how they begin, how they read their arguments and how they say that something is wrong.
+// Not installed.
 #pragma once
 
 #include <protocols/framing/any_framing.hpp>
@@ -12,14 +12,17 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -32,13 +35,66 @@ namespace program {
 /// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless somebody changed it.
 constexpr std::size_t longest_unix_datagram = 256 * 1024;
 
+/// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a pipe
+/// without a reader, a closed descriptor) it is lost, and the program goes on. Not with stdio, which would keep what failed
+/// and write it later, behind newer lines.
+inline void write_line(int descriptor, std::string_view text) {
+    std::string line;
+    for (const char character : text) {
+        const auto code = static_cast<unsigned char>(character);
+        code < 0x20 || code == 0x7f ? void(line += fmt::format("\\x{:02x}", code)) : line.push_back(character);
+    }
+    line += '\n';
+    std::string_view rest = line;
+    while (!rest.empty()) {
+        const ssize_t count = ::write(descriptor, rest.data(), rest.size());
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return;
+        rest.remove_prefix(std::size_t(count));
+    }
+}
+
+/// Writes a line to standard output at once, also if that is a pipe.
+template <class... Arguments>
+void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+    write_line(STDOUT_FILENO, fmt::format(format, std::forward<Arguments>(arguments)...));
+}
+
+/// The same to standard error.
+template <class... Arguments>
+void warn(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+    write_line(STDERR_FILENO, fmt::format(format, std::forward<Arguments>(arguments)...));
+}
+
+/// Makes the program independent of how its parent left standard descriptors and signals. Exec keeps all three: closed
+/// descriptors, blocked signals and ignored signals.
+inline void begin() {
+    // The next socket would get a free number below 3, and log lines would be sent over it.
+    for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::fcntl(descriptor, F_GETFD) < 0) (void)!::open("/dev/null", O_RDWR);
+    // A line for a pipe without a reader is lost, and does not end the program.
+    std::signal(SIGPIPE, SIG_IGN);
+    // A blocked SIGHUP stays for Signals to unblock: a predecessor blocks it in a successor that has no handler yet.
+    sigset_t all_others;
+    sigfillset(&all_others);
+    sigdelset(&all_others, SIGHUP);
+    ::sigprocmask(SIG_UNBLOCK, &all_others, nullptr);
+}
+
+/// Is the signal ignored since the start, as nohup(1) does with SIGHUP?
+inline bool is_ignored(int signal) {
+    struct sigaction action {};
+    return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /// Runs `body` and turns what it throws into one line on standard error. Returns the program's exit status.
 template <class Body>
 int run(std::string_view name, Body&& body) {
     try {
+        begin();
         return body();
     } catch (const std::exception& error) {
-        fmt::print(stderr, "{}: {}\n", name, error.what());
+        warn("{}: {}", name, error.what());
         return EXIT_FAILURE;
     }
 }
@@ -58,7 +114,7 @@ inline std::string wrong_count(const CLI::App& arguments, const CLI::ArgumentMis
 /// gets one line on standard error; `status` is then the program's exit status.
 inline bool parsed(CLI::App& arguments, int argc, char** argv, int& status) {
     const auto wrong = [&](const std::string& what) {
-        fmt::print(stderr, "{}: {}; --help lists what there is\n", arguments.get_name(), what);
+        warn("{}: {}; --help lists what there is", arguments.get_name(), what);
         status = 2;
     };
     arguments.set_version_flag("--version", arguments.get_name() + " " REACTOR_VERSION, "say which version this is");
@@ -163,13 +219,6 @@ inline std::string quoted(reactor::Bytes bytes) {
         }
     }
     return result + '"';
-}
-
-/// Prints a line at once, for whoever reads it through a pipe.
-template <class... Arguments>
-void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-    fmt::print("{}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
-    std::fflush(stdout);
 }
 
 /// Says where it listens, and goes on until SIGINT or SIGTERM. The exit status.

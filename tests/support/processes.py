@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -30,17 +31,25 @@ def raise_descriptor_limit(wanted):
 
 class Program:
     """A process whose output is read by lines. With `descriptors`, that is all it may have open; with
-    `standard_input`, it can be written to."""
+    `standard_input`, it can be written to. `before` is called in the child before exec."""
 
     def __init__(self, *command, descriptors=None, environment=None, standard_input=subprocess.DEVNULL,
-                 pass_descriptors=()):
+                 standard_error=subprocess.PIPE, pass_descriptors=(), before=None):
         command = [str(argument) for argument in command]
+
+        def prepare():
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, ignores it
+            if before is not None:
+                before()
+
+        is_ordinary = before is None and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
         self.name = " ".join(command)
         self.process = subprocess.Popen(
-            command, bufsize=0, stdin=standard_input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})}, pass_fds=pass_descriptors)
+            command, bufsize=0, stdin=standard_input, stdout=subprocess.PIPE, stderr=standard_error,
+            env={**os.environ, **(environment or {})}, pass_fds=pass_descriptors,
+            preexec_fn=None if is_ordinary else prepare)
         self.pid = self.process.pid
         self.output = b""
 
@@ -68,7 +77,7 @@ class Program:
             self.process.kill()
             output, errors = self.process.communicate()
             raise AssertionError(f"{self.name}: still ran after {PATIENCE} s, printed {output!r} and {errors!r}")
-        return self.process.returncode, (self.output + output).decode(), errors.decode()
+        return self.process.returncode, (self.output + (output or b"")).decode(), (errors or b"").decode()
 
     def signal(self, number):
         self.process.send_signal(number)
