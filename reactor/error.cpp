@@ -21,6 +21,8 @@ const std::error_category& error_category() noexcept {
                 case Error::close_timeout: return "the connection was not closed in time";
                 case Error::descriptor_limit: return "too many descriptors came and were not taken";
                 case Error::file_shortened: return "a file became shorter while it was being sent";
+                case Error::successor_ended: return "the successor ended before it accepted";
+                case Error::successor_timeout: return "the successor did not accept in time";
             }
             return "unknown error " + std::to_string(value);
         }
@@ -29,7 +31,8 @@ const std::error_category& error_category() noexcept {
                 case Error::idle_timeout:
                 case Error::message_timeout:
                 case Error::write_timeout:
-                case Error::close_timeout: return std::errc::timed_out;
+                case Error::close_timeout:
+                case Error::successor_timeout: return std::errc::timed_out;
                 default: return {value, *this};
             }
         }

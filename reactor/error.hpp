@@ -18,11 +18,13 @@ enum class Error {
     ended_inside_message,  ///< the stream ended before the message did
     descriptor_limit,      ///< more descriptors came than ConnectionOptions::descriptors, and were not taken
     file_shortened,        ///< a file became shorter while it was being sent (Transport::write_file)
+    successor_ended,       ///< a successor ended before it accepted (Successor)
     // Each of these also compares equal to std::errc::timed_out.
     idle_timeout,     ///< nothing came or went for Limits::idle_timeout
     message_timeout,  ///< the rest of a message did not come within Limits::message_timeout
     write_timeout,    ///< the peer took none of the queued output for Limits::write_timeout
     close_timeout,    ///< the peer had not closed, or not read everything, within Limits::close_timeout
+    successor_timeout,  ///< a successor did not accept in time (Successor)
 };
 
 /// The category named "reactor".

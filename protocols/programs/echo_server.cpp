@@ -15,11 +15,16 @@
 #include <reactor/signals.hpp>
 #include <reactor/timer.hpp>
 
+#include <unistd.h>
+
+#include <chrono>
 #include <list>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -41,6 +46,7 @@ struct Settings {
     std::string sharing = "reuse-port";
     double stats = 0;
     double drain = 30;
+    std::string program;                 // where its file is
     std::vector<std::string> arguments;  // as it was called
     unsigned busy_wait = 0;  // microseconds
     bool udp = false;
@@ -142,6 +148,13 @@ private:
     Timer stats_;
 };
 
+// SIGHUP asks for a restart. One that is ignored since the start, by nohup, stays ignored: nohup is to protect from a
+// terminal's end, and a restart would cut the connections that are left at the drain's deadline.
+Signals watch_signals(Reactor& reactor, MoveOnlyFunction<void(int)> callback) {
+    if (program::is_ignored(SIGHUP)) return {reactor, {SIGINT, SIGTERM}, std::move(callback)};
+    return {reactor, {SIGHUP, SIGINT, SIGTERM}, std::move(callback)};
+}
+
 // The echo of datagrams, which knows when it was the last of its kind.
 class ServedDatagrams final : public DatagramProtocol {
 public:
@@ -202,7 +215,7 @@ int serve_datagrams(const Settings& settings) {
     if (settings.stats > 0)
         stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
 
-    const Signals signals(reactor, {SIGHUP, SIGINT, SIGTERM}, [&](int signal) {
+    const Signals signals = watch_signals(reactor, [&](int signal) {
         if (signal == SIGHUP) return program::say("cannot restart: not with --udp");
         if (settings.stats > 0 && !endpoints.empty()) say_counters(reactor, endpoints);
         for (DatagramEndpoint* endpoint : std::exchange(endpoints, {})) endpoint->close();
@@ -214,19 +227,47 @@ int serve_datagrams(const Settings& settings) {
     return EXIT_SUCCESS;
 }
 
-// Starts this program anew, as it was started, with the sockets that listen. What goes wrong costs nothing but that.
-bool restart(const Settings& settings, const std::vector<int>& sockets) {
-    try {
-        if (settings.threads != 1 && settings.sharing == "reuse-port")
-            throw std::invalid_argument("with --threads it needs --sharing round-robin or least-connections");
-        const pid_t successor = start_successor(sockets, "/proc/self/exe", settings.arguments);
-        program::say("process {} goes on", successor);
-        return true;
-    } catch (const std::exception& error) {
-        program::say("cannot restart: {}", error.what());
-        return false;
+// Starts this program anew, as it was started, with the sockets that listen. If that fails, only the restart is lost.
+class Restart {
+public:
+    /// `succeeded` is called when the successor accepts.
+    Restart(const Settings& settings, Reactor& reactor, MoveOnlyFunction<void()> succeeded)
+        : settings_(settings), reactor_(reactor), succeeded_(std::move(succeeded)) {}
+
+    void begin(const std::vector<int>& sockets) {
+        if (successor_) return program::say("cannot restart: a restart is under way");
+        try {
+            if (settings_.threads != 1 && settings_.sharing == "reuse-port")
+                throw std::invalid_argument("with --threads it needs --sharing round-robin or least-connections");
+            if (::getpid() == 1)
+                throw std::runtime_error("the end of process 1 would end its successor, too");
+            successor_.emplace(reactor_, sockets, settings_.program, settings_.arguments, longest,
+                               [this](std::error_code error) { decided(error); });
+        } catch (const std::exception& error) {
+            program::say("cannot restart: {}", error.what());
+        }
     }
-}
+
+    /// Ends a successor that does not accept yet.
+    void cancel() { successor_.reset(); }
+
+private:
+    static constexpr Duration longest = std::chrono::seconds(30);
+
+    void decided(std::error_code error) {
+        if (error) {
+            program::say("cannot restart: {}: {}", settings_.program, error.message());
+            return successor_.reset();
+        }
+        program::say("process {} goes on", successor_->id());
+        succeeded_();
+    }
+
+    const Settings& settings_;
+    Reactor& reactor_;
+    MoveOnlyFunction<void()> succeeded_;
+    std::optional<Successor> successor_;
+};
 
 int serve(const Settings& settings) {
     if (settings.udp) return serve_datagrams(settings);
@@ -252,6 +293,7 @@ int serve(const Settings& settings) {
     // The first loop takes the port, if any will do; the others get the same, or what the first one accepts.
     std::list<Loop> loops;
     std::vector<Socket> inherited = inherited_sockets();
+    Predecessor predecessor;
     if (!inherited.empty() && options.reuse_port)
         throw std::invalid_argument("--threads on inherited sockets needs --sharing round-robin or least-connections");
     if (inherited.empty()) {
@@ -265,25 +307,30 @@ int serve(const Settings& settings) {
 
     bool ending = false;
     const auto drain_longest = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.drain));
-    const Signals signals(group[0], {SIGHUP, SIGINT, SIGTERM}, [&](int signal) {
-        if (ending && signal != SIGHUP) return group.stop();  // asked twice: at once
-        if (ending) return;
-        if (signal == SIGHUP && !restart(settings, loops.front().listening_sockets())) return;
+    const auto drain_all = [&](Draining how) {
         ending = true;
-        const Draining how = signal == SIGHUP ? Draining::left : Draining::told;
-        for (Loop& loop : loops)
-            if (how == Draining::left) loop.leave_files();
         const auto drained = [&group, how](const Drained& all) {
-            // Who is asked to close and does not is cut as a matter of course; who was to go on is not.
+            // A peer that is asked to close and does not is cut as a matter of course; a connection that was to go on is not.
             if (all.cut > 0 && how == Draining::left)
                 program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
             group.stop();
         };
         drain(group, drain_longest, drained, how);
+    };
+    Restart restart(settings, group[0], [&] {
+        for (Loop& loop : loops) loop.leave_files();
+        drain_all(Draining::left);
+    });
+    const Signals signals = watch_signals(group[0], [&](int signal) {
+        if (signal == SIGHUP) return ending ? void() : restart.begin(loops.front().listening_sockets());
+        if (ending) return group.stop();  // asked twice: at once
+        restart.cancel();
+        drain_all(Draining::told);
     });
 
     for (const Address& address : addresses)
         program::say("listening on {} ({})", address.to_string(), group[0].backend());
+    group[0].post([&predecessor] { predecessor.ready(); });  // when the loop runs
     if (alone) {
         group[0].run();  // this thread will do
     } else {
@@ -336,5 +383,8 @@ int main(int argc, char** argv) {
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
-    return program::run("echo_server", [&] { return serve(settings); });
+    return program::run("echo_server", [&] {
+        settings.program = program_path(argv[0]);
+        return serve(settings);
+    });
 }

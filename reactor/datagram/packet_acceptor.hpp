@@ -61,7 +61,7 @@ public:
         acceptor_.drain(longest, std::move(done), how);
     }
 
-    /// Its listening socket, for start_successor, and this acceptor's until it closes: one, or none when it is closed.
+    /// Its listening socket, for a Successor, and this acceptor's until it closes: one, or none when it is closed.
     std::vector<int> listening_sockets() const { return acceptor_.listening_sockets(); }
     /// The file of its socket stays when it closes: another process listens on it now.
     void leave_file() noexcept { acceptor_.leave_files(); }

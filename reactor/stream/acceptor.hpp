@@ -96,7 +96,7 @@ public:
         drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
     }
 
-    /// Its listening sockets, for start_successor: in the order of the addresses, and this acceptor's until it closes.
+    /// Its listening sockets, for a Successor: in the order of the addresses, and this acceptor's until it closes.
     std::vector<int> listening_sockets() const;
     /// The files of its Unix sockets stay when it closes: another process listens on them now.
     void leave_files() noexcept;

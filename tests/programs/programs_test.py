@@ -8,9 +8,11 @@ import random
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -227,6 +229,137 @@ class Ending(ProgramTest):
         server.signal(signal.SIGTERM)
         self.assert_refused_from_now_on(server.port)
         self.assert_ends_well(server, signal.SIGINT)
+
+
+class Surroundings(ProgramTest):
+    """What a parent leaves behind: standard descriptors, blocked and ignored signals."""
+
+    def broken_logs(self):
+        """Ways to break a descriptor, by name: what to start with, what to do in the child, what to do afterwards."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, writing)
+        full = os.open("/dev/full", os.O_WRONLY)
+        self.addCleanup(os.close, full)
+        return {"a full disk": (full, None, None),
+                "a pipe without a reader": (writing, None, lambda: os.close(reading)),
+                "closed": (None, os.close, None)}
+
+    def refused_port(self):
+        """A port of the loopback that refuses connections for as long as the test runs."""
+        bound = socket.socket()
+        self.addCleanup(bound.close)
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+    def test_forwarder_without_a_place_for_its_warnings(self):
+        """S94: a warning that cannot be written is lost, and the forwarder goes on."""
+        for name, (standard_error, close, then) in self.broken_logs().items():
+            with self.subTest(standard_error=name):
+                forwarder = self.start_server(
+                    FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{self.refused_port()}",
+                    standard_error=standard_error, before=None if close is None else lambda: close(2))
+                if then is not None:
+                    then()
+                for _ in range(3):
+                    with contextlib.suppress(ConnectionError):
+                        self.assert_ended(self.connect(forwarder))
+                forwarder.signal(signal.SIGTERM)
+                self.assertEqual(forwarder.end(), (0, "", ""))
+
+    def test_servers_without_a_place_for_their_story(self):
+        """S94: lines that cannot be written are lost, and clients are answered."""
+        with socket.create_server(("127.0.0.1", 0)) as reserved:
+            port = reserved.getsockname()[1]
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(MESSAGE.encode())
+            file.flush()
+            commands = ([ECHO_SERVER, "--stats", "0.001", "--verbose"], [ECHO_SERVER, "--threads", "2", "--stats", "0.001"],
+                        [FILE_SERVER, file.name, "--verbose"])
+            for name, (output, close, then) in self.broken_logs().items():
+                for command in commands:
+                    with self.subTest(program=os.path.basename(command[0]), standard_output=name):
+                        # Its port cannot be read, so it is given one, and it serves when it can be connected to.
+                        server = self.start(*command, "--host", "127.0.0.1", "--port", port, before=lambda: (
+                            os.close(1) if output is None else os.dup2(output, 1)))
+                        if then is not None:
+                            then()
+                            then = None
+                        for _ in range(5):
+                            client = self.connect_once_it_listens(server, port)
+                            client.sendall(MESSAGE.encode())
+                            self.assertEqual(self.receive(client, len(MESSAGE)), MESSAGE.encode())
+                            client.shutdown(socket.SHUT_WR)
+                            self.assertEqual(self.receive_all(client), b"")
+                            client.close()
+                        server.signal(signal.SIGTERM)
+                        self.assertEqual(server.end(), (0, "", ""))
+
+    def connect_once_it_listens(self, program, port):
+        connected = []
+
+        def listens():
+            self.assertIsNone(program.process.poll(), "it has ended")
+            with contextlib.suppress(ConnectionRefusedError):
+                connected.append(self.connect(port))
+            return connected
+
+        self.until(listens, "the program to listen")
+        return connected[0]
+
+    def test_echo_client_without_a_place_for_its_story(self):
+        """S94: echo_client does its work without its lines."""
+        server = self.server()
+        for name, (output, close, then) in self.broken_logs().items():
+            with self.subTest(standard_output=name):
+                client = self.start(ECHO_CLIENT, "--host", "127.0.0.1", "--port", server.port, before=lambda: (
+                    os.close(1) if output is None else os.dup2(output, 1)))
+                if then is not None:
+                    then()
+                self.assertEqual(client.end(), (0, "", ""))
+
+    @needs_proc
+    def test_closed_standard_descriptors_are_taken_by_nothing_else(self):
+        """S94, S104: closed standard descriptors are /dev/null, so that no line is sent over a socket."""
+        with socket.create_server(("127.0.0.1", 0)) as reserved:
+            port = reserved.getsockname()[1]
+        server = self.start(ECHO_SERVER, "--host", "127.0.0.1", "--port", port, "--verbose",
+                            before=lambda: os.closerange(0, 3))
+        self.assert_echoes(self.connect_once_it_listens(server, port))
+        self.assertEqual([os.readlink(f"/proc/{server.pid}/fd/{number}") for number in range(3)], ["/dev/null"] * 3)
+
+    def servers(self):
+        return ([ECHO_SERVER, "--host", "127.0.0.1", "--port", "0"], [ECHO_SERVER, "--udp", "--host", "127.0.0.1", "--port", "0"],
+                [ECHO_SERVER, "--host", "127.0.0.1", "--port", "0", "--threads", "2"],
+                [FILE_SERVER, __file__, "--host", "127.0.0.1", "--port", "0"],
+                [FORWARDER, "--listen", "127.0.0.1:0", "--to", "127.0.0.1:9"])
+
+    def test_blocked_signals_end_the_servers_all_the_same(self):
+        """S97: the servers end on SIGTERM and SIGINT although their parent blocked every signal."""
+        block = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        for command in self.servers():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with self.subTest(command=command, signal=number):
+                    self.assert_ends_well(self.start_server(*command, before=block), number)
+
+    def test_blocked_signals_end_echo_client_all_the_same(self):
+        """S97: echo_client ends on SIGTERM although its parent blocked every signal."""
+        port = self.play_server(self.receive_all)
+        client = self.start(ECHO_CLIENT, "--host", "127.0.0.1", "--port", port,
+                            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
+        self.assertEqual(client.line(), f"connecting to 127.0.0.1 port {port}")
+        self.assertEqual(client.line(), f'sending "{MESSAGE}"')
+        client.signal(signal.SIGTERM)
+        self.assertEqual(client.end()[0], -signal.SIGTERM)
+
+    def test_nohup_protects_from_a_hang_up(self):
+        """S97: a SIGHUP that is ignored from the start, by nohup, restarts nothing, and SIGTERM still ends the server."""
+        server = self.server(before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        client = self.connect(server)
+        server.signal(signal.SIGHUP)
+        self.assert_echoes(client)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assert_refused_from_now_on(server.port)  # a successor would still accept
 
 
 class Datagrams(ProgramTest):
@@ -464,6 +597,133 @@ class Restarting(ProgramTest):
         self.restart(server, server.pid)
         self.assert_ended(client)
         self.assertEqual(server.line(), "cut 1 connection(s), with 0 bytes unsent")
+
+    def install(self, script=None):
+        """Where a server's file is: a copy of echo_server, or a shell script instead."""
+        if script is not None:
+            with open(self.path + ".new", "w", encoding="utf-8") as file:
+                file.write("#!/bin/sh\n" + script + "\n")
+            os.chmod(self.path + ".new", 0o755)
+            os.rename(self.path + ".new", self.path)  # the file that runs cannot be written to
+            return self.path
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "echo_server")
+        shutil.copy(ECHO_SERVER, self.path)
+        return self.path
+
+    def installed_server(self, *arguments, **options):
+        return self.start_server(self.install(), "--host", "127.0.0.1", "--port", "0", *arguments, **options)
+
+    def lines_until_restarted(self, server):
+        """What it, and what comes after it, prints until a restart has succeeded; successors end with the test."""
+        lines = []
+        while True:
+            lines.append(server.line())
+            if told := re.fullmatch(r"process (\d+) goes on", lines[-1]):
+                self.addCleanup(self.end_process, int(told[1]))
+                return lines
+
+    def test_successors_that_do_not_come_to_accept(self):
+        """S98: a server goes on if its successor cannot be executed, or dies before it accepts."""
+        server = self.installed_server()
+        client = self.connect(server)
+
+        def fails(reason):
+            server.signal(signal.SIGHUP)
+            self.assertEqual(server.line(), f"cannot restart: {self.path}: {reason}")
+            self.assert_echoes(client)
+            self.assert_echoes(self.connect(server))
+
+        for script in ("exit 127", "exit 0", "kill -KILL $$"):  # 127 is what the loader returns
+            self.install(script)
+            fails("the successor ended before it accepted")
+        os.chmod(self.path, 0o644)
+        fails("Permission denied")
+        os.unlink(self.path)
+        fails("No such file or directory")
+        self.install(f'exec "{os.path.abspath(ECHO_SERVER)}" --host 127.0.0.1 --port 0 --threads 2')
+        server.signal(signal.SIGHUP)
+        self.assertEqual(server.line(), f"cannot restart: {self.path}: the successor ended before it accepted")
+        self.assert_echoes(client)
+        server.signal(signal.SIGTERM)
+        status, output, errors = server.end()
+        self.assertEqual((status, output), (0, ""))
+        self.assert_one_line(errors, "echo_server: ", "--threads on inherited sockets")  # the last successor's
+
+    def test_a_file_that_was_replaced_is_the_one_that_is_started(self):
+        """S98: a restart starts the file that is installed by then, and the server accepts until that one does."""
+        server = self.installed_server()
+        client = self.connect(server)
+        gate = os.path.join(os.path.dirname(self.path), "gate")
+        os.mkfifo(gate)
+        self.install(f'echo upgraded; read line <"{gate}"; exec "{os.path.abspath(ECHO_SERVER)}" "$@"')
+        server.signal(signal.SIGHUP)
+        self.assertEqual(server.line(), "upgraded")
+        for _ in range(3):
+            self.assert_echoes(self.connect(server))
+        server.signal(signal.SIGHUP)
+        self.assertEqual(server.line(), "cannot restart: a restart is under way")
+        with open(gate, "w", encoding="ascii") as file:
+            file.write("go\n")
+        self.lines_until_restarted(server)
+        client.close()
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assert_echoes(self.connect(server))
+
+    def test_a_server_that_ends_takes_a_successor_along_that_does_not_accept_yet(self):
+        """S98: SIGTERM while a successor starts ends both."""
+        server = self.installed_server()
+        self.install("echo $$; exec sleep 1000")
+        server.signal(signal.SIGHUP)
+        successor = int(server.line())
+        self.addCleanup(self.end_process, successor)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        self.assertFalse(os.path.exists(f"/proc/{successor}"))
+        self.assert_refused_from_now_on(server.port)
+
+    @needs_proc
+    def test_signals_in_a_successor(self):
+        """S97, S98: a second SIGHUP does not end a successor that has no handler yet, and it has no signal blocked then."""
+        server = self.installed_server()
+        self.install(f'kill -HUP $$; exec "{os.path.abspath(ECHO_SERVER)}" "$@"')
+        server.signal(signal.SIGHUP)
+        # The successor handles that SIGHUP when it can, restarts in its turn, and ends.
+        successors = [int(self.lines_until_restarted(server)[-1].split()[1]) for _ in range(2)]
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+
+        def living():
+            result = []
+            for process in successors:
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+                        if stat.read().rpartition(")")[2].split()[0] not in "ZX":
+                            result.append(process)
+            return result
+
+        self.until(lambda: len(living()) < 2, "the first successor to end")
+        last, = living()
+        self.assert_echoes(self.connect(server))
+        with open(f"/proc/{last}/status", encoding="ascii") as status:
+            self.assertEqual(re.findall(r"SigBlk:\t(\w+)", status.read()), ["0" * 16])
+        os.kill(last, signal.SIGTERM)
+        self.assert_refused_from_now_on(server.port)
+
+    @unittest.skipUnless(sys.platform == "linux" and os.geteuid() == 0, "only root may make a PID namespace")
+    def test_process_1_of_a_container_does_not_restart(self):
+        """S98: process 1 refuses to restart, because all others end with it."""
+        command = ["unshare", "--pid", "--fork", "--kill-child", ECHO_SERVER]
+        if subprocess.run([*command[:4], "true"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("a PID namespace cannot be made here")
+        server = self.start_server(*command, "--host", "127.0.0.1", "--port", "0")
+        with open(f"/proc/{server.pid}/task/{server.pid}/children", encoding="ascii") as children:
+            process = int(children.read().split()[0])
+        os.kill(process, signal.SIGHUP)
+        self.assertEqual(server.line(), "cannot restart: the end of process 1 would end its successor, too")
+        self.assert_echoes(self.connect(server))
+        os.kill(process, signal.SIGTERM)
+        self.assertEqual(server.process.wait(PATIENCE), 0)
 
     def test_it_listens_on_the_sockets_that_it_is_started_with(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
