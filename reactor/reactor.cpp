@@ -220,11 +220,14 @@ void Reactor::go_through_steps() {
             [[fallthrough]];
         case Step::posted:
             if (posted_waiting_.load(std::memory_order_relaxed) || !posted_now_.empty()) run_posted();
+            if (workspace_waits_) [[unlikely]] {
+                workspace_waits_ = false;
+                workspace_->iteration_ends();
+            }
             step_ = Step::retire;
-            retired_now_ = retired_.size();
             [[fallthrough]];
         case Step::retire:
-            if (retired_now_ > 0) run_retired();
+            if (!retired_.empty()) run_retired();
             REACTOR_PROBE(turn_end);
             step_ = Step::wait;
     }
@@ -385,6 +388,7 @@ void Reactor::run_posted() {
 }
 
 void Reactor::run_retired() {
+    if (retired_now_ == 0) retired_now_ = retired_.size();  // otherwise it goes on behind a handler that threw
     while (retired_next_ < retired_now_) {
         OwnedHandler* const next = retired_[retired_next_++];
         const Stopwatch stopwatch(*this, SlowCall::Kind::retired, next);

@@ -180,11 +180,16 @@ public:
     class Workspace {
     public:
         virtual ~Workspace() = default;
+        virtual void iteration_ends() {}
         std::uint64_t connections = 0;  // what Counters tells of them
         std::uint64_t bytes_received = 0;
         std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
+    /// Has `iteration_ends` called at the end of the iteration that is under way, before handlers that ended are retired.
+    void call_workspace_at_end() noexcept { workspace_waits_ = true; }
+    /// Is an iteration under way, from the end of its wait to its end?
+    bool in_iteration() const noexcept { return running_ && step_ != Step::wait; }
     /// The same for sockets of datagrams: datagram_impl.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
@@ -242,6 +247,7 @@ private:
     TimePoint turn_time_{};
     bool turn_time_known_ = false;
     bool running_ = false;
+    bool workspace_waits_ = false;
     bool rebuild_ = false;     // the backend reports descriptors that are not watched any more
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;

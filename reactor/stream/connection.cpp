@@ -252,14 +252,69 @@ bool Connection::write_unusual(Bytes data) {
     if (data.empty()) return true;
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
-    if (output_size() > 0) {
+    if (is(gathers) && data.size() >= large_write) send_gathered();
+    if (is(over)) return false;
+    if (is(gathers)) {
+        gather_for_later(data);
+    } else if (output_size() > 0) {
         queue(data);
-    } else if (space.owner != this) {
-        send_now(data, {});
-    } else {
+    } else if (space.owner == this) {
         gather(space, data);
+    } else if (data.size() < large_write && loop().in_iteration()) {
+        gather_for_later(data);
+    } else {
+        send_now(data, {});
     }
     return !is(over);
+}
+
+// Written from outside, in another connection's callback for instance: what one iteration writes leaves together, at the
+// iteration's end, as one send and not as one for each write. Between iterations it leaves at once, and so does what is
+// large. What is gathered counts as sent, as long as the kernel may take it: no mark is passed by it.
+void Connection::gather_for_later(Bytes data) {
+    try {
+        Extra& extra = this->extra();
+        if (!extra.listed()) {
+            std::vector<Connection*>& list = workspace().gathering;
+            list.push_back(this);
+            extra.place_in_gathering = list.size() - 1;
+            loop().call_workspace_at_end();
+        }
+        extra.output.append(data);
+    } catch (const std::bad_alloc&) {  // nothing has been appended
+        send_gathered();
+        if (is(over)) return;
+        return output_size() > 0 ? queue(data) : send_now(data, {});
+    }
+    if (!is(gathers) && limits().write_timeout > Duration::zero()) extra_->since.output_since = loop().turn_time();
+    set(gathers);
+    if (extra_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
+}
+
+// What has been gathered is sent, or queued as far as the kernel does not take it.
+void Connection::send_gathered() {
+    if (!is(gathers)) return;
+    flush();
+    if (is(over)) return;
+    if (output_size() > 0) note_queued(true);
+    if (!is(over) && workspace().owner != this) settle();
+}
+
+void Connection::leave_gathering() noexcept {
+    if (extra_ == nullptr || !extra_->listed()) return;
+    workspace().gathering[extra_->place_in_gathering] = nullptr;
+    extra_->place_in_gathering = Extra::not_listed;
+}
+
+// At the iteration's end. Nothing here calls a protocol.
+void Connection::Workspace::iteration_ends() {
+    for (std::size_t i = 0; i < gathering.size(); ++i) {
+        Connection* const connection = gathering[i];
+        if (connection == nullptr) continue;
+        connection->leave_gathering();
+        connection->is(gathers) ? connection->send_gathered() : connection->settle();
+    }
+    gathering.clear();
 }
 
 // Collects what is written in one callback: as a view as long as it is one piece of the input, else as a copy.
@@ -359,7 +414,8 @@ void Connection::update_interest() {
     if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent | passing_waits))) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
     const bool to_tell = is(over_high) && !is(pause_told);
-    if (is(output_spent) ? to_tell : output_size() > 0 || is(over_high)) wanted |= Interest::writable;
+    const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
+    if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
     const Interest before = registration().interest();
     if (wanted == before) return;
     registration().set_interest(wanted);

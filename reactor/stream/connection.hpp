@@ -265,6 +265,9 @@ private:
     void leave_callback(Workspace& space);
     bool write_unusual(Bytes data);
     void gather(Workspace& space, Bytes data);
+    void gather_for_later(Bytes data);
+    void send_gathered();
+    void leave_gathering() noexcept;
     void send_now(Bytes first, Bytes second);
     void gathered_sent_in_part(Workspace& space, ssize_t count);
     void sent_in_part(ssize_t count, Bytes first, Bytes second);
@@ -323,6 +326,7 @@ private:
         passes_on = 1 << 20,      // what comes goes straight on to another one
         passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
         told_of_drain = 1 << 22,
+        gathers = 1 << 24,        // what the output holds was written from outside in this iteration
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()

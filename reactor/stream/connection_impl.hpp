@@ -47,6 +47,10 @@ struct Connection::Workspace final : Reactor::Workspace {
     bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
     bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
 
+    // Connections that were written to from outside in this iteration; null where one has left.
+    std::vector<Connection*> gathering;
+    void iteration_ends() override;
+
     std::vector<std::unique_ptr<Channel>> channels;  // a few that are not in use
     ConnectionCounts counts;
     std::vector<ConnectionGroup::Owner*> owners;
@@ -160,12 +164,15 @@ struct Connection::Extra final : TimerQueue::Node {
     Connection* passes_to = nullptr;   // by its channel
     Deadlines since;
     std::error_code reason;
+    static constexpr std::size_t not_listed = std::size_t(-1);
+    std::size_t place_in_gathering = not_listed;  // of the loop's workspace
 
     Deadlines::Next next_deadline() const noexcept {
         return since.next(connection.limits(), connection.is(closing), !input.empty(), connection.output_size() > 0);
     }
+    bool listed() const noexcept { return place_in_gathering != not_listed; }
     bool in_use() const noexcept {
-        return !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
+        return listed() || !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
                passing != nullptr || channel != nullptr || passes_to != nullptr || move != nullptr || scheduled() || reason;
     }
 };
@@ -199,6 +206,8 @@ bool Connection::queue_behind(Append&& append) {
     Workspace& space = workspace();
     const bool in_callback = space.owner == this;
     if (space.unanswered == this) space.leave_short_way();
+    send_gathered();
+    if (is(over)) return false;
     if (in_callback) queue(std::exchange(space.gathered, {}));
     if (is(over)) return false;
     append();

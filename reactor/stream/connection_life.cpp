@@ -187,6 +187,8 @@ void Connection::finish(std::error_code reason) noexcept {
             set(out_of_memory);
         }
     }
+    leave_gathering();
+    unset(gathers);
     if (extra_ != nullptr) {
         extra_->timers->cancel(*extra_);
         pass_on_no_longer();

@@ -26,6 +26,9 @@ void Connection::depart() {
         MoveOnlyFunction<void()> arrived;
         std::unique_ptr<Workspace> workspace;  // for a loop that has had no connection yet: without it none could end there
     };
+    leave_gathering();
+    send_gathered();
+    if (is(over)) return;
     Reactor& here = loop();
     Reactor& target = extra_->move->target;
     auto failure = std::errc::not_enough_memory;

@@ -86,6 +86,7 @@ void Connection::writable() {
 
 // Sends of the queue what the kernel takes at once.
 void Connection::flush() {
+    unset(gathers);
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
     // What stands in front of a file leaves with its beginning.

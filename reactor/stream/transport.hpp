@@ -61,10 +61,10 @@ public:
     Transport(const Transport&) = delete;
     Transport& operator=(const Transport&) = delete;
 
-    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Inside a call to this
-    /// transport's own protocol, writes are gathered and leave together when that call returns; otherwise
-    /// they are tried at once. An error is told later, by `disconnected`. False, and nothing is sent, after
-    /// `shutdown_write`, `close` and `abort`, and when the connection is already over.
+    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Writes in a call of this transport's
+    /// own protocol leave together when that call returns. Other writes over a connection leave together at the iteration's
+    /// end, or at once between iterations and where they are large. An error comes later, with `disconnected`. False, and
+    /// nothing is sent, after `shutdown_write`, `close` and `abort`, and when the connection is already over.
     virtual bool write(Bytes data) = 0;
     bool write(std::string_view text) { return write(bytes_of(text)); }
 

@@ -1,0 +1,215 @@
+// How many system calls it takes to say something to many.
+#include "faults.hpp"
+#include "../support/loop.hpp"
+
+#include <protocols/examples/publish_subscribe.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
+#include <reactor/timer.hpp>
+
+#include <doctest/doctest.h>
+
+#include <list>
+#include <string>
+
+using namespace reactor;
+using faults::Call;
+
+namespace {
+
+// A room of connections over Unix sockets, and a clock that moves instead of waiting.
+struct Room {
+    explicit Room(std::size_t size, const ConnectionOptions& options = {}) : reactor("auto", clock) {
+        for (std::size_t i = 0; i < size; ++i) members.emplace_back(reactor, Socket::pair(), options);
+        settle(reactor);
+    }
+    unsigned sends() const { return faults::calls(Call::send) + faults::calls(Call::sendmsg) - before; }
+    // So many sends in what the loop does next, until nothing is left to be done.
+    unsigned sends_of(const std::function<void()>& begin) {
+        const faults::Armed armed({}, clock, false);
+        begin();
+        settle(reactor);
+        return sends();
+    }
+    void say(const std::string& line) {
+        for (Conversation& member : members)
+            if (member.journal.transport != nullptr) member.journal.transport->write(line);
+    }
+
+    testing::ManualClock clock;
+    Reactor reactor;
+    std::list<Conversation> members;
+    unsigned before = 0;
+};
+
+const std::string line = "a line of text\n";
+
+std::string repeated(std::size_t count) {
+    std::string result;
+    while (count-- > 0) result += line;
+    return result;
+}
+
+}  // namespace
+
+TEST_CASE("S110: fifty lines that one callback writes to twenty others leave as one send each") {
+    Room room(21);
+    Conversation& speaker = room.members.front();
+    speaker.journal.on_received = [&](Bytes input) {
+        for (int i = 0; i < 50; ++i) room.say(line);
+        return input.size();
+    };
+    CHECK(room.sends_of([&] {
+        const faults::Suspended suspended;
+        write_some(speaker.peer, "go");
+    }) == 21);
+    for (Conversation& member : room.members) CHECK(read_all(member.peer) == repeated(50));
+}
+
+TEST_CASE("S110: what timers, posted work and callbacks of one iteration write leaves together, in its order") {
+    Room room(3);
+    room.members.back().journal.on_received = [&](Bytes input) {
+        room.say("received ");
+        return input.size();
+    };
+    Timer timer(room.reactor, [&] { room.say("timer "); });
+    timer.start(Duration::zero());
+    room.reactor.post([&] { room.say("posted "); });
+    write_some(room.members.back().peer, "go");
+    {
+        const faults::Armed armed({}, room.clock, false);
+        room.reactor.run_once(Duration::zero());
+        CHECK(room.sends() <= 4);  // its own callback's answer is one more
+    }
+    for (Conversation& member : room.members) CHECK(read_all(member.peer) == "received timer posted ");
+}
+
+TEST_CASE("S110: between iterations, and in the iteration that stops the loop, a write does not wait") {
+    Room room(2);
+    room.say("at once ");
+    for (Conversation& member : room.members) CHECK(read_all(member.peer) == "at once ");
+    room.reactor.post([&] {
+        room.say("before the end");
+        room.reactor.stop();
+    });
+    room.reactor.run();
+    for (Conversation& member : room.members) CHECK(read_all(member.peer) == "before the end");
+}
+
+TEST_CASE("S110: what is gathered is followed in order by answers, large writes, files and the end of the stream") {
+    Room room(2);
+    Conversation &one = room.members.front(), &other = room.members.back();
+    const std::string large = random_bytes(100'000, 1);
+    std::string expected;
+    one.journal.on_received = [&](Bytes input) {
+        other.journal.transport->write("gathered ");
+        other.journal.transport->write(large);
+        other.journal.transport->write("again ");
+        other.journal.transport->shutdown_write();
+        return input.size();
+    };
+    expected = "gathered " + large + "again ";
+    write_some(one.peer, "go");
+    std::string got;
+    bool ended = false;
+    for (int i = 0; i < 100 && !ended; ++i) {
+        settle(room.reactor);
+        got += read_all(other.peer, &ended);
+    }
+    CHECK(ended);
+    CHECK(got == expected);
+    CHECK(other.journal.count("pause") == other.journal.count("resume"));
+}
+
+TEST_CASE("S110: gathering passes no mark and meets no deadline as long as the kernel takes all of it") {
+    ConnectionOptions options;
+    options.limits.high_mark = 100;
+    options.limits.low_mark = 10;
+    options.limits.write_timeout = std::chrono::milliseconds(1);
+    Room room(2, options);
+    room.members.front().journal.on_received = [&](Bytes input) {
+        for (int i = 0; i < 50; ++i) room.say(line);
+        return input.size();
+    };
+    for (int i = 0; i < 3; ++i) {
+        write_some(room.members.front().peer, "go");
+        settle(room.reactor);
+        room.clock.advance(std::chrono::seconds(1));
+        for (Conversation& member : room.members) CHECK(read_all(member.peer) == repeated(50));
+    }
+    CHECK(room.members.back().journal.count("pause") == 0);
+    CHECK_FALSE(room.members.back().journal.over);
+}
+
+TEST_CASE("S110: a connection that ends while something is gathered for it ends as it was asked to") {
+    Room room(3);
+    auto member = room.members.begin();
+    Conversation &speaker = *member++, &closed = *member++, &aborted = *member;
+    speaker.journal.on_received = [&](Bytes input) {
+        room.say(line);
+        closed.journal.transport->close();
+        aborted.journal.transport->abort();
+        return input.size();
+    };
+    write_some(speaker.peer, "go");
+    settle(room.reactor);
+    bool ended = false;
+    CHECK(read_all(closed.peer, &ended) == line);
+    CHECK(ended);
+    closed.peer.close();
+    settle(room.reactor);
+    CHECK(closed.journal.over);
+    CHECK(aborted.journal.over);
+    CHECK(aborted.journal.reason == std::errc::operation_canceled);
+    CHECK(read_all(aborted.peer).empty());
+}
+
+TEST_CASE("S110: a write timeout counts from when the kernel did not take what was gathered") {
+    ConnectionOptions options;
+    options.limits.write_timeout = std::chrono::seconds(1);
+    options.send_buffer = 4096;
+    Room room(2, options);
+    Conversation &speaker = room.members.front(), &silent = room.members.back();
+    speaker.journal.on_received = [&](Bytes input) {
+        for (int i = 0; i < 10'000; ++i) silent.journal.transport->write(line);
+        return input.size();
+    };
+    write_some(speaker.peer, "go");
+    settle(room.reactor);
+    CHECK(silent.journal.count("pause") == 1);
+    room.clock.advance(std::chrono::milliseconds(900));
+    settle(room.reactor);
+    CHECK_FALSE(silent.journal.over);
+    room.clock.advance(std::chrono::seconds(1));
+    settle(room.reactor);
+    CHECK(silent.journal.over);
+    CHECK(silent.journal.reason == Error::write_timeout);
+}
+
+TEST_CASE("S110: one line to be published costs a send a subscriber, and fifty of them at once no more") {
+    testing::ManualClock clock;
+    Broker broker;
+    Reactor reactor("auto", clock);
+    std::list<Socket> peers;
+    for (int i = 0; i < 20; ++i) {
+        auto [peer, mine] = Socket::pair();
+        Connection::open(reactor, std::move(mine), broker.subscriber());
+        write_some(peer, "SUBSCRIBE t\r\n");
+        peers.push_back(std::move(peer));
+    }
+    auto [publisher, mine] = Socket::pair();
+    Connection::open(reactor, std::move(mine), broker.subscriber());
+    settle(reactor);
+    for (Socket& peer : peers) CHECK(read_all(peer) == "OK\r\n");
+    std::string lines;
+    for (int i = 0; i < 50; ++i) lines += "PUBLISH t x\r\n";
+    write_some(publisher, lines);
+    {
+        const faults::Armed armed({}, clock, false);
+        settle(reactor);
+        CHECK(faults::calls(Call::send) + faults::calls(Call::sendmsg) == 21);
+    }
+    std::string got;
+    for (int i = 0; i < 50; ++i) got += "MESSAGE t x\r\n";
+    for (Socket& peer : peers) CHECK(read_all(peer) == got);
+}
