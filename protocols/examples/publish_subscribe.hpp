@@ -59,6 +59,8 @@ public:
         std::size_t backlog = 64 * 1024;
         /// Topics that one connection may subscribe to.
         std::size_t most_topics = 100;
+        /// After its lines have led to so many messages, a publisher waits until other connections had their turn.
+        std::size_t messages_at_once = 16 * 1024;
     };
 
     Broker() = default;
@@ -73,6 +75,11 @@ public:
     std::size_t publish(std::string_view topic, std::string_view text);
 
     const Options& options() const noexcept { return options_; }
+    /// How many have subscribed to a topic.
+    std::size_t subscribers(std::string_view topic) const noexcept {
+        const auto found = topics_.find(topic);
+        return found == topics_.end() ? 0 : found->second.size();
+    }
     /// How many topics somebody has subscribed to.
     std::size_t topics() const noexcept { return topics_.size(); }
 
@@ -109,6 +116,7 @@ private:
     Broker& broker_;
     std::set<std::string, std::less<>> topics_;
     std::uint64_t dropped_ = 0;
+    std::size_t published_ = 0;  // messages since others had their turn
 };
 
 }  // namespace reactor

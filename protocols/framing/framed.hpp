@@ -67,6 +67,13 @@ protected:
     /// closes.
     virtual void ended() { transport().close(); }
 
+    /// Inside `message` or `part`, where that was much work: what comes behind it waits while the loop serves others, and
+    /// comes then by itself.
+    void let_others_go_first() {
+        lets_others_ = receiving_;
+        if (lets_others_) transport().pause_reading();
+    }
+
 private:
     // Up to this many bytes, header and message leave in one write, for the price of a small copy: outside a
     // callback each write is a system call and a packet, and a small packet may wait for the one before it
@@ -95,7 +102,10 @@ private:
             }
             derived().deliver(decoded);
             // Paused, closed, aborted, or more waits to be sent than the peer takes: the rest can wait.
-            if (!transport().reading()) break;
+            if (!transport().reading()) {
+                if (std::exchange(lets_others_, false)) transport().resume_reading();
+                break;
+            }
         }
         return consumed;
     }
@@ -144,6 +154,7 @@ private:
 
     F framing_;
     bool receiving_ = false;
+    bool lets_others_ = false;
     bool broken_ = false;
 };
 

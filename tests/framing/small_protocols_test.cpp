@@ -220,3 +220,16 @@ TEST_CASE("S88: the broker answers the same in every cut") {
                                               [&] { return broker.subscriber(); },
                                               {.seed = {}, .most = 1000}));
 }
+
+TEST_CASE("S110: a publisher whose lines ask for many messages gets all its answers, in several turns") {
+    Broker broker({.messages_at_once = 3});
+    MemoryTransport subscriber(broker.subscriber());
+    MemoryTransport publisher(broker.subscriber());
+    subscriber.feed("SUBSCRIBE t\n");
+    subscriber.take();
+    publisher.feed("PUBLISH t 1\nPUBLISH t 2\nPUBLISH t 3\nPUBLISH t 4\nPUBLISH t 5\nPING\nPUBLISH");
+    CHECK(publisher.take() == "OK 1\r\nOK 1\r\nOK 1\r\nOK 1\r\nOK 1\r\nPONG\r\n");
+    publisher.feed(" t 6\n");
+    CHECK(publisher.take() == "OK 1\r\n");
+    CHECK(subscriber.take().size() == 6 * std::string("MESSAGE t 1\r\n").size());
+}
