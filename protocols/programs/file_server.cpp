@@ -5,10 +5,12 @@
 #include <reactor/reactor.hpp>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -43,8 +45,10 @@ private:
 
 int serve(const Settings& settings) {
     program::raise_descriptor_limit();
-    if (!FileDescriptor(::open(settings.file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
-        throw std::system_error(errno, std::system_category(), settings.file);
+    const FileDescriptor file(::open(settings.file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    struct stat state {};
+    if (!file || ::fstat(file.get(), &state) != 0) throw std::system_error(errno, std::system_category(), settings.file);
+    if (!S_ISREG(state.st_mode)) throw std::invalid_argument(settings.file + ": not a regular file");
     AcceptorOptions options;
     options.connection.limits.close_timeout =
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.timeout));
@@ -67,7 +71,8 @@ int main(int argc, char** argv) {
     arguments.add_option("--host", settings.host, "address or name to listen at; empty: all; unix:/path, unix:@name");
     program::add_port(arguments, settings.port, "port to listen at; 0: a free one");
     program::add_backend(arguments, settings.backend);
-    arguments.add_option("--rate", settings.rate, "bytes a second for each connection; 0: as fast as it goes");
+    arguments.add_option("--rate", settings.rate, "bytes a second for each connection; 0: as fast as it goes")
+        ->check(program::from_to(std::uint64_t(0), std::uint64_t(1) << 40));
     arguments.add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
         ->check(program::from_to(0.001, 1e9));
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");

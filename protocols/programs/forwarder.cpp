@@ -82,7 +82,7 @@ int serve(const Settings& settings) {
     program::raise_descriptor_limit();
     const program::Endpoint listen = program::parse_endpoint(settings.listen), to = program::parse_endpoint(settings.to);
 
-    if (to.port == 0 && !to.host.starts_with("unix:")) throw std::invalid_argument("--to: nobody can connect to port 0");
+    if (to.port == 0 && !to.host.starts_with("unix:")) throw std::invalid_argument("--to: port 0 cannot be connected to");
 
     AcceptorOptions accepting;
     ConnectorOptions connecting;

@@ -171,7 +171,7 @@ inline Endpoint parse_endpoint(const std::string& text) {
     const bool bracketed = endpoint.host.starts_with('[') && endpoint.host.ends_with(']');
     if (bracketed) endpoint.host = endpoint.host.substr(1, endpoint.host.size() - 2);
     if (!bracketed && endpoint.host.find(':') != std::string::npos)
-        throw std::invalid_argument(fmt::format("\"{}\": an IPv6 address stands in brackets, [::1]:80", text));
+        throw std::invalid_argument(fmt::format("\"{}\": an IPv6 address needs brackets, [::1]:80", text));
     return endpoint;
 }
 

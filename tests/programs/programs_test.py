@@ -1238,6 +1238,18 @@ class FileServer(ProgramTest):
         status, output, errors = self.start(FILE_SERVER, "/does/not/exist", "--port", "0").end()
         self.assertEqual((status, output, errors), (1, "", "file_server: /does/not/exist: No such file or directory\n"))
 
+    def test_what_cannot_be_served_gets_one_line(self):
+        refused = (
+            (["/"], 1, "/: not a regular file"),
+            (["/dev/null"], 1, "/dev/null: not a regular file"),
+            ([__file__, "--rate", "-1"], 2, "--rate: -1 is not a whole number from 0 to 1099511627776"),
+        )
+        for arguments, status, words in refused:
+            with self.subTest(arguments=arguments):
+                ended, output, errors = self.start(FILE_SERVER, *arguments, "--port", "0").end()
+                self.assertEqual((ended, output), (status, ""))
+                self.assertEqual(errors.split("; ")[0].rstrip("\n"), "file_server: " + words)
+
 
 class Forwarder(ProgramTest):
     def forward(self, port):
