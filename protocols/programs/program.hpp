@@ -30,6 +30,10 @@
 #include <type_traits>
 #include <vector>
 
+#ifndef REACTOR_VERSION
+#define REACTOR_VERSION "unknown"  // the build says which
+#endif
+
 namespace program {
 
 /// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless somebody changed it.
