@@ -1,5 +1,5 @@
-// The broker's and its subscribers' doings. Writing to another connection's transport calls nobody back, so
-// the set of subscribers cannot change while it is gone through.
+// The broker and its subscribers. Writing to another connection's transport calls no protocol back, so the set of
+// subscribers cannot change during a loop over it.
 #include <protocols/examples/publish_subscribe.hpp>
 
 #include <utility>
@@ -8,7 +8,7 @@ namespace reactor {
 
 namespace {
 
-/// The text up to the first space, and what follows that.
+/// The text up to the first space, and the rest behind it.
 std::pair<std::string_view, std::string_view> split(std::string_view text) noexcept {
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos) return {text, {}};
@@ -65,7 +65,7 @@ std::string Subscriber::answer(std::string_view line) {
     if (publishes) {
         // A line of a few bytes asks for as many messages as there are subscribers, and thousands of lines come at once.
         const std::size_t given = broker_.publish(topic, text);
-        published_ += broker_.subscribers(topic) + 1;  // also those who did not get it
+        published_ += broker_.subscribers(topic) + 1;  // also the subscribers that did not get it
         if (published_ >= broker_.options().messages_at_once) {
             published_ = 0;
             let_others_go_first();

@@ -1,16 +1,16 @@
 // Publish and subscribe: many connections that talk to each other through one broker, in lines that people
-// can type. It is the example of how protocols share something, and of how a slow reader among them harms
-// nobody.
+// can type. It is the example of protocols that share something, and of a slow reader among them that harms
+// no other.
 //
 //     the client says                the broker answers
 //     SUBSCRIBE topic                OK
 //     UNSUBSCRIBE topic              OK
-//     PUBLISH topic any text         OK n             n subscribers were given it
+//     PUBLISH topic any text         OK n             n subscribers got it
 //     PING                           PONG
 //     QUIT                           BYE, and closes
 //     anything else                  ERROR reason
 //
-// and at any time, to who has subscribed:
+// and at any time, to subscribers:
 //
 //     MESSAGE topic any text
 //     DROPPED n                      n messages are missing here, because you did not read
@@ -36,7 +36,7 @@ namespace reactor {
 
 class Subscriber;
 
-/// Who has subscribed to what. One for all the connections of a loop, on that loop's thread; it must outlive
+/// The subscriptions. One for all the connections of a loop, on that loop's thread; it must outlive
 /// them, so it is declared before the reactor:
 ///
 ///     Broker broker;
@@ -45,10 +45,10 @@ class Subscriber;
 ///     reactor.run();
 class REACTOR_EXPORT Broker {
 public:
-    /// What happens to a message for a subscriber whose backlog is full. Either way nobody waits: neither the
-    /// publisher nor the other subscribers, and the memory a subscriber can cost is its backlog.
+    /// The fate of a message for a subscriber whose backlog is full. Either way neither the publisher nor the other
+    /// subscribers wait, and the memory that a subscriber can cost is its backlog.
     enum class WhenSlow {
-        drop,        ///< it does not get the message, and is told how many it missed when it reads again
+        drop,        ///< it does not get the message; when it reads again it gets the number of those it missed
         disconnect,  ///< its connection ends (Error::output_limit)
     };
 
@@ -71,7 +71,7 @@ public:
     /// A protocol for a new connection.
     std::unique_ptr<Protocol> subscriber();
 
-    /// Gives the message to all who have subscribed to the topic. Returns how many that were.
+    /// Gives the message to all subscribers of the topic. Returns how many they were.
     std::size_t publish(std::string_view topic, std::string_view text);
 
     const Options& options() const noexcept { return options_; }
@@ -80,7 +80,7 @@ public:
         const auto found = topics_.find(topic);
         return found == topics_.end() ? 0 : found->second.size();
     }
-    /// How many topics somebody has subscribed to.
+    /// How many topics have subscribers.
     std::size_t topics() const noexcept { return topics_.size(); }
 
 private:

@@ -62,7 +62,7 @@ private:
     void message(Bytes message) override { send(message); }
 };
 
-// The echo that tells what it does, in the words of the tutorial's server.
+// The echo that prints its actions, in the words of the tutorial's server.
 class ToldEcho final : public Framed<AnyFraming> {
 public:
     using Framed::Framed;

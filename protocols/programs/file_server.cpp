@@ -1,4 +1,4 @@
-// file_server: whoever connects gets the file, and then the end of the stream.
+// file_server: each client gets the file, and then the end of the stream.
 #include <protocols/programs/program.hpp>
 #include <protocols/send_file.hpp>
 #include <reactor/stream/acceptor.hpp>

@@ -48,7 +48,7 @@ private:
 
 bool is_any(const Address& address) { return address.host() == "0.0.0.0" || address.host() == "::"; }
 
-// What can be bound to is this machine's.
+// An address that can be bound to belongs to this machine.
 bool is_local(const Address& address) {
     try {
         Socket::open(address.family()).bind(address.with_port(0));

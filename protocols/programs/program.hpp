@@ -1,5 +1,4 @@
-// What the programs have in common: how they begin, how they read their arguments and how they say that something is wrong.
-// Not installed.
+// The common part of the programs: their start, their arguments and their error messages. Not installed.
 #pragma once
 
 #include <protocols/framing/any_framing.hpp>
@@ -36,7 +35,7 @@
 
 namespace program {
 
-/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless somebody changed it.
+/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless the administrator changed it.
 constexpr std::size_t longest_unix_datagram = 256 * 1024;
 
 /// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a pipe
@@ -103,7 +102,7 @@ int run(std::string_view name, Body&& body) {
     }
 }
 
-/// What is wrong with how often an option was given its value, in our own words.
+/// The error of an option that was given too often or without its value, in our own words.
 inline std::string wrong_count(const CLI::App& arguments, const CLI::ArgumentMismatch& error) {
     const std::string text = error.what(), name = text.substr(0, text.find(':'));
     const CLI::Option* option = arguments.get_option_no_throw(name);
@@ -155,7 +154,7 @@ inline void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// What Acceptor and Connector call an address.
+/// An address as Acceptor and Connector take it.
 struct Endpoint {
     std::string host;
     std::uint16_t port = 0;
@@ -195,7 +194,7 @@ inline void add_framing(CLI::App& arguments, std::string& framing, std::size_t& 
         ->check(from_to(std::size_t(1), std::size_t(1) << 40));
 }
 
-/// What these two say. Throws std::invalid_argument.
+/// The value of these two. Throws std::invalid_argument.
 inline reactor::AnyFraming parse_framing(const std::string& framing, std::size_t max_message) {
     try {
         return reactor::parse_framing(framing, max_message);
@@ -209,7 +208,7 @@ inline void add_port(CLI::App& arguments, std::uint16_t& port, const std::string
     arguments.add_option("--port", port, meaning)->check(from_to(std::uint16_t(0), std::uint16_t(65535)));
 }
 
-/// The bytes between quotes, with what cannot be printed as \xHH: a line of the story that the programs tell.
+/// The bytes between quotes, with unprintable ones as \xHH: a line of the programs' output.
 inline std::string quoted(reactor::Bytes bytes) {
     std::string result = "\"";
     for (const char character : reactor::text_of(bytes)) {

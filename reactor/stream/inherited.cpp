@@ -263,7 +263,7 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     pipe_registration_ = reactor.watch(pipe_.get(), Interest::readable, *this);
     id_ = start(launch, pipe_.get(), pipe.writing.get());
     waits_ = true;
-    // The end of the pipe tells of the child's end only if no other process has the writing end: a child's child has it.
+    // The end of the pipe shows the child's end only if no other process has the writing end, and a child's child has it.
     handle_ = handle_of(id_);
     try {
         if (handle_) handle_registration_ = reactor.watch(handle_.get(), Interest::readable, *this);
@@ -274,7 +274,7 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
 
 Successor::~Successor() { end(); }
 
-// From both registrations. What the child has said counts, also if it has ended since.
+// From both registrations. The child's message counts, also if it has ended since.
 void Successor::readable() {
     const bool ended = has_ended();
     int error = 0;

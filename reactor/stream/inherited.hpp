@@ -63,10 +63,10 @@ private:
 class [[nodiscard]] REACTOR_EXPORT Successor final : EventHandler {
 public:
     /// Starts `program`, which is a path (program_path), as a child that finds `sockets` with inherited_sockets();
-    /// they stay open here as well. `arguments` begin with the name that it is to have. What else is open stays open in it
-    /// unless it is close-on-exec, as all of the library's descriptors are. No signal is blocked in it but SIGHUP, which
+    /// they stay open here as well. `arguments` begin with the name that it is to have. Other descriptors stay open in it
+    /// unless they are close-on-exec, as all of the library's descriptors are. No signal is blocked in it but SIGHUP, which
     /// waits until the child watches it (Signals): it asks for another restart, and would end a child that has no handler
-    /// yet. SIGPIPE does in it what it does by default.
+    /// yet. SIGPIPE has its default disposition in it.
     ///
     /// `decided` is called once, from the loop. Without an error the child accepts; it is then left alone, and the caller
     /// ends before it or collects it (waitpid(2)). Otherwise there is no child any more, and the error is that of exec(2),
