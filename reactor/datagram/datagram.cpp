@@ -25,6 +25,9 @@ namespace {
 #ifdef UDP_SEGMENT
 constexpr std::size_t most_coalesced = 65'535;  // what may come in pieces (UDP_GRO)
 #endif
+constexpr std::size_t most_over_ip = 65'535;                // what IP can say the length of
+constexpr std::size_t most_over_unix = 16 * 1024 * 1024;    // far more than the system's send buffers hold
+constexpr std::size_t most_input = 16 * 1024 * 1024;        // of all datagrams of one system call
 constexpr std::size_t most_failures = 64;  // that wait to be told
 
 }  // namespace
@@ -63,10 +66,11 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     family_ = local.family();
     port_ = local.port();
     connected_ = socket_.peer().family() != Address::Family::none;
-    options_.largest = std::max<std::size_t>(options_.largest, 1);
+    options_.largest = std::clamp<std::size_t>(options_.largest, 1, over_unix() ? most_over_unix : most_over_ip);
     options_.descriptors = std::min(options_.descriptors, control_messages::most_descriptors);
-    if (family_ != Address::Family::unix_domain) options_.descriptors = 0;
-    options_.batch = std::clamp<std::size_t>(options_.batch, 1, most_batch);
+    if (!over_unix()) options_.descriptors = 0;
+    const std::size_t fit = std::max<std::size_t>(most_input / stride_of(options_.largest), 1);
+    options_.batch = std::clamp<std::size_t>(options_.batch, 1, std::min(most_batch, fit));
     options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);
 #ifndef __linux__
     options_.batch = 1;

@@ -24,7 +24,8 @@ namespace reactor {
 
 struct REACTOR_EXPORT DatagramOptions {
     /// The longest datagram that is received whole; of longer ones the rest is lost, and Datagram::truncated says so.
-    /// No UDP datagram is longer than this.
+    /// No UDP datagram is longer than the default. From 1 byte to that, over a Unix socket to 16 MiB: the nearest of these
+    /// counts for another number.
     std::size_t largest = 65'535;
     /// Bytes that may wait for the kernel; what is sent beyond is dropped.
     std::size_t queue_limit = 256 * 1024;
@@ -107,6 +108,7 @@ private:
     void begin_drain() noexcept override { told_of_drain_ = false; }
     void abort(std::error_code reason) override { finish(reason); }
 
+    bool over_unix() const noexcept { return family_ == Address::Family::unix_domain; }
     Workspace& workspace() const noexcept;
     std::size_t receive_batch(Workspace& space, std::size_t wanted, std::error_code& error);
     std::size_t deliver_batch(Workspace& space, std::size_t count);

@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -48,6 +50,7 @@ private:
     // when it moves anyway, so that the memory of a burst does not stay for as long as a little is queued.
     void make_room(std::size_t size) {
         const std::size_t used = this->size();
+        if (size > most - used) throw std::bad_alloc();
         const std::size_t needed = used + size;
         if (needed <= capacity_ / 2 && needed > capacity_ / 8) {
             std::memmove(memory_.get(), memory_.get() + begin_, used);
@@ -61,6 +64,8 @@ private:
         begin_ = 0;
         end_ = used;
     }
+
+    static constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 2;  // so that twice it is still a size
 
     std::unique_ptr<std::byte[]> memory_;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;

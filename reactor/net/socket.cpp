@@ -357,10 +357,6 @@ void Socket::set_receive_buffer(std::size_t bytes) {
     set_option(get(), SOL_SOCKET, SO_RCVBUF, as_int(bytes), "SO_RCVBUF");
 }
 
-void Socket::set_receive_low_water(std::size_t bytes) {
-    set_option(get(), SOL_SOCKET, SO_RCVLOWAT, as_int(bytes), "SO_RCVLOWAT");
-}
-
 std::size_t Socket::receive_buffer() const { return std::size_t(option(get(), SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF")); }
 
 void Socket::set_send_buffer(std::size_t bytes) {

@@ -99,7 +99,6 @@ public:
     void set_multicast_hops(int most);                    ///< IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS: 1 unless set
     void set_receive_buffer(std::size_t bytes);           ///< SO_RCVBUF; the kernel doubles it
     void set_send_buffer(std::size_t bytes);              ///< SO_SNDBUF; the kernel doubles it
-    void set_receive_low_water(std::size_t bytes);        ///< SO_RCVLOWAT: readable only from so many on, or at an end
     void set_linger(std::optional<std::chrono::seconds> time);  ///< SO_LINGER; zero: close resets; nullopt: off
 
     bool no_delay() const;

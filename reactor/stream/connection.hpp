@@ -40,17 +40,6 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one more
     /// the connection ends (Error::descriptor_limit). With 0 none is accepted, and the kernel closes them.
     std::size_t descriptors = 0;
-    /// For protocols whose every message, from the first byte on, has this length. The kernel then wakes the loop when one
-    /// is whole and not for each of its pieces (SO_RCVLOWAT), and each read takes one: worth it from some KiB on, from
-    /// peers whose packets come one by one; short messages are better read many at a time. It delays none, as a message
-    /// is of no use before its end. What the peer leaves unfinished is received when its stream ends; until then nobody
-    /// sees it, so that Limits::idle_timeout, and not message_timeout, ends who never completes one. Zero: whatever
-    /// comes is received at once. On sockets that know no such mark (Unix), and where a rate of input says how much may be
-    /// read, only the reads change.
-    std::size_t message_length = 0;
-
-    /// `limits`, with what `message_length` makes of the size of reads.
-    Limits connection_limits() const noexcept;
 
     /// Sets the options of the socket's on it. On a listening socket they hold for all that it accepts: Linux and
     /// the BSDs copy them.
@@ -126,7 +115,6 @@ public:
     };
 
     const Limits limits;
-    const std::size_t message_length;  ///< ConnectionOptions::message_length
     const RateLimits rates;  ///< of each
     Budget budget;
     const bool limits_rates;  ///< of each or together
@@ -137,8 +125,7 @@ public:
 
 private:
     ConnectionGroup(const ConnectionOptions& options, Reactor::Workspace& space, Owner* the_owner) noexcept
-        : limits(options.connection_limits()),
-          message_length(options.message_length),
+        : limits(options.limits.bounded()),
           rates(options.rates),
           budget(options.rates_together),
           limits_rates(options.rates.any() || options.rates_together.any()),

@@ -16,15 +16,7 @@ void ConnectionOptions::apply_to(Socket& socket) const {
     if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
     if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
     if (send_buffer > 0) socket.set_send_buffer(send_buffer);
-    if (message_length > 0) socket.set_receive_low_water(message_length);
-}
-
-// One message a read: of what came behind it a part would be taken, too, and the rest of that wait for a mark that is not
-// reached.
-Limits ConnectionOptions::connection_limits() const noexcept {
-    Limits result = limits;
-    if (message_length > 0) result.read_size = result.largest_read = message_length;
-    return result;
+    socket.set_accepts_descriptors(descriptors > 0);
 }
 
 // ── beginning ──
@@ -257,7 +249,7 @@ void Connection::deadline() {
 
 void Connection::set_limits(const Limits& limits) {
     if (is(over)) return;
-    extra().limits = std::make_unique<Limits>(limits);
+    extra().limits = std::make_unique<Limits>(limits.bounded());
     if (!is(closing)) plan_deadline();
 }
 

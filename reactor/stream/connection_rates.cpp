@@ -1,8 +1,6 @@
 // A connection's rates: before it moves bytes it takes tokens for them, and where there are none it waits for some.
 #include <reactor/stream/connection_impl.hpp>
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -37,12 +35,6 @@ void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& g
     if (extra_ != nullptr && extra_->channel != nullptr && extra_->channel->source != nullptr)
         extra_->channel->source->pass_on_no_longer();
     extra_ != nullptr && extra_->meter != nullptr ? set(metered) : unset(metered);
-    if (is(metered) && extra_->meter->input.limits()) {
-        // Tokens may come for a part of a message (ConnectionOptions::message_length), and the rest of it would then lie
-        // below the mark for ever. Where this fails there was no mark.
-        const int any = 1;
-        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
-    }
     unset(input_spent);
     unset(output_spent);
     if (!is(fresh)) update_interest();

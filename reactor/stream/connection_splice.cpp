@@ -33,7 +33,7 @@ bool Connection::can_be_passed_on_to() const noexcept {
 void Connection::pass_on_from(Connection& source) {
     constexpr unsigned other_ways = passes_on | peer_ended | closing | over | metered | takes_descriptors;
     if (!can_be_passed_on_to() || source.is(other_ways) || source.leaving() || &source == this) return;
-    if (group_->workspace != source.group_->workspace || source.group_->message_length > 0) return;
+    if (group_->workspace != source.group_->workspace) return;
     if (extra_ != nullptr && extra_->channel != nullptr) return;
     Workspace& space = workspace();
     try {

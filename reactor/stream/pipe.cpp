@@ -80,7 +80,7 @@ PipeTransport::PipeTransport(Reactor& reactor, FileDescriptor input, FileDescrip
                              std::unique_ptr<Protocol> protocol, const Limits& limits)
     : reactor_(reactor),
       protocol_(std::move(protocol)),
-      limits_(limits),
+      limits_(limits.bounded()),
       input_(std::move(input)),
       output_(std::move(output)),
       deadline_(reactor, [this] { deadline(); }),
@@ -383,7 +383,7 @@ void PipeTransport::trigger(Interest ready) noexcept {
 }
 
 void PipeTransport::set_limits(const Limits& limits) {
-    limits_ = limits;
+    limits_ = limits.bounded();
     if (!closing_ && !fresh_ && !over_) plan_deadline();
 }
 

@@ -47,7 +47,11 @@ public:
         if (!limits()) return unlimited;
         if (full_at_ <= now) return rate_.burst;
         const double missing = double((full_at_ - now).count()) * double(rate_.per_second) / 1e9;
-        return missing >= double(rate_.burst) ? 0 : std::uint64_t(double(rate_.burst) - missing);
+        if (missing >= double(rate_.burst)) return 0;
+        // In whole numbers: a large burst is a double that fits no integer (2^64 for 2^64 - 1).
+        std::uint64_t gone = std::uint64_t(missing);
+        if (missing > double(gone)) ++gone;
+        return gone >= rate_.burst ? 0 : rate_.burst - gone;
     }
 
     void take(std::uint64_t count, TimePoint now) noexcept {
@@ -55,12 +59,12 @@ public:
     }
     /// What was taken and not used.
     void give_back(std::uint64_t count) noexcept {
-        if (limits() && count > 0) full_at_ -= time_for(count);
+        if (limits() && count > 0) full_at_ = earlier(time_for(count));
     }
     /// From when on there are so many, at most the burst; with none: from when on nothing is owed.
     TimePoint ready_at(std::uint64_t count) const noexcept {
         if (!limits() || count >= rate_.burst) return full_at_;
-        return full_at_ - time_for(rate_.burst - count);
+        return earlier(time_for(rate_.burst - count));
     }
     /// What is worth waiting for, where one can have less: what comes in a twentieth of a second.
     std::uint64_t piece() const noexcept {
@@ -79,6 +83,11 @@ private:
         constexpr double longest = 4e18;  // a hundred years
         if (time >= longest) return Duration(std::int64_t(longest));
         return Duration(std::int64_t(time) + (time > double(std::int64_t(time)) ? 1 : 0));
+    }
+
+    // Than when it is full. Neither side of a debt that has come to the end of time is exact, and none wraps.
+    TimePoint earlier(Duration time) const noexcept {
+        return full_at_ < TimePoint::min() + time ? TimePoint::min() : full_at_ - time;
     }
 
     Rate rate_;

@@ -10,6 +10,7 @@
 #include <reactor/net/address.hpp>
 #include <reactor/net/peer_credentials.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -37,9 +38,11 @@ struct Limits {
     std::size_t output_limit = 16 * 1024 * 1024;
     /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
     std::size_t input_limit = 16 * 1024 * 1024;
-    /// What one read takes, and so what one turn spends on a peer that never stops.
+    /// What one read takes at most, and so what one turn spends on a peer that never stops. 1 byte to `most_read`: each
+    /// transport takes the nearest of these for another number.
     std::size_t read_size = 64 * 1024;
-    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that.
+    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more than
+    /// `most_read`.
     std::size_t largest_read = 256 * 1024;
     /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
@@ -52,6 +55,18 @@ struct Limits {
     /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
     /// protocol's call that this was made in.
     Duration close_timeout = std::chrono::seconds(5);
+
+    /// 16 MiB. The kernel seldom holds more for one connection, and the loop keeps a buffer of the largest read.
+    static constexpr std::size_t most_read = 16 * 1024 * 1024;
+
+    /// The limits that hold for a transport which was given these: the sizes of reads are within their bounds. All other
+    /// fields may have any value.
+    Limits bounded() const noexcept {
+        Limits result = *this;
+        result.read_size = std::clamp<std::size_t>(read_size, 1, most_read);
+        result.largest_read = std::clamp<std::size_t>(largest_read, 1, most_read);
+        return result;
+    }
 };
 
 /// One peer. Lives as long as its protocol. All calls on the loop's thread.

@@ -28,7 +28,7 @@ struct Flag {
 }  // namespace
 
 struct MemoryTransport::Memory {
-    explicit Memory(Protocol& the_protocol, const Limits& the_limits) : protocol(the_protocol), limits(the_limits) {
+    explicit Memory(Protocol& the_protocol, const Limits& the_limits) : protocol(the_protocol), limits(the_limits.bounded()) {
         since.begin(clock.now());
     }
 
@@ -196,7 +196,7 @@ const Limits& MemoryTransport::limits() const noexcept { return memory_->limits;
 
 void MemoryTransport::set_limits(const Limits& limits) {
     Memory& memory = *memory_;
-    memory.limits = limits;
+    memory.limits = limits.bounded();
     if (!memory.state.is(StreamState::closing)) memory.since.begin(memory.clock.now());
 }
 
@@ -288,7 +288,7 @@ void MemoryTransport::Memory::call(void (Protocol::*callback)()) {
 // The input lies in memory of its own size, so that a sanitizer sees a protocol that reads past it or keeps it.
 void MemoryTransport::Memory::receive() {
     resumed = false;
-    const std::size_t size = std::min(incoming.size(), std::max(limits.read_size, std::size_t(1)));
+    const std::size_t size = std::min(incoming.size(), limits.read_size);
     if (size > 0) since.last_activity = clock.now();
     const std::size_t known = rest.size();
     const std::unique_ptr<std::byte[]> memory(new std::byte[known + size]);
