@@ -78,6 +78,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     // Packets have an end to look for behind each, and descriptors an owner before the next system call.
     if (packets_ || options_.descriptors > 0) options_.batch = 1;
     if (options_.descriptors > 0) descriptors_ = std::make_unique<FileDescriptor[]>(options_.descriptors);
+    if (over_unix()) socket_.set_accepts_descriptors(options_.descriptors > 0);
     if (options_.broadcast) socket_.set_broadcast(true);
     if (options_.receive_buffer > 0) socket_.set_receive_buffer(options_.receive_buffer);
     if (options_.send_buffer > 0) socket_.set_send_buffer(options_.send_buffer);
@@ -216,6 +217,7 @@ std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port, co
         if (options.reuse_address && address.family() != Address::Family::unix_domain) socket.set_reuse_address(true);
         if (options.reuse_port && address.family() != Address::Family::unix_domain) socket.set_reuse_port(true);
         if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
+        socket.set_accepts_descriptors(options.descriptors > 0);  // also of what comes before the endpoint is open
         bind_replacing(socket, address);
         return socket;
     });

@@ -37,8 +37,8 @@ struct REACTOR_EXPORT DatagramOptions {
     std::size_t batch = 32;
     /// Ask the kernel where each datagram arrived (IP_PKTINFO): Datagram::destination, local and interface.
     bool arrival = true;
-    /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted, and the kernel
-    /// closes what comes.
+    /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted: since Linux 6.16 the
+    /// sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes what comes.
     std::size_t descriptors = 0;
     /// SO_BROADCAST: may send to broadcast addresses.
     bool broadcast = false;

@@ -106,8 +106,8 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
         msghdr& header = space.incoming[0].msg_hdr;
         if (options_.descriptors > 0) {
             header.msg_control = space.descriptor_control.data();
-            // To the byte: in what CMSG_SPACE adds for alignment the kernel would put one more.
-            header.msg_controllen = CMSG_LEN(options_.descriptors * sizeof(int));
+            // For all that can come, since how the kernel would close the rest is not ours to say (close_unwanted).
+            header.msg_controllen = space.descriptor_control.size();
         }
         do {
             count = ::recvmsg(socket_.get(), &header, receive_flags);
@@ -136,8 +136,7 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
             datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
             std::size_t piece = 0;
             if (message.msg_hdr.msg_controllen > 0) piece = take_control(space.incoming[index].msg_hdr, datagram);
-            datagram.descriptors_truncated =
-                options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
+            if (options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0) datagram.descriptors_truncated = true;
             if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
                 finish(broken_);
                 break;
@@ -200,7 +199,12 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
 #ifndef MSG_CMSG_CLOEXEC
                 ::fcntl(number, F_SETFD, FD_CLOEXEC);
 #endif
-                if (descriptor_count_ < options_.descriptors) descriptors_[descriptor_count_++] = std::move(descriptor);
+                if (descriptor_count_ < options_.descriptors) {
+                    descriptors_[descriptor_count_++] = std::move(descriptor);
+                } else {
+                    datagram.descriptors_truncated = true;
+                    close_unwanted(std::move(descriptor));
+                }
             }
             datagram.descriptors = {descriptors_.get(), descriptor_count_};
         }
@@ -209,7 +213,7 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
 }
 
 void DatagramEndpoint::close_descriptors() noexcept {
-    while (descriptor_count_ > 0) descriptors_[--descriptor_count_].reset();
+    while (descriptor_count_ > 0) close_unwanted(std::move(descriptors_[--descriptor_count_]));
 }
 
 void DatagramEndpoint::receiving_failed(std::error_code error) {

@@ -11,7 +11,14 @@ AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
     result.backlog = options.backlog;
     result.accepts_per_turn = options.accepts_per_turn;
     result.max_connections = options.max_connections;
+    result.connection.descriptors = options.connection.descriptors;  // or those sent before it is accepted would be refused
     return result;
+}
+
+// Also for what is sent to those who are not accepted yet.
+Socket told_of_descriptors(Socket listening, const PacketAcceptorOptions& options) {
+    listening.set_accepts_descriptors(options.connection.descriptors > 0);
+    return listening;
 }
 
 }  // namespace
@@ -29,7 +36,7 @@ PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProto
     : reactor_(reactor),
       factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
       options_(options.connection),
-      acceptor_(reactor, std::move(listening), [this](Socket socket) { return serve(std::move(socket)); },
+      acceptor_(reactor, told_of_descriptors(std::move(listening), options), [this](Socket socket) { return serve(std::move(socket)); },
                 of_acceptor(options)) {}
 
 Address PacketAcceptor::address() const {

@@ -120,6 +120,10 @@ int at_least_one(std::chrono::seconds time) noexcept {
     return as_int(std::max(time, std::chrono::seconds(1)).count());
 }
 
+// Its peer is a process of this machine, which the kernel itself sees end: nothing of TCP's has a meaning there, and the
+// kernel refuses its options (EOPNOTSUPP).
+bool over_unix(const Socket& socket) noexcept { return socket.local().family() == Address::Family::unix_domain; }
+
 // What IPv4 and IPv6 name differently, with the same int for a value.
 void set_ip_option(const Socket& socket, int ipv4, int ipv6, int value, const char* name) {
     const bool is_ipv6 = socket.local().family() == Address::Family::ipv6;
@@ -135,6 +139,16 @@ void change_membership(const Socket& socket, int option, const Address& group, u
     const std::error_code error = last_error();
     throw std::system_error(error, std::string("setsockopt(") + name + ", " + group.host() + ")");
 }
+
+#ifdef SO_PASSRIGHTS
+constexpr int pass_rights = SO_PASSRIGHTS;
+#elif defined(__hppa__)
+constexpr int pass_rights = 0x4051;
+#elif defined(__sparc__)
+constexpr int pass_rights = 0x005c;
+#elif defined(__linux__)  // the kernel may know it though the headers do not
+constexpr int pass_rights = 83;
+#endif
 
 #ifdef TCP_KEEPIDLE
 constexpr int keep_alive_idle = TCP_KEEPIDLE;
@@ -233,9 +247,12 @@ Address Socket::peer() const noexcept {
 std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     ucred known{};
     socklen_t length = sizeof known;
-    // Other families answer too, with a process 0; so does a Unix socket that is not connected.
-    if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.pid == 0) return std::nullopt;
-    return PeerCredentials{known.pid, known.uid, known.gid};
+    // Other families answer too, with a user of -1, which is nobody's; so does a Unix socket that is not connected. A
+    // process of 0 alone is one that this pid namespace does not show.
+    if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.uid == uid_t(-1)) return std::nullopt;
+    PeerCredentials credentials{std::nullopt, known.uid, known.gid};
+    if (known.pid != 0) credentials.process = known.pid;
+    return credentials;
 }
 #else
 std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
@@ -274,18 +291,19 @@ unsigned interface_number(std::string_view name) {
 // ── options ──
 
 void Socket::set_no_delay(bool on) {
-    if (local().family() == Address::Family::unix_domain) return;
+    if (over_unix(*this)) return;
     set_option(get(), IPPROTO_TCP, TCP_NODELAY, int(on), "TCP_NODELAY");
 }
 
 bool Socket::no_delay() const {
     // A Unix socket has no delay to begin with.
-    if (local().family() == Address::Family::unix_domain) return true;
+    if (over_unix(*this)) return true;
     return option(get(), IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY") != 0;
 }
 
 // The times first: once probes are on, they count with what is set.
 void Socket::set_keep_alive(std::optional<KeepAlive> times) {
+    if (over_unix(*this)) return;
     if (times) {
         set_option(get(), IPPROTO_TCP, keep_alive_idle, at_least_one(times->idle), "TCP_KEEPIDLE");
         set_option(get(), IPPROTO_TCP, TCP_KEEPINTVL, at_least_one(times->interval), "TCP_KEEPINTVL");
@@ -295,7 +313,7 @@ void Socket::set_keep_alive(std::optional<KeepAlive> times) {
 }
 
 std::optional<KeepAlive> Socket::keep_alive() const {
-    if (option(get(), SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE") == 0) return std::nullopt;
+    if (over_unix(*this) || option(get(), SOL_SOCKET, SO_KEEPALIVE, "SO_KEEPALIVE") == 0) return std::nullopt;
     KeepAlive times;
     times.idle = std::chrono::seconds(option(get(), IPPROTO_TCP, keep_alive_idle, "TCP_KEEPIDLE"));
     times.interval = std::chrono::seconds(option(get(), IPPROTO_TCP, TCP_KEEPINTVL, "TCP_KEEPINTVL"));
@@ -305,11 +323,13 @@ std::optional<KeepAlive> Socket::keep_alive() const {
 
 #ifdef TCP_USER_TIMEOUT
 void Socket::set_user_timeout(Duration timeout) {
+    if (over_unix(*this)) return;
     const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::max(timeout, Duration::zero()));
     set_option(get(), IPPROTO_TCP, TCP_USER_TIMEOUT, as_int(milliseconds.count()), "TCP_USER_TIMEOUT");
 }
 
 Duration Socket::user_timeout() const {
+    if (over_unix(*this)) return Duration::zero();
     return std::chrono::milliseconds(option(get(), IPPROTO_TCP, TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"));
 }
 #else
@@ -320,6 +340,13 @@ void Socket::set_user_timeout(Duration timeout) {
 
 Duration Socket::user_timeout() const { return Duration::zero(); }
 #endif
+
+void Socket::set_accepts_descriptors([[maybe_unused]] bool on) noexcept {
+#ifdef __linux__
+    const int value = on;
+    ::setsockopt(get(), SOL_SOCKET, pass_rights, &value, sizeof value);
+#endif
+}
 
 void Socket::set_reuse_address(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEADDR, int(on), "SO_REUSEADDR"); }
 

@@ -80,8 +80,21 @@ void Connection::readable_unusual() {
     if (leaving()) return;  // it goes when it is told to be writable
     if (is(closing)) return discard();
     if (is(fresh)) return start();
+    if (is(unmeasured) && !make_room_for_reads()) return;
     if (is(rest_due)) return read_rest();
     read_more();
+}
+
+// Before the short way may be taken: it reads as much as its group says, and asks nothing. The buffer never gets smaller.
+bool Connection::make_room_for_reads() noexcept {
+    try {
+        workspace().room_for_input(limits().read_size);
+    } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
+        return false;
+    }
+    unset(unmeasured);
+    return true;
 }
 
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
@@ -200,7 +213,9 @@ void Connection::discard() {
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    const ssize_t count = ::recv(socket_.get(), into, limits().read_size, 0);
+    const std::size_t size = limits().read_size;
+    const ssize_t count =
+        group_->descriptors > 0 ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
     if (count > 0) workspace().bytes_received += std::size_t(count);
     if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(last_error());
@@ -411,9 +426,10 @@ void Connection::update_interest() {
     if (is(over)) return;
     if (leaving()) return registration().set_interest(Interest::writable);
     Interest wanted = Interest::none;
-    if (!is(peer_ended) && (is(closing) || !is(paused | held_back | input_spent | passing_waits))) wanted |= Interest::readable;
+    const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
+    if (!is(peer_ended) && !waits) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
-    const bool to_tell = is(over_high) && !is(pause_told);
+    const bool to_tell = is(over_high) && !is(pause_told | fresh);
     const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
     if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
     const Interest before = registration().interest();

@@ -38,11 +38,13 @@ struct REACTOR_EXPORT ConnectionOptions {
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
     /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one more
-    /// the connection ends (Error::descriptor_limit). With 0 none is accepted, and the kernel closes them.
+    /// the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call fails with
+    /// EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
     std::size_t descriptors = 0;
 
     /// Sets the options of the socket's on it. On a listening socket they hold for all that it accepts: Linux and
-    /// the BSDs copy them.
+    /// the BSDs copy them. An option that this kind of socket does not have is left out: those of TCP on Unix and vsock
+    /// sockets, `user_timeout` on MPTCP. Throws std::system_error for a value that the kernel refuses.
     void apply_to(Socket& socket) const;
 };
 
@@ -232,6 +234,9 @@ private:
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
     void join(ConnectionGroup::Reference group);
+    bool make_room_for_reads() noexcept;
+    void accept_descriptors(std::size_t most);
+    std::error_code keep_descriptor(FileDescriptor& descriptor) noexcept;
     void readable_unusual();
     void read_more();
     void read_rest();
@@ -314,6 +319,8 @@ private:
         passing_waits = 1 << 21,  // nothing is read before that one has sent what it has
         told_of_drain = 1 << 22,
         gathers = 1 << 24,        // what the output holds was written from outside in this iteration
+        unmeasured = 1 << 23,     // it has not asked yet whether the loop's buffer is as large as its reads
+        hung_up = 1 << 25,        // while it does not read there is nothing more to be told of its socket
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()

@@ -1,7 +1,6 @@
 // Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
 // here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
 #include <reactor/stream/connection_impl.hpp>
-#include <reactor/net/control_messages_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
@@ -20,6 +19,7 @@ namespace reactor {
 
 namespace {
 
+using control_messages::close_unwanted;
 using control_messages::most_descriptors;
 using Control = std::array<char, CMSG_SPACE(most_descriptors * sizeof(int))>;
 
@@ -53,10 +53,20 @@ bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) 
 
 FileDescriptor Connection::take_descriptor() noexcept {
     if (extra_ == nullptr || extra_->passing == nullptr || extra_->passing->received.empty()) return {};
-    std::vector<FileDescriptor>& received = extra_->passing->received;
+    std::deque<FileDescriptor>& received = extra_->passing->received;
     FileDescriptor first = std::move(received.front());
-    received.erase(received.begin());
+    received.pop_front();
     return first;
+}
+
+// From now on so many may wait; those that wait already stay. Throws std::bad_alloc, and then nothing has changed.
+void Connection::accept_descriptors(std::size_t most) {
+    if (most == 0 && !is(takes_descriptors)) return;
+    if (socket_.local().family() != Address::Family::unix_domain) return;
+    if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
+    extra_->passing->most = most;
+    most > 0 ? set(takes_descriptors) : unset(takes_descriptors);
+    socket_.set_accepts_descriptors(most > 0);
 }
 
 // As send(2), of what waits: up to the next descriptors, or from them on.
@@ -89,7 +99,19 @@ ssize_t Connection::send_with_descriptors(Bytes data) noexcept {
     return count;
 }
 
-// As read(2). What comes has an owner before anything else is done.
+// Why not, if it is not kept.
+std::error_code Connection::keep_descriptor(FileDescriptor& descriptor) noexcept {
+    Passing& passing = *extra_->passing;
+    if (passing.received.size() >= passing.most) return Error::descriptor_limit;
+    try {
+        passing.received.push_back(std::move(descriptor));
+    } catch (const std::bad_alloc&) {
+        return std::make_error_code(std::errc::not_enough_memory);
+    }
+    return {};
+}
+
+// As recv(2). What comes has an owner before anything else is done; while closing, nobody will take it.
 ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
 #ifdef MSG_CMSG_CLOEXEC
     constexpr int flags = MSG_CMSG_CLOEXEC;
@@ -105,8 +127,7 @@ ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) 
     message.msg_controllen = control.size();
     const ssize_t count = ::recvmsg(socket_.get(), &message, flags);
     if (count < 0) return count;
-    bool too_many = false;
-    std::vector<FileDescriptor>& received = extra_->passing->received;
+    std::error_code refused;
     for (cmsghdr* entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
         if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
         for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= entry->cmsg_len; at += sizeof(int)) {
@@ -116,15 +137,13 @@ ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) 
 #ifndef MSG_CMSG_CLOEXEC
             ::fcntl(number, F_SETFD, FD_CLOEXEC);
 #endif
-            too_many = too_many || received.size() == extra_->passing->most;
-            if (!too_many) received.push_back(std::move(descriptor));
+            if (!refused && !is(closing)) refused = keep_descriptor(descriptor);
+            close_unwanted(std::move(descriptor));
         }
     }
-    if (too_many) {
-        finish(Error::descriptor_limit);
-    } else if ((message.msg_flags & MSG_CTRUNC) != 0) {
-        finish(std::make_error_code(std::errc::too_many_files_open));
-    }
+    if (is(closing)) return count;
+    if (!refused && (message.msg_flags & MSG_CTRUNC) != 0) refused = std::make_error_code(std::errc::too_many_files_open);
+    if (refused) finish(refused);
     return count;
 }
 

@@ -4,6 +4,7 @@
 
 #include <reactor/detail/byte_queue.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/detail/output.hpp>
 #include <reactor/detail/timer_queue.hpp>
@@ -138,8 +139,15 @@ struct Connection::Passing {
         std::uint64_t at;  // of all bytes of the output since this began
         std::vector<FileDescriptor> descriptors;
     };
-    std::size_t most = 0;                  // that may wait to be taken
-    std::vector<FileDescriptor> received;  // has room for so many
+    ~Passing() {
+        while (!received.empty()) {
+            control_messages::close_unwanted(std::move(received.front()));
+            received.pop_front();
+        }
+    }
+
+    std::size_t most = 0;  // that may wait to be taken
+    std::deque<FileDescriptor> received;
     std::deque<Outgoing> to_send;
     std::uint64_t sent = 0;  // bytes of the output
 };

@@ -5,15 +5,31 @@
 
 #include <chrono>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace reactor {
 
+namespace {
+
+// One set of options serves sockets of several kinds, so none fails for lack of an option. Linux 6.18 says ENOPROTOOPT of
+// TCP_USER_TIMEOUT on MPTCP.
+template <class Set>
+void where_known(Set&& set) {
+    try {
+        set();
+    } catch (const std::system_error& failure) {
+        if (failure.code() != std::errc::no_protocol_option && failure.code() != std::errc::operation_not_supported) throw;
+    }
+}
+
+}  // namespace
+
 void ConnectionOptions::apply_to(Socket& socket) const {
-    if (no_delay) socket.set_no_delay(true);
-    if (keep_alive) socket.set_keep_alive(keep_alive);
-    if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
+    if (no_delay) where_known([&] { socket.set_no_delay(true); });
+    if (keep_alive) where_known([&] { socket.set_keep_alive(keep_alive); });
+    if (user_timeout > Duration::zero()) where_known([&] { socket.set_user_timeout(user_timeout); });
     if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
     if (send_buffer > 0) socket.set_send_buffer(send_buffer);
     socket.set_accepts_descriptors(descriptors > 0);
@@ -54,13 +70,18 @@ Connection::~Connection() {
     group_->leave_loop();
 }
 
+// Throws std::bad_alloc, and then it is still in its group.
 void Connection::join(ConnectionGroup::Reference group) {
+    if (group->workspace != group_->workspace)
+        throw std::invalid_argument("Acceptor::adopt: the connection is on another loop");
     const Meter* const meter = extra_ == nullptr ? nullptr : extra_->meter.get();
     const bool own_rates = meter != nullptr && meter->own;
     use_rates(own_rates ? RateLimits(meter->rates) : group->rates, own_rates, *group.get());
+    if (!is(fresh)) accept_descriptors(group->descriptors);
     group_->leave(*this);
     group_ = std::move(group);
     group_->join();
+    set(unmeasured);  // and not now: the loop's buffer may hold what `received` is looking at
 }
 
 Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
@@ -114,14 +135,9 @@ void ConnectionGroup::note_end(std::error_code reason) noexcept {
 
 void Connection::start() {
     unset(fresh);
+    if (!make_room_for_reads()) return;
     try {
-        workspace().room_for_input(limits().read_size);  // so that reading need not ask
-        if (group_->descriptors > 0 && socket_.local().family() == Address::Family::unix_domain) {
-            extra().passing = std::make_unique<Passing>();
-            extra_->passing->most = group_->descriptors;
-            extra_->passing->received.reserve(group_->descriptors);
-            set(takes_descriptors);
-        }
+        accept_descriptors(group_->descriptors);
         if (group_->limits_rates && !is(metered)) use_rates(group_->rates, false, *group_.get());
     } catch (const std::bad_alloc&) {
         return finish(std::make_error_code(std::errc::not_enough_memory));
@@ -135,7 +151,7 @@ void Connection::start() {
 
 void Connection::close() {
     if (is(closing | over)) return;
-    set(closing);
+    set(closing);  // if it is fresh it stays so, and does not begin
     unset(rest_due);
     if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
     if (!is(over) && workspace().owner != this) settle();

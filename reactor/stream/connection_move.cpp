@@ -42,7 +42,8 @@ void Connection::depart() {
         });
         ConnectionOptions options;  // what it travels with is its own
         options.limits = limits();
-        if (extra_->meter != nullptr) options.rates = extra_->meter->rates;
+        options.rates = extra_->meter != nullptr ? extra_->meter->rates : group_->rates;
+        options.descriptors = group_->descriptors;
         join(ConnectionGroup::make(here, options));
         extra_->timers->cancel(*extra_);
         traveller->arrived = std::move(extra_->move->arrived);
@@ -71,8 +72,8 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     extra_->timers = &reactor.timers();
     group_->enter_loop(*reactor.workspace());
     --reactor.arriving();
+    set(unmeasured);
     try {
-        workspace().room_for_input(limits().read_size);
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
         state_ |= over;
@@ -80,7 +81,7 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
         return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
     }
     if (!extra_->input.empty() && !is(closing)) set(rest_due);
-    if (is(fresh)) {
+    if (is(fresh) && !is(closing)) {
         start();
     } else {
         plan_deadline();

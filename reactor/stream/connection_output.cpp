@@ -65,9 +65,9 @@ void Connection::note_queued(bool first) {
 
 void Connection::writable() {
     if (is(over)) return;
-    if (is(fresh) && !leaving()) return start();
+    if (is(fresh) && !is(closing) && !leaving()) return start();
     if (leaving()) return depart();
-    if (is(over_high) && !is(pause_told) && output_size() > limits().low_mark) {
+    if (is(over_high) && !is(pause_told | fresh) && output_size() > limits().low_mark) {
         set(pause_told);
         return call([this] { protocol_->pause_writing(); });
     }

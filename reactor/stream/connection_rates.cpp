@@ -37,7 +37,7 @@ void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& g
     extra_ != nullptr && extra_->meter != nullptr ? set(metered) : unset(metered);
     unset(input_spent);
     unset(output_spent);
-    if (!is(fresh)) update_interest();
+    update_interest();
 }
 
 // How much of what is wanted may be read or sent now. None: not before there are tokens again.

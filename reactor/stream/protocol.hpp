@@ -10,7 +10,8 @@
 //
 // connected() comes first, once; received() any number of times; end_of_stream() at most once, if the peer
 // shut its side; disconnected() exactly once, last, after which the protocol is destroyed. Only a connection
-// that never came about starts with disconnected(). None is ever called from inside a call to the transport.
+// that never came about, or that this side closed before connected(), starts with disconnected(). None is ever called
+// from inside a call to the transport.
 #pragma once
 
 #include <reactor/bytes.hpp>
