@@ -198,7 +198,15 @@ void DatagramEndpoint::update_interest() noexcept {
     Interest wanted = Interest::none;
     if (fresh_ || !paused_) wanted |= Interest::readable;
     if (!output_.empty() || !failures_.empty()) wanted |= Interest::writable;
+    if (wanted == Interest::none && packets_ && !hung_up_) wanted = Interest::error;
     if (wanted != registration_.interest()) registration_.set_interest(wanted);
+}
+
+// As Connection::error: of packets, while nothing is received or sent. A hang-up alone waits with what came before it.
+void DatagramEndpoint::error() {
+    if (const std::error_code reason = socket_.pending_error()) return finish(reason);
+    hung_up_ = true;
+    update_interest();
 }
 
 void DatagramEndpoint::trigger(Interest ready) noexcept {

@@ -99,6 +99,7 @@ private:
     // From the loop.
     void readable() override;
     void writable() override;
+    void error() override;
     void lost(std::error_code reason) override;
     void retired() override;
     // From a drain.
@@ -155,6 +156,7 @@ private:
     bool paused_ = false;
     bool closing_ = false;       // close() was called inside a callback
     bool over_ = false;          // retired: closed() comes next
+    bool hung_up_ = false;       // of a packet socket, while it receives nothing: there is nothing more to be told of it
     bool wants_room_ = false;    // send has dropped something, and resume_sending is owed
     std::error_code reason_;
     std::error_code broken_;     // of a packet socket: what sending found

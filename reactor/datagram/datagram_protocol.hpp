@@ -87,7 +87,8 @@ public:
     /// false also if the kernel has no room now. At least one byte of data should go with them; Linux does without.
     virtual bool send_descriptors(const Route& route, Bytes data, std::span<const int> descriptors) = 0;
 
-    /// Leaves what comes to the kernel, which keeps some and drops the rest, until `resume_receiving`.
+    /// Leaves what comes to the kernel, which keeps some and drops the rest, until `resume_receiving`. A connection of
+    /// packets that is reset ends all the same, and what had come before is lost.
     virtual void pause_receiving() = 0;
     virtual void resume_receiving() = 0;
 

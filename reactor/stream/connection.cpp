@@ -6,6 +6,7 @@
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -432,10 +433,29 @@ void Connection::update_interest() {
     const bool to_tell = is(over_high) && !is(pause_told | fresh);
     const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
     if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
+    // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who waits
+    // for tokens looks again when they come.
+    if (wanted == Interest::none && is(paused | held_back | passing_waits | peer_ended) && !is(hung_up))
+        wanted = Interest::error;
     const Interest before = registration().interest();
     if (wanted == before) return;
     registration().set_interest(wanted);
     if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
+}
+
+// While nothing is read or sent: an error, a hang-up, or urgent data. An error ends it, as it would end a send: what had come
+// before it is lost. A hang-up alone is an end in good order, which waits with the data in front of it. It stays ready for
+// ever, as does an error that SO_ERROR does not know (that of an error queue): so it is watched no more.
+void Connection::error() {
+    if (is(write_broken)) return finish(extra_->reason);  // by which SO_ERROR is used up
+    if (const std::error_code reason = socket_.pending_error()) return finish(reason);
+    pollfd entry{socket_.get(), POLLPRI, 0};
+    if (::poll(&entry, 1, 0) <= 0) return;
+    // Urgent data is no part of the stream, and nobody asks for it. In the stream (SO_OOBINLINE) it cannot be taken.
+    std::byte urgent;
+    if ((entry.revents & (POLLERR | POLLHUP)) == 0 && ::recv(socket_.get(), &urgent, 1, MSG_OOB) >= 0) return;
+    set(hung_up);
+    update_interest();
 }
 
 void Connection::trigger(Interest ready) noexcept {

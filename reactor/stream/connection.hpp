@@ -219,6 +219,7 @@ private:
     // From the loop.
     void readable() override;
     void writable() override;
+    void error() override;
     void lost(std::error_code reason) override;
     void retired() override;
     void deadline();

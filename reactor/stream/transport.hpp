@@ -118,7 +118,8 @@ public:
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
-    /// of stream waits too. Pausing twice is pausing once.
+    /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received is
+    /// lost. Pausing twice is pausing once.
     virtual void pause_reading() = 0;
 
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.

@@ -234,9 +234,9 @@ bool MemoryTransport::Memory::step() {
     flush();
     if (broken) {
         queue.clear();
-        // A paused connection does not look.
-        const bool seen = !state.is(StreamState::paused) || state.is(StreamState::closing);
-        if (seen && !state.is(StreamState::output_broken) && !state.write_failed(true)) return finish(*broken), true;
+        // A pause holds back an end, and no reset: what had come before that is lost.
+        if (state.is(StreamState::paused) || (!state.is(StreamState::output_broken) && !state.write_failed(true)))
+            return finish(*broken), true;
     }
     if (state.is(StreamState::closing)) {
         incoming.clear();
