@@ -3,6 +3,7 @@
 #include <reactor/detail/output.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
+#include <poll.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/sendfile.h>
@@ -15,6 +16,19 @@
 #include <utility>
 
 namespace reactor {
+
+namespace {
+
+// Leaves errno alone.
+[[maybe_unused]] bool has_room(int to) noexcept {
+    const int before = errno;
+    pollfd entry{to, POLLOUT, 0};
+    const bool room = ::poll(&entry, 1, 0) == 1 && (entry.revents & POLLOUT) != 0;
+    errno = before;
+    return room;
+}
+
+}  // namespace
 
 struct Output::File {
     FileDescriptor descriptor;
@@ -79,10 +93,15 @@ ssize_t Output::send_file(int to, std::size_t most) noexcept {
     ssize_t count = -1;
 #ifdef __linux__
     if (!file.copied) {
-        off_t offset = off_t(file.offset);
-        count = without_sigpipe(size, [&] { return ::sendfile(to, file.descriptor.get(), &offset, size); });
+        const auto send = [&] {
+            off_t offset = off_t(file.offset);
+            return without_sigpipe(size, [&] { return ::sendfile(to, file.descriptor.get(), &offset, size); });
+        };
+        count = send();
+        // EAGAIN may be the file's word as well as the receiver's: a file system in a process of its own (FUSE) may say it.
+        if (count < 0 && errno == EAGAIN && has_room(to)) count = send();
         // It does not work between these two, or one of them is broken: then reading and writing show which.
-        file.copied = count < 0 && errno != EAGAIN && errno != EINTR;
+        file.copied = count < 0 && errno != EINTR && (errno != EAGAIN || has_room(to));
     }
 #else
     file.copied = true;
