@@ -8,7 +8,11 @@
 #include <poll.h>
 
 #include <atomic>
+#include <stdexcept>
 #include <thread>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 using namespace reactor;
 
@@ -273,6 +277,107 @@ TEST_CASE("A connection on its way to a loop that is destroyed goes with it") {
         CHECK_FALSE(journal.over);  // a reactor's destruction calls nobody
     }
     CHECK(open_descriptors() < before);
+}
+
+TEST_CASE("S91: a connection that is adopted where reads are larger has room for them, whenever it is adopted") {
+    for (const int way : {0, 1, 2}) {
+        CAPTURE(way);
+        TwoLoops loops;
+        Journal journal;
+        const auto factory = [&] { return std::make_unique<Recorder>(journal); };
+        AcceptorOptions small, large;
+        small.connection.limits.read_size = small.connection.limits.largest_read = 4096;
+        large.connection.limits.read_size = large.connection.limits.largest_read = 256 * 1024;
+        Acceptor first(loops.here, "127.0.0.1", 0, factory, small);
+        Acceptor there(loops.there, std::vector<Address>(), factory, large);
+        Acceptor here(loops.here, std::vector<Address>(), factory, large);
+        Socket peer = Socket::open(Address::Family::ipv4);
+        (void)peer.connect(first.addresses()[0]);
+        loops.until([&] { return journal.transport != nullptr; });
+        bool adopted = false, has_room = true;
+        journal.on_received = [&](Bytes input) {
+            // Outside of any rest, what is received lies at the beginning of the loop's buffer.
+#ifdef __GLIBC__
+            has_room = has_room && ::malloc_usable_size(const_cast<std::byte*>(input.data())) >= input.size();
+#endif
+            if (way == 2 && !std::exchange(adopted, true)) here.adopt(connection_of(journal));
+            journal.input += text_of(input);  // which stays where it is until this call returns
+            return input.size();
+        };
+        if (way == 0) here.adopt(connection_of(journal)), adopted = true;
+        if (way == 1) {
+            connection_of(journal).move_to(loops.there, [&] {
+                there.adopt(connection_of(journal));
+                adopted = true;
+            });
+            loops.until([&] { return adopted; });
+        }
+        const std::string sent = random_bytes(600'000, 91);
+        for (std::size_t written = 0; journal.input.size() < sent.size() && has_room;) {
+            for (std::size_t count = 1; count > 0 && written < sent.size(); written += count)
+                count = write_some(peer, std::string_view(sent).substr(written));
+            loops.here.run_once(Duration::zero());
+            loops.there.run_once(Duration::zero());
+        }
+        REQUIRE(has_room);
+        CHECK(journal.input == sent);
+        CHECK(adopted);
+    }
+}
+
+TEST_CASE("A connection is adopted on the loop that it is on, and by no acceptor of another") {
+    TwoLoops loops;
+    Journal journal;
+    Conversation talk(loops.here);
+    const auto factory = [&] { return std::make_unique<Recorder>(journal); };
+    Acceptor there(loops.there, std::vector<Address>(), factory);
+    loops.until([&] { return talk.journal.transport != nullptr; });
+    CHECK_THROWS_AS(there.adopt(connection_of(talk.journal)), std::invalid_argument);
+    CHECK(there.connections() == 0);
+    write_some(talk.peer, "on");
+    loops.until([&] { return talk.journal.input == "on"; });
+}
+
+TEST_CASE("What an acceptor's options say holds for its connections elsewhere too, and also if they have not begun") {
+    for (const bool begun : {true, false}) {
+        CAPTURE(begun);
+        TwoLoops loops;
+        Journal journal;
+        ConnectionOptions options;
+        Limits& limits = options.limits;
+        limits = {1'000, 900, 800, 700, 600, 500, std::chrono::hours(1), std::chrono::hours(2), std::chrono::hours(3),
+                  std::chrono::hours(4)};
+        options.rates.bytes_in = {1'000'000, 400};
+        options.descriptors = 2;
+        auto [peer, mine] = Socket::pair();
+        Connection& connection =
+            Connection::open(loops.here, std::move(mine), std::make_unique<Recorder>(journal), options);
+        if (begun) loops.until([&] { return journal.transport != nullptr; });
+        bool arrived = false;
+        connection.move_to(loops.there, [&] { arrived = true; });
+        loops.until([&] { return arrived; });
+        const Limits& there = connection.limits();
+        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit, &Limits::input_limit,
+                                           &Limits::read_size, &Limits::largest_read})
+            CHECK(there.*field == limits.*field);
+        for (Duration Limits::*field :
+             {&Limits::idle_timeout, &Limits::message_timeout, &Limits::write_timeout, &Limits::close_timeout})
+            CHECK(there.*field == limits.*field);
+
+        std::size_t first = 0;
+        journal.on_received = [&](Bytes input) {
+            if (first == 0) first = input.size();
+            journal.input += text_of(input);
+            return input.size();
+        };
+        Journal sending;
+        Connection& sender = Connection::open(loops.there, std::move(peer), std::make_unique<Recorder>(sending));
+        const int number = 0;
+        CHECK(sender.send_descriptors(bytes_of(std::string(600, 'x')), {&number, 1}));
+        loops.until([&] { return journal.input.size() == 600; });
+        CHECK(first == 400);  // what its rate lets through at once
+        CHECK(connection.take_descriptor());
+    }
 }
 
 TEST_CASE("A connection that has gone counts for its acceptor no more, and for another if that adopts it") {

@@ -354,3 +354,105 @@ TEST_CASE("A connection that moves to another loop takes along what it has still
         CHECK(got == sent);
     }
 }
+
+TEST_CASE("S90: an urgent byte amid what is passed on stops nothing and spins nothing, and what follows it arrives") {
+    Way way;
+    const std::string sent = random_bytes(8'000'000, 90);
+    std::string got;
+    std::size_t written = 0;
+    bool urgent = false;  // only one: if another comes before it is passed over it becomes a byte like the others
+    run_until(way.reactor, [&] {
+        if (written > sent.size() / 2 && !urgent) urgent = ::send(way.client.get(), "!", 1, MSG_OOB) == 1;
+        if (written < sent.size()) written += write_some(way.client, std::string_view(sent).substr(written, 100'000));
+        got += read_all(way.server);
+        return got.size() >= sent.size();
+    });
+    CHECK(urgent);
+    const bool whole = got == sent;
+    CHECK(whole);
+    CHECK(settle(way.reactor, 20) <= 4);
+    if (kernel_can) CHECK(way.one.input.size() < sent.size());
+}
+
+namespace {
+
+// Fills the way until nobody has room for more; how much was written.
+std::size_t fill(Way& way, const std::string& sent) {
+    std::size_t written = 0;
+    for (int quiet = 0; quiet < 3;) {
+        const std::size_t count = write_some(way.client, std::string_view(sent).substr(written));
+        written += count;
+        quiet = count == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    }
+    REQUIRE(written < sent.size());
+    REQUIRE(way.other.transport->queued() > 0);
+    return written;
+}
+
+}  // namespace
+
+TEST_CASE("What waits to be passed on is received when its way is given up for another reason than that it is free") {
+    for (const int reason : {0, 1, 2}) {
+        CAPTURE(reason);
+        Way way(false);
+        const std::string sent = random_bytes(8'000'000, 11);
+        std::size_t written = fill(way, sent);
+        if (kernel_can) REQUIRE(way.one.input.size() < way.reactor.counters().bytes_received);
+        auto& other = static_cast<Connection&>(*way.other.transport);
+        std::string got;
+        if (reason == 0) other.set_rates({.bytes_out = {1'000'000'000}});
+        if (reason == 1) static_cast<Connection&>(*way.one.transport).set_rates({.bytes_in = {1'000'000'000}});
+        if (reason == 2) {  // nobody is there to take it: it is received and thrown away
+            way.one_sender->target = nullptr;
+            way.other_sender->target = nullptr;
+            other.abort();
+        }
+        run_until(way.reactor, [&] {
+            if (written < sent.size()) written += write_some(way.client, std::string_view(sent).substr(written));
+            got += read_all(way.server);
+            return reason == 2 ? written == sent.size() : got.size() == sent.size();
+        });
+        if (reason != 2) CHECK(got == sent);
+    }
+}
+
+TEST_CASE("A connection that closes while bytes are passed on to it sends all that it has, and then its end") {
+    for (const bool source_closes : {false, true}) {
+        CAPTURE(source_closes);
+        Way way(false);
+        const std::string sent = random_bytes(8'000'000, 12);
+        fill(way, sent);
+        const auto received = std::size_t(way.reactor.counters().bytes_received);
+        way.one_sender->target = nullptr;
+        way.other_sender->target = nullptr;
+        if (source_closes) way.one.transport->close();
+        way.other.transport->close();
+        settle(way.reactor);
+        CHECK_FALSE(way.other.over);
+        std::string got;
+        bool ended = false;
+        run_until(way.reactor, [&] {
+            got += read_all(way.server, &ended);
+            return ended;
+        });
+        CHECK(got == sent.substr(0, received));
+        way.server.close();
+        run_until(way.reactor, [&] { return way.other.over; });
+        CHECK_FALSE(way.other.reason);
+    }
+}
+
+TEST_CASE("S109: who waits for a receiver that takes nothing is seen to reset all the same") {
+    Way way;
+    const std::string sent = random_bytes(16'000'000, 13);
+    for (int quiet = 0; quiet < 3;)
+        quiet = write_some(way.client, sent) == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    REQUIRE(way.other.transport->queued() > 0);
+    way.other_sender->target = nullptr;
+    way.client.set_linger(std::chrono::seconds(0));
+    way.client.close();
+    settle(way.reactor, 20);
+    CHECK(way.one.over);
+    CHECK(way.one.reason == std::errc::connection_reset);
+    CHECK_FALSE(way.other.over);
+}

@@ -242,15 +242,26 @@ TEST_CASE("S14: data, then a reset: the data, then the error, once") {
     MemoryTransport connection(protocol);
     connection.feed("a");
     connection.feed("b");
-    connection.reset();
-    connection.reset();
     CHECK(protocol.log == Log{"connected", "received a"});
 
     protocol.on_received = [](Bytes input) { return input.size(); };
     protocol.transport().resume_reading();
     connection.settle();
+    connection.reset();
+    connection.reset();
     CHECK(protocol.log ==
           Log{"connected", "received a", "received b", "disconnected Connection reset by peer"});
+}
+
+TEST_CASE("S109: a reset ends a memory transport that is paused, an end of stream waits") {
+    Recorder protocol;
+    MemoryTransport connection(protocol);
+    protocol.transport().pause_reading();
+    connection.feed("a");
+    connection.end();
+    CHECK(protocol.log == Log{"connected"});
+    connection.reset();
+    CHECK(protocol.log == Log{"connected", "disconnected Connection reset by peer"});
 }
 
 TEST_CASE("S69: what a protocol throws ends its connection and reaches the test") {
@@ -261,7 +272,6 @@ TEST_CASE("S69: what a protocol throws ends its connection and reaches the test"
     CHECK(connection.disconnected() == Error::exception);
     connection.feed("b");
     CHECK(protocol.log.size() == 3);
-
 }
 
 TEST_CASE("A protocol that returns more from received than it was given has consumed all of it") {
@@ -354,6 +364,24 @@ TEST_CASE("A drain asks the protocol of a memory transport to end, and not again
     CHECK(asked == 1);
     CHECK(connection.take() == "bye");
     CHECK(connection.ended());
+}
+
+TEST_CASE("S91: a memory transport takes any size of read, and more consumed than there was as all of it") {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t size : {std::size_t(0), std::size_t(1), most - 1, most}) {
+        CAPTURE(size);
+        Limits limits;
+        limits.read_size = limits.largest_read = size;
+        Recorder greedy;
+        greedy.on_received = [&](Bytes input) { return input.size() + 1; };
+        MemoryTransport connection(greedy, limits);
+        connection.feed("abc");
+        connection.feed("d");
+        CHECK(connection.unconsumed().empty());
+        CHECK_FALSE(connection.disconnected());
+        CHECK(greedy.log.back() == "received d");
+        CHECK(greedy.log.size() == (size < 2 ? 5u : 3u));
+    }
 }
 
 TEST_CASE("A protocol that is owned is destroyed after its last call") {

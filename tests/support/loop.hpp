@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -107,6 +108,30 @@ struct FewDescriptors {
     ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
     rlimit before{};
 };
+
+/// What a peer that is not ours does: so many copies of one descriptor with one message. 0, or errno.
+inline int send_descriptor_raw(const reactor::Socket& socket, std::string_view data, int descriptor, std::size_t count = 1) {
+    alignas(cmsghdr) char control[CMSG_SPACE(100 * sizeof(int))] = {};
+    iovec piece{const_cast<char*>(data.data()), data.size()};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    cmsghdr* const entry = CMSG_FIRSTHDR(&message);
+    entry->cmsg_level = SOL_SOCKET;
+    entry->cmsg_type = SCM_RIGHTS;
+    entry->cmsg_len = CMSG_LEN(count * sizeof(int));
+    for (std::size_t i = 0; i < count; ++i) std::memcpy(CMSG_DATA(entry) + i * sizeof(int), &descriptor, sizeof(int));
+    return ::sendmsg(socket.get(), &message, MSG_NOSIGNAL) == ssize_t(data.size()) ? 0 : errno;
+}
+
+/// Can a socket be told to take no descriptors (Linux 6.16: SO_PASSRIGHTS)?
+inline bool kernel_refuses_descriptors() {
+    auto [sender, receiver] = reactor::Socket::pair();
+    receiver.set_accepts_descriptors(false);
+    return send_descriptor_raw(sender, "x", 0) == EPERM;
+}
 
 /// The same for the same seed. Eight at a time: some tests want twenty million, and run under valgrind too.
 inline std::string random_bytes(std::size_t size, unsigned seed) {
