@@ -189,6 +189,19 @@ TEST_CASE("S75: any call that sends a file fails: what arrives is the beginning 
     }
 }
 
+TEST_CASE("S90: a file that would block, as one of a file system in a process may, is read and written, and nothing spins") {
+    const TemporaryFolder folder;
+    const std::string content = random_bytes(600'000, 90), path = folder / "file";
+    std::ofstream(path, std::ios::binary) << content;
+    faults::Plan plan;
+    plan.call = Call::sendfile;
+    plan.times = 1'000'000;
+    plan.error = EAGAIN;
+    const BulkOutcome outcome = send_files(plan, path, content);
+    CHECK(outcome.whole);
+    CHECK(outcome.turns < 1'000);
+}
+
 TEST_CASE("S42: a peer that goes while a file is read and written for it costs no signal") {
     const TemporaryFolder folder;
     const std::string path = folder / "file";

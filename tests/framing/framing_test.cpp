@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -576,4 +577,41 @@ TEST_CASE("Framings are read from text, and what is not one is refused with what
     CHECK_THROWS_AS(FixedLength(0), std::invalid_argument);
     CHECK_THROWS_AS(Delimited(""), std::invalid_argument);
     CHECK_THROWS_AS(LengthPrefixed(3), std::invalid_argument);
+}
+
+TEST_CASE("S91: a framing takes any maximum, and any length that a peer announces, without a sum that wraps") {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    const auto all_with = [](std::size_t maximum) {
+        std::vector<AnyFraming> framings{Delimited("\r\n", maximum), Lines(maximum), VarintPrefixed(maximum), Netstring(maximum),
+                                         UntilClose(maximum)};
+        for (const unsigned width : {1u, 2u, 4u, 8u}) framings.push_back(LengthPrefixed(width, std::endian::big, maximum));
+        return framings;
+    };
+    const std::vector<AnyFraming> ordinary = all_with(default_maximum_message);
+    for (const std::size_t maximum : {std::size_t(0), std::size_t(1), most / 2, most / 2 + 1, most - 1, most}) {
+        const std::vector<AnyFraming> framings = all_with(maximum);
+        for (std::size_t i = 0; i < framings.size(); ++i) {
+            for (const std::string_view message : {"", "a", "abc"}) {
+                for (const bool in_parts : {false, true}) {
+                    CAPTURE(maximum);
+                    CAPTURE(ordinary[i].name());
+                    const Outcome outcome = decode(framings[i], encoded(ordinary[i], message), in_parts);
+                    if (message.size() <= maximum) CHECK(outcome == Outcome{{std::string(message)}, {}});
+                    if (message.size() > maximum) CHECK(outcome.error.problem == Problem::too_long);
+                    CHECK(framings[i].longest() >= std::min(maximum, std::size_t(255)));
+                }
+            }
+        }
+    }
+    for (const bool in_parts : {false, true}) {
+        for (const std::string_view announced : {"\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff\xff\xff\xfe"}) {
+            const Outcome outcome =
+                decode(LengthPrefixed(8, std::endian::big, most), std::string(announced) + "rest", in_parts);
+            CHECK(outcome.error.code() == Error::ended_inside_message);
+        }
+        CHECK(decode(Netstring(most), "18446744073709551615:rest", in_parts).error.code() == Error::ended_inside_message);
+        CHECK(decode(FixedLength(most), "rest", in_parts).error.code() == Error::ended_inside_message);
+        CHECK(decode(FixedLength(1), "ab", in_parts) == Outcome{{"a", "b"}, {}});
+    }
+    CHECK_THROWS_AS(FixedLength(0), std::invalid_argument);
 }

@@ -2,7 +2,7 @@
 // open. Those of datagrams and packets are in datagram_test.cpp.
 #include "../support/loop.hpp"
 
-#include <reactor/net/acceptor.hpp>
+#include <reactor/stream/acceptor.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <fcntl.h>

@@ -2,10 +2,13 @@
 #include "../support/messages.hpp"
 
 #include <reactor/net/socket.hpp>
+#include <reactor/stream/connection.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -261,6 +264,57 @@ TEST_CASE("S84: whether an IPv6 socket takes IPv4 as well is set on purpose") {
     }
     CHECK(contains(message_of([] { Socket::open(Address::Family::ipv4).set_v6_only(true); }), "IPV6_V6ONLY"));
 }
+
+TEST_CASE("S108: TCP's options are ignored by Unix sockets, and connection options leave out what a socket does not have") {
+    Socket unix_socket = Socket::open(Address::Family::unix_domain);
+    unix_socket.set_keep_alive(KeepAlive{});
+    unix_socket.set_user_timeout(10s);
+    unix_socket.set_no_delay(true);
+    CHECK_FALSE(unix_socket.keep_alive());
+    CHECK(unix_socket.user_timeout() == Duration::zero());
+
+    ConnectionOptions options;
+    options.keep_alive = KeepAlive{};
+    options.user_timeout = 10s;
+    options.receive_buffer = options.send_buffer = SIZE_MAX;
+    options.apply_to(unix_socket);
+#ifdef __linux__
+    constexpr int mptcp = 262;  // IPPROTO_MPTCP, which knows keep-alive and no user timeout
+    Socket mptcp_socket = Socket::open(Address::Family::ipv4);
+    FileDescriptor descriptor(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, mptcp));
+    if (!descriptor) return;
+    mptcp_socket = Socket::adopt(std::move(descriptor));
+    options.apply_to(mptcp_socket);
+    CHECK(mptcp_socket.keep_alive());
+    CHECK(mptcp_socket.no_delay());
+#endif
+    Socket tcp = Socket::open(Address::Family::ipv4);
+    options.keep_alive->idle = std::chrono::seconds::max();
+    CHECK_THROWS_AS(options.apply_to(tcp), std::system_error);  // TCP has it, and not so much of it
+}
+
+#ifdef __linux__
+TEST_CASE("S106: of a peer whose process this pid namespace does not show the user and group are known") {
+    const auto [mine, theirs] = Socket::pair();  // its peer is this process, as it was when the pair was made
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::unshare(CLONE_NEWPID) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) ::_exit(77);
+        const pid_t inside = ::fork();  // the first process of the namespace
+        if (inside == 0) {
+            const auto who = mine.peer_credentials();
+            const bool as_expected = who && !who->process && who->user == ::geteuid() && who->group == ::getegid();
+            ::_exit(as_expected ? 0 : 1);
+        }
+        int status = 0;
+        ::_exit(::waitpid(inside, &status, 0) == inside && WIFEXITED(status) ? WEXITSTATUS(status) : 2);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) return;  // not allowed here
+    CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
 
 TEST_CASE("No-delay is ignored for Unix sockets, so that nobody needs to ask what carries a stream") {
     auto [left, right] = Socket::pair();
