@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace reactor {
@@ -41,6 +42,7 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
 
 DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                          const DatagramOptions& options, ConnectionGroup* group) {
+    if (protocol == nullptr) throw std::invalid_argument("DatagramEndpoint::open: there is no protocol");
     if (reactor.datagram_workspace() == nullptr) reactor.datagram_workspace() = std::make_unique<Workspace>();
     const int descriptor = socket.get();
     std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));

@@ -54,8 +54,9 @@ struct REACTOR_EXPORT DatagramOptions {
 class REACTOR_EXPORT DatagramEndpoint final : public Drainable, public DatagramTransport {
 public:
     /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
-    /// the reactor from now on. `opened` comes from the loop. Throws std::system_error or std::bad_alloc; the socket is
-    /// then closed. For each multicast group to receive from see Socket::join_group.
+    /// the reactor from now on. `opened` comes from the loop. Throws std::system_error, std::bad_alloc, or
+    /// std::invalid_argument without a protocol; the socket is then closed. For each multicast group to receive from see
+    /// Socket::join_group.
     static DatagramEndpoint& open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                   const DatagramOptions& options = {});
 

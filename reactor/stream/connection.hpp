@@ -140,7 +140,8 @@ private:
 class REACTOR_EXPORT Connection final : public Drainable, public Transport {
 public:
     /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected`
-    /// comes from the loop. Throws std::system_error or std::bad_alloc; the socket is then closed.
+    /// comes from the loop. Throws std::system_error, std::bad_alloc, or std::invalid_argument without a protocol; the
+    /// socket is then closed.
     static Connection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                             const ConnectionOptions& options = {});
     static Connection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,

@@ -45,6 +45,7 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
 
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              ConnectionGroup::Reference group) {
+    if (protocol == nullptr) throw std::invalid_argument("Connection::open: there is no protocol");
     const int descriptor = socket.get();
     std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
     Connection& connection = *made;

@@ -56,6 +56,7 @@ void PipeTransport::End::close() noexcept {
 
 PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileDescriptor output,
                                    std::unique_ptr<Protocol> protocol, const Limits& limits) {
+    if (protocol == nullptr) throw std::invalid_argument("PipeTransport::open: there is no protocol");
     if (!input && !output) throw std::invalid_argument("PipeTransport::open: no descriptor to read or to write");
     std::unique_ptr<PipeTransport> made(
         new PipeTransport(reactor, std::move(input), std::move(output), std::move(protocol), limits));

@@ -35,8 +35,8 @@ public:
     /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. They are made
     /// non-blocking. That is a property of what is opened and not of the descriptor, shared with every duplicate and
     /// every process that has inherited one (open(2), "open file description"); so if they were blocking they are made
-    /// so again before they are closed. Throws std::invalid_argument if both are absent, std::system_error, or
-    /// std::bad_alloc; they are then closed.
+    /// so again before they are closed. Throws std::invalid_argument if both are absent or there is no protocol,
+    /// std::system_error, or std::bad_alloc; they are then closed.
     static PipeTransport& open(Reactor& reactor, FileDescriptor input, FileDescriptor output,
                                std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 

@@ -8,6 +8,7 @@
 #include <reactor/signals.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/drain.hpp>
+#include <reactor/stream/pipe.hpp>
 #include <reactor/stream/process.hpp>
 #include <reactor/timer.hpp>
 
@@ -205,6 +206,15 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     CHECK_THROWS_WITH_AS(Acceptor(reactor, std::vector<Socket>(), nullptr), "Acceptor: the factory is empty", Refused);
     CHECK_THROWS_WITH_AS(PacketAcceptor(reactor, fresh_name(), nullptr), "PacketAcceptor: the factory is empty",
                          Refused);
+    auto ends = Socket::pair();
+    auto packet_ends = Socket::pair(SocketKind::datagram);
+    auto pipe_ends = Socket::pair();
+    CHECK_THROWS_WITH_AS(Connection::open(reactor, std::move(ends.first), nullptr, ConnectionOptions()),
+                         "Connection::open: there is no protocol", Refused);
+    CHECK_THROWS_WITH_AS(DatagramEndpoint::open(reactor, std::move(packet_ends.first), nullptr),
+                         "DatagramEndpoint::open: there is no protocol", Refused);
+    CHECK_THROWS_WITH_AS(PipeTransport::open(reactor, pipe_ends.first.release(), {}, nullptr),
+                         "PipeTransport::open: there is no protocol", Refused);
     Acceptor acceptor(reactor, addresses, make_protocol<Echo>);
     ReactorGroup group({.threads = 1});
     const char* const no_end = "drain: there is no callback for its end";
