@@ -24,10 +24,21 @@ protected:
     ~Clock() = default;
 };
 
+// Times may be as early or as late as can be said, TimePoint::min() and max(), for "long ago" and "never". So nothing
+// here subtracts or adds them but by these, which stop at the ends.
+
 /// `start + delay`, where a negative delay counts as none and a sum past the end of time is the end of time.
 constexpr TimePoint deadline_after(TimePoint start, Duration delay) noexcept {
     if (delay <= Duration::zero()) return start;
-    return delay > TimePoint::max() - start ? TimePoint::max() : start + delay;
+    const bool past_the_end = start > TimePoint{} && delay > TimePoint::max() - start;
+    return past_the_end ? TimePoint::max() : start + delay;
+}
+
+/// `later - earlier`, where one that is not later is no time away, and more than a Duration holds is Duration::max().
+constexpr Duration time_between(TimePoint earlier, TimePoint later) noexcept {
+    if (later <= earlier) return Duration::zero();
+    const bool too_long = earlier < TimePoint{} && later > TimePoint::max() + earlier.time_since_epoch();
+    return too_long ? Duration::max() : later - earlier;
 }
 
 }  // namespace reactor

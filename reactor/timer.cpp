@@ -30,9 +30,10 @@ bool Timer::cancel() noexcept { return reactor_.timers().cancel(*this); }
 
 void Timer::due() {
     if (period_ > Duration::zero()) {
-        const Duration late = reactor_.now() - deadline();
+        const Duration late = time_between(deadline(), reactor_.now());
         missed_ = std::uint64_t(late / period_);
-        reactor_.timers().schedule(*this, deadline_after(deadline(), period_ * (late / period_ + 1)));
+        const TimePoint last_missed = deadline_after(deadline(), late - late % period_);
+        reactor_.timers().schedule(*this, deadline_after(last_missed, period_));
     }
     REACTOR_PROBE(timer, this);
     const Reactor::Stopwatch stopwatch(reactor_, SlowCall::Kind::timer, this);

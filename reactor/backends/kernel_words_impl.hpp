@@ -5,7 +5,10 @@
 
 #include <poll.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <ctime>
+#include <limits>
 
 namespace reactor::backends {
 
@@ -25,7 +28,8 @@ class Timeout {
 public:
     explicit Timeout(std::optional<Duration> limit) noexcept : limited_(limit.has_value()) {
         if (!limit) return;
-        time_.tv_sec = time_t(*limit / std::chrono::seconds(1));
+        constexpr std::int64_t longest = std::numeric_limits<time_t>::max();  // 68 years, where it has 32 bits
+        time_.tv_sec = time_t(std::min<std::int64_t>(*limit / std::chrono::seconds(1), longest));
         time_.tv_nsec = long((*limit % std::chrono::seconds(1)).count());
     }
     const timespec* get() const noexcept { return limited_ ? &time_ : nullptr; }

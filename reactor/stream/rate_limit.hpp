@@ -46,7 +46,7 @@ public:
     std::uint64_t available(TimePoint now) const noexcept {
         if (!limits()) return unlimited;
         if (full_at_ <= now) return rate_.burst;
-        const double missing = double((full_at_ - now).count()) * double(rate_.per_second) / 1e9;
+        const double missing = double(time_between(now, full_at_).count()) * double(rate_.per_second) / 1e9;
         if (missing >= double(rate_.burst)) return 0;
         // In whole numbers: a large burst is a double that fits no integer (2^64 for 2^64 - 1).
         std::uint64_t gone = std::uint64_t(missing);

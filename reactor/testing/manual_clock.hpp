@@ -15,8 +15,8 @@ public:
 
     TimePoint now() const noexcept override { return now_; }
 
-    /// Throws std::invalid_argument for a negative step: the loop's clock never goes back.
-    void advance(Duration step) { set(now_ + step); }
+    /// Throws std::invalid_argument for a negative step: the loop's clock never goes back. Stops at the end of time.
+    void advance(Duration step) { set(step < Duration::zero() ? TimePoint::min() : deadline_after(now_, step)); }
     void set(TimePoint time) {
         if (time < now_) throw std::invalid_argument("a monotonic clock does not go back");
         now_ = time;
