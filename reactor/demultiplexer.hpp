@@ -91,6 +91,9 @@ public:
     /// A descriptor that turns readable when something watched is ready, for nesting in another loop;
     /// -1 where the mechanism has none.
     virtual int native_handle() const noexcept { return -1; }
+
+    /// Is something watched that is ready at every wait and of which native_handle() shows nothing?
+    virtual bool ready_unseen() const noexcept { return false; }
 };
 
 /// The backends of this build, the best one first.

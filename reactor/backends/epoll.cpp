@@ -1,7 +1,9 @@
 // epoll(7), level-triggered: the cost of a wait goes by what is ready, not by what is watched.
-#include <reactor/backends/kernel_words_impl.hpp>
+#include <reactor/backends/poll_entries_impl.hpp>
 #include <reactor/file_descriptor.hpp>
+#include <reactor/last_error_impl.hpp>
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -29,17 +31,26 @@ epoll_event watch_for(Token token, Interest interest) noexcept {
     return event;
 }
 
+FileDescriptor make_set() {
+    FileDescriptor set(::epoll_create1(EPOLL_CLOEXEC));
+    if (!set && call_is_unknown(errno)) {
+        set.reset(::epoll_create(1));  // the size is a word of the past
+        if (set) ::fcntl(set.get(), F_SETFD, FD_CLOEXEC);
+    }
+    if (!set) throw std::system_error(errno, std::system_category(), "epoll_create1");
+    return set;
+}
+
 class Epoll final : public Demultiplexer {
 public:
-    Epoll() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
-        if (!epoll_) throw std::system_error(errno, std::system_category(), "epoll_create1");
-    }
+    Epoll() : epoll_(make_set()) {}
 
     std::string_view name() const noexcept override { return "epoll"; }
     int native_handle() const noexcept override { return epoll_.get(); }
+    bool ready_unseen() const noexcept override { return !files_.empty(); }
 
     void update(Token token, Interest before, Interest after) override {
-        std::erase_if(always_ready_, [&](const Always& always) { return always.token.descriptor == token.descriptor; });
+        std::erase_if(files_, [&](const File& file) { return file.token.descriptor == token.descriptor; });
         epoll_event event = watch_for(token, after);
         if (after == Interest::none) {
             // Fails if the descriptor was closed behind our back. Nothing can be done about that here.
@@ -56,8 +67,7 @@ public:
         if (result == 0) return;
         const int error = errno;
         if (error == EPERM) {  // a regular file or a directory: epoll takes none, since they never block
-            const Interest ready = after & (Interest::readable | Interest::writable);
-            if (ready != Interest::none) always_ready_.push_back({token, ready});
+            if (any(after, Interest::readable | Interest::writable)) files_.push_back({token, after});
             return;
         }
         if (operation == EPOLL_CTL_MOD) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, token.descriptor, &event);
@@ -66,7 +76,7 @@ public:
     }
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
-        if (!always_ready_.empty()) limit = Duration::zero();
+        if (!files_.empty()) limit = Duration::zero();
         const int count = wait_for_kernel(limit);
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_pwait2");
         const auto ready = std::size_t(std::max(count, 0));
@@ -75,15 +85,16 @@ public:
                 events_[i] = {std::bit_cast<Token>(std::uint64_t(translated_[i].data.u64)),
                               Condition(std::uint32_t(translated_[i].events))};
         }
-        if (always_ready_.empty() && ready < room_) [[likely]]
+        if (files_.empty() && ready < room_) [[likely]]
             return {events_.data(), ready};
         return finish_rare(ready);
     }
 
 private:
-    struct Always {
+    // What the set does not take: a regular file, a directory, a device without poll, as /dev/null.
+    struct File {
         Token token;
-        Interest ready;
+        Interest wanted;
     };
 
     epoll_event* kernel_events() noexcept {
@@ -98,21 +109,42 @@ private:
         if (nanoseconds_) {
             const backends::Timeout timeout(limit);
             const int count = ::epoll_pwait2(epoll_.get(), kernel_events(), room, timeout.get(), nullptr);
-            if (count >= 0 || errno != ENOSYS) return count;
-            nanoseconds_ = false;  // before Linux 5.11
+            if (count >= 0 || !call_is_unknown(errno)) return count;
+            nanoseconds_ = false;  // before Linux 5.11, or in a filter that is older
         }
         const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
         return ::epoll_wait(epoll_.get(), kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
     }
 
-    // Adds what is always ready, and makes room for more where all the room was used.
+    // Adds the files, and makes room for more where all the room was used.
     std::span<const Event> finish_rare(std::size_t ready) {
         const std::size_t room = ready == room_ ? std::min(2 * room_, most_room) : room_;
-        events_.resize(std::max(events_.size(), room + always_ready_.size()));
+        events_.resize(std::max(events_.size(), room + files_.size()));
         if constexpr (!same_layout) translated_.resize(room);
         room_ = room;
-        for (const auto& [token, both] : always_ready_) events_[ready++] = {token, Condition(std::uint32_t(both))};
-        return {events_.data(), ready};
+        return {events_.data(), files_.empty() ? ready : add_files(ready)};
+    }
+
+    // They are asked by their numbers, as the poll backend asks: poll(2) says of a number that was closed behind our back.
+    // A file is always ready. So a number that is not has been used again, and the set takes it now.
+    std::size_t add_files(std::size_t ready) {
+        polled_.clear();
+        for (const File& file : files_)
+            polled_.push_back({file.token.descriptor, backends::poll_events(file.wanted), 0});
+        if (backends::poll_entries(polled_, Duration::zero()) < 0) {  // no memory, as a rule
+            for (pollfd& entry : polled_) entry.revents = entry.events & (POLLIN | POLLOUT);
+        }
+        const pollfd* entry = polled_.data();
+        std::erase_if(files_, [&](const File& file) {
+            const short revents = (entry++)->revents;
+            if (revents == 0) {
+                epoll_event event = watch_for(file.token, file.wanted);
+                return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, file.token.descriptor, &event) == 0;
+            }
+            events_[ready++] = {file.token, backends::condition_of(revents)};
+            return false;
+        });
+        return ready;
     }
 
     static constexpr std::size_t first_room = 128, most_room = 4096;
@@ -121,7 +153,8 @@ private:
     std::size_t room_ = first_room;  // of events a wait
     std::vector<Event> events_ = std::vector<Event>(first_room);
     std::vector<epoll_event> translated_ = std::vector<epoll_event>(same_layout ? 0 : first_room);
-    std::vector<Always> always_ready_;
+    std::vector<File> files_;
+    std::vector<pollfd> polled_;
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
 // poll(2): a dense array of what is watched, which the kernel walks at every wait.
-#include <reactor/backends/kernel_words_impl.hpp>
+#include <reactor/backends/poll_entries_impl.hpp>
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <system_error>
 
 namespace reactor {
@@ -37,9 +38,10 @@ public:
     }
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
-        const backends::Timeout timeout(limit);
-        int left = ::ppoll(watched_.data(), nfds_t(watched_.size()), timeout.get(), nullptr);
-        if (left < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "ppoll");
+        int left = backends::poll_entries(watched_, limit);
+        if (left < 0 && errno != EINTR)
+            throw std::system_error(errno, std::system_category(),
+                                    "ppoll(" + std::to_string(watched_.size()) + " descriptors)");
         events_.clear();
         for (const pollfd* watched = watched_.data(); left > 0; ++watched) {
             if (watched->revents == 0) continue;

@@ -1,8 +1,14 @@
 // select(2), with bitmaps of our own: as large as the highest descriptor, scanned a word at a time. The C
 // library's fd_set ends at FD_SETSIZE, 1024, and setting a bit past it corrupts memory; Linux's system call
 // takes sets of any size.
-#include <reactor/backends/kernel_words_impl.hpp>
+//
+// Its sets do not tell all that poll(2) tells. Linux counts a hang-up as readable alone, and an error as readable and
+// writable; so select cannot wake who only writes when a terminal hangs up, nor say what is an error. A loop in which
+// somebody asks for that, for errors or for writable without readable, asks poll(2) instead, once: some files (mountinfo
+// and the host name in /proc) tell an event only to who asks first.
+#include <reactor/backends/poll_entries_impl.hpp>
 
+#include <fcntl.h>
 #include <sys/select.h>
 
 #include <algorithm>
@@ -10,6 +16,7 @@
 #include <bit>
 #include <cerrno>
 #include <climits>
+#include <string>
 #include <system_error>
 
 namespace reactor {
@@ -26,29 +33,33 @@ public:
             if (after == Interest::none) return;
             grow(descriptor);
         }
+        const bool unknown = after != Interest::none && (before == Interest::none || before == after);
+        const bool refused = unknown && cannot_be_selected(token.descriptor);
+        const Interest watched = refused ? Interest::none : after;
         generations_[descriptor] = token.generation;
-        error_only_ += std::size_t(after == Interest::error);
-        error_only_ -= std::size_t(before == Interest::error);
+        beyond_select_ -= std::size_t(is_beyond_select(wanted(descriptor)));
+        beyond_select_ += std::size_t(is_beyond_select(watched));
         const Word bit = Word(1) << (descriptor % word_bits);
         for (std::size_t set = 0; set < sets; ++set) {
             Word& word = wanted_[set][descriptor / word_bits];
-            word = any(after, interests[set]) ? word | bit : word & ~bit;
+            word = any(watched, interests[set]) ? word | bit : word & ~bit;
         }
-        if (after != Interest::none) used_words_ = std::max(used_words_, descriptor / word_bits + 1);
+        if (watched != Interest::none) used_words_ = std::max(used_words_, descriptor / word_bits + 1);
         while (used_words_ > 0 && wanted_at(used_words_ - 1) == 0) --used_words_;
+        if (refused)
+            throw std::system_error(EBADF, std::system_category(), "select(descriptor " + std::to_string(descriptor) + ")");
     }
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
         events_.clear();
-        if (error_only_ > 0) return wait_by_poll(limit);
+        if (beyond_select_ > 0) return wait_by_poll(limit);
         const backends::Timeout timeout(limit);
-        std::array<fd_set*, sets> pointers{};
-        for (std::size_t set = 0; set < sets; ++set) {
+        std::array<fd_set*, asked_sets> pointers{};
+        for (std::size_t set = 0; set < asked_sets; ++set) {
             std::copy_n(wanted_[set].begin(), used_words_, ready_[set].begin());
             pointers[set] = reinterpret_cast<fd_set*>(ready_[set].data());
         }
-        const int count = ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], pointers[2],
-                                    timeout.get(), nullptr);
+        const int count = ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], nullptr, timeout.get(), nullptr);
         if (count < 0 && errno == EBADF) return wait_by_poll(Duration::zero());
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "pselect");
         if (count > 0) collect(count);
@@ -61,62 +72,78 @@ private:
     static constexpr std::size_t sets = 3;
     static constexpr std::array<Interest, sets> interests{Interest::readable, Interest::writable, Interest::error};
 
+    static constexpr std::size_t asked_sets = 2;  // not for errors
+
+    // Linux's select counts an O_PATH descriptor, which poll(2) calls invalid, as ready; and it leaves out, without a word,
+    // a number past the process's table, which has 64 places at first.
+    static bool cannot_be_selected(int descriptor) noexcept {
+        const int flags = ::fcntl(descriptor, F_GETFL);
+#ifdef O_PATH
+        if (flags >= 0) return (flags & O_PATH) != 0;
+#endif
+        return flags < 0 && errno == EBADF;
+    }
+
+    static bool is_beyond_select(Interest interest) noexcept {
+        return interest != Interest::none && (!any(interest, Interest::readable) || any(interest, Interest::error));
+    }
+
     Word wanted_at(std::size_t word) const noexcept { return wanted_[0][word] | wanted_[1][word] | wanted_[2][word]; }
+
+    Interest wanted(std::size_t descriptor) const noexcept {
+        Interest wanted = Interest::none;
+        for (std::size_t set = 0; set < sets; ++set)
+            if (wanted_[set][descriptor / word_bits] >> (descriptor % word_bits) & 1) wanted |= interests[set];
+        return wanted;
+    }
 
     void grow(std::size_t descriptor) {
         const std::size_t words = std::max(descriptor / word_bits + 1, 2 * wanted_[0].size());
         for (std::size_t set = 0; set < sets; ++set) {
             wanted_[set].resize(words);
-            ready_[set].resize(words);
+            if (set < asked_sets) ready_[set].resize(words);
         }
         generations_.resize(words * word_bits);
     }
 
     void collect(int count) {
-        const std::size_t before = events_.size();
-        bool asked_for_errors = false;
+        polled_.clear();
         for (std::size_t word = 0; count > 0 && word < used_words_; ++word) {
-            const Word readable = ready_[0][word], writable = ready_[1][word], exceptional = ready_[2][word];
-            for (Word left = readable | writable | exceptional; left != 0; left &= left - 1) {
+            const Word readable = ready_[0][word], writable = ready_[1][word];
+            for (Word left = readable | writable; left != 0; left &= left - 1) {
                 const Word bit = left & (~left + 1);
                 const auto descriptor = word * word_bits + std::size_t(std::countr_zero(left));
                 Condition condition = Condition::none;
                 if (readable & bit) condition |= Condition::readable;
                 if (writable & bit) condition |= Condition::writable;
-                if (exceptional & bit) condition |= Condition::urgent;
                 count -= std::popcount(std::uint32_t(condition));
-                asked_for_errors = asked_for_errors || (wanted_[2][word] & bit);
+                if (!(writable & bit) && (wanted_[1][word] & bit)) polled_.push_back(poll_entry(descriptor));
                 events_.push_back({{int(descriptor), generations_[descriptor]}, condition});
             }
         }
-        if (asked_for_errors) tell_errors_apart(before);
+        if (!polled_.empty()) add_hang_ups();
     }
 
-    // select reports a pending error as readable and writable. For those who asked for errors a poll of just
-    // them finds out which it was.
-    void tell_errors_apart(std::size_t first) {
-        polled_.clear();
-        std::vector<std::size_t> places;
-        for (std::size_t i = first; i < events_.size(); ++i) {
-            const auto descriptor = std::size_t(events_[i].token.descriptor);
-            if (!(wanted_[2][descriptor / word_bits] >> (descriptor % word_bits) & 1)) continue;
-            polled_.push_back(poll_entry(descriptor));
-            places.push_back(i);
+    // Who reads and writes and is only told to read: it may be a hang-up, which ends both.
+    void add_hang_ups() {
+        if (backends::poll_entries(polled_, Duration::zero()) < 0) return;
+        auto event = events_.begin();
+        for (const pollfd& entry : polled_) {
+            while (event->token.descriptor != entry.fd) ++event;
+            event->condition |= backends::condition_of(entry.revents) & Condition::hangup;
         }
-        if (::poll(polled_.data(), nfds_t(polled_.size()), 0) < 0) return;
-        for (std::size_t i = 0; i < places.size(); ++i) events_[places[i]].condition = backends::condition_of(polled_[i].revents);
     }
 
-    // No set of select's wakes for an error on a descriptor that is watched for nothing else, and one bad
-    // descriptor fails the whole call with EBADF. In these rare cases poll(2) asks the same question.
+    // Also for one bad descriptor, for which the whole call fails with EBADF: poll(2) says which it is.
     std::span<const Event> wait_by_poll(std::optional<Duration> limit) {
         polled_.clear();
         for (std::size_t word = 0; word < used_words_; ++word)
             for (Word left = wanted_at(word); left != 0; left &= left - 1)
                 polled_.push_back(poll_entry(word * word_bits + std::size_t(std::countr_zero(left))));
-        const backends::Timeout timeout(limit);
-        const int count = ::ppoll(polled_.data(), nfds_t(polled_.size()), timeout.get(), nullptr);
-        if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "ppoll");
+        const int count = backends::poll_entries(polled_, limit);
+        if (count < 0 && errno != EINTR)
+            throw std::system_error(errno, std::system_category(),
+                                    "ppoll(" + std::to_string(polled_.size()) + " descriptors)");
         if (count <= 0) return events_;
         for (const pollfd& entry : polled_)
             if (entry.revents != 0)
@@ -125,16 +152,14 @@ private:
     }
 
     pollfd poll_entry(std::size_t descriptor) const noexcept {
-        Interest wanted = Interest::none;
-        for (std::size_t set = 0; set < sets; ++set)
-            if (wanted_[set][descriptor / word_bits] >> (descriptor % word_bits) & 1) wanted |= interests[set];
-        return {int(descriptor), backends::poll_events(wanted), 0};
+        return {int(descriptor), backends::poll_events(wanted(descriptor)), 0};
     }
 
-    std::array<std::vector<Word>, sets> wanted_, ready_;
+    std::array<std::vector<Word>, sets> wanted_;
+    std::array<std::vector<Word>, asked_sets> ready_;
     std::vector<std::uint32_t> generations_;
-    std::size_t used_words_ = 0;   // all sets are empty behind these
-    std::size_t error_only_ = 0;   // descriptors watched for nothing but errors
+    std::size_t used_words_ = 0;     // all sets are empty behind these
+    std::size_t beyond_select_ = 0;  // descriptors of which select cannot tell what is asked
     std::vector<Event> events_;
     std::vector<pollfd> polled_;
 };

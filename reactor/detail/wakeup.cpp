@@ -1,4 +1,5 @@
 #include <reactor/detail/wakeup.hpp>
+#include <reactor/last_error_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -15,8 +16,9 @@ namespace reactor {
 Wakeup::Wakeup() {
 #ifdef __linux__
     reading_.reset(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-    if (!reading_) throw std::system_error(errno, std::system_category(), "eventfd");
-#else
+    if (reading_) return;
+    if (!call_is_unknown(errno)) throw std::system_error(errno, std::system_category(), "eventfd");
+#endif
     int ends[2];
     if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
     reading_.reset(ends[0]);
@@ -25,7 +27,6 @@ Wakeup::Wakeup() {
         ::fcntl(end, F_SETFL, O_NONBLOCK);
         ::fcntl(end, F_SETFD, FD_CLOEXEC);
     }
-#endif
 }
 
 void Wakeup::notify() noexcept {

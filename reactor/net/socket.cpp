@@ -79,11 +79,12 @@ bool complete_properties([[maybe_unused]] int descriptor) noexcept {
 
 int accept_complete(int listening, sockaddr* address, socklen_t* length) noexcept {
 #ifdef SOCK_NONBLOCK
-    return ::accept4(listening, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-#else
-    FileDescriptor accepted(::accept(listening, address, length));
-    return accepted && complete_properties(accepted.get()) ? accepted.release() : -1;
+    const int complete = ::accept4(listening, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    // EPERM may also be a firewall's word against this peer (accept(2)); the older call then says it again.
+    if (complete >= 0 || !call_is_unknown(errno)) return complete;
 #endif
+    FileDescriptor accepted(::accept(listening, address, length));
+    return accepted && set_properties(accepted.get()) ? accepted.release() : -1;
 }
 
 // The families that an Address cannot hold (an adopted netlink socket) have no address here.

@@ -144,24 +144,24 @@ const char* name_of(Call call) noexcept { return call == Call::none ? "nothing" 
 // and EBADF, except of waits: of anything else it says that our descriptor was closed by other code, and then it is gone.
 std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_accept[] = {EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN,
-                                         ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM,
-                                         EPROTO, ETIMEDOUT};
+                                         ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, ENOSYS, EOPNOTSUPP,
+                                         EPERM, EPROTO, ETIMEDOUT};
     static constexpr int for_bind[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOMEM};
     static constexpr int for_close[] = {EDQUOT, EINTR, EIO, ENOSPC};
     static constexpr int for_connect[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EALREADY,
                                           ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, EINTR, ENETUNREACH, ENOBUFS, EPERM,
                                           ETIMEDOUT};
-    static constexpr int for_epoll_create1[] = {EMFILE, ENFILE, ENOMEM};
+    static constexpr int for_epoll_create1[] = {EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_epoll_ctl[] = {EEXIST, ENOENT, ENOMEM, ENOSPC};
-    static constexpr int for_epoll_pwait2[] = {EBADF, EINTR, EINVAL, ENOSYS};
+    static constexpr int for_epoll_pwait2[] = {EBADF, EINTR, EINVAL, ENOSYS, EPERM};
     static constexpr int for_epoll_wait[] = {EBADF, EINTR, EINVAL};
-    static constexpr int for_eventfd[] = {EMFILE, ENFILE, ENODEV, ENOMEM};
+    static constexpr int for_eventfd[] = {EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_fcntl[] = {EAGAIN, EINVAL};
     static constexpr int for_names[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
     static constexpr int for_listen[] = {EADDRINUSE, EOPNOTSUPP};
     static constexpr int for_open[] = {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM};
-    static constexpr int for_pipe2[] = {EMFILE, ENFILE};
+    static constexpr int for_pipe2[] = {EMFILE, ENFILE, ENOSYS, EPERM};
     static constexpr int for_poll[] = {EINTR, EINVAL, ENOMEM};
     static constexpr int for_pread[] = {EINTR, EIO};
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
@@ -170,7 +170,7 @@ std::span<const int> errors_of(Call call) noexcept {
                                        ENOTCONN, ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
     static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
-    static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPIPE};
+    static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPERM, EPIPE};
     static constexpr int for_sendmmsg[] = {EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM,
                                            ENOSYS, EPERM};
     static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
@@ -254,6 +254,11 @@ constexpr std::size_t wakeup = sizeof(std::uint64_t);
 
 extern "C" {
 
+int accept(int descriptor, sockaddr* address, socklen_t* length) {
+    static const auto real = next<int(int, sockaddr*, socklen_t*)>("accept");
+    return opened(real(descriptor, address, length));
+}
+
 int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
     static const auto real = next<int(int, sockaddr*, socklen_t*, int)>("accept4");
     return fails(Call::accept4) ? -1 : opened(real(descriptor, address, length, flags));
@@ -287,6 +292,11 @@ int connect(int descriptor, const sockaddr* address, socklen_t length) {
     }
     errno = error;
     return -1;
+}
+
+int epoll_create(int size) noexcept {
+    static const auto real = next<int(int)>("epoll_create");
+    return opened(real(size));
 }
 
 int epoll_create1(int flags) noexcept {
@@ -362,6 +372,14 @@ int open(const char* path, int flags, ...) {
     return fails(Call::open) ? -1 : opened(real(path, flags, mode));
 }
 
+int pipe(int ends[2]) noexcept {
+    static const auto real = next<int(int*)>("pipe");
+    if (real(ends) != 0) return -1;
+    opened(ends[0]);
+    opened(ends[1]);
+    return 0;
+}
+
 int pipe2(int ends[2], int flags) noexcept {
     static const auto real = next<int(int*, int)>("pipe2");
     if (fails(Call::pipe2) || real(ends, flags) != 0) return -1;
@@ -396,9 +414,11 @@ int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, 
                            reinterpret_cast<char*>(exceptional)};
     const std::size_t bytes = (std::size_t(count) + 63) / 64 * 8;
     std::array<std::array<char, 4096 / CHAR_BIT>, 3> asked{};
-    for (std::size_t i = 0; i < 3; ++i) std::copy_n(sets[i], bytes, asked[i].data());
+    for (std::size_t i = 0; i < 3; ++i)
+        if (sets[i] != nullptr) std::copy_n(sets[i], bytes, asked[i].data());
     return wait(limit_of(timeout), [&](Duration time) {
-        for (std::size_t i = 0; i < 3; ++i) std::copy_n(asked[i].data(), bytes, sets[i]);
+        for (std::size_t i = 0; i < 3; ++i)
+            if (sets[i] != nullptr) std::copy_n(asked[i].data(), bytes, sets[i]);
         const timespec converted = timespec_of(time);
         return real(count, readable, writable, exceptional, &converted, signals);
     });

@@ -13,8 +13,11 @@
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 #include <reactor/detail/timer_queue.hpp>
+#include <reactor/detail/wakeup.hpp>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +29,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -596,6 +600,83 @@ TEST_CASE("S27: a connection that ends ends the listener's rest, and who has acc
     turn_until_accepted(3, std::nullopt);
     CHECK(acceptor.counters().back_offs == 2);
     CHECK(clock.now() - begin == std::chrono::milliseconds(50));
+}
+
+TEST_CASE("S96: a call that the kernel or a filter does not know is replaced by its older neighbour, and nothing is lost") {
+    for (const Call call : {Call::accept4, Call::epoll_create1, Call::epoll_pwait2, Call::eventfd}) {
+        for (const int error : {ENOSYS, EPERM}) {
+            for (const bool over_tcp : {false, true}) {
+                Setting setting;
+                setting.over_tcp = over_tcp;
+                setting.plan.call = call;
+                setting.plan.error = error;
+                setting.plan.times = 1'000'000;
+                const Outcome outcome = run(setting);
+                check_whole(setting, outcome);
+                const bool epolls = call == Call::epoll_create1 || call == Call::epoll_pwait2;
+                CHECK(outcome.struck == (!epolls || Reactor().backend() == "epoll"));
+            }
+        }
+    }
+}
+
+TEST_CASE("S96: where eventfd(2) is not to be had, posts from another thread wake the loop through a pipe that exec closes") {
+    testing::ManualClock clock;
+    faults::Plan plan;
+    plan.call = Call::eventfd;
+    plan.error = EPERM;
+    std::optional<Reactor> reactor;
+    std::optional<Wakeup> wakeup;
+    {
+        const faults::Armed armed(plan, clock, false);
+        reactor.emplace();
+    }
+    {
+        const faults::Armed armed(plan, clock, false);
+        wakeup.emplace();
+    }
+    CHECK((::fcntl(wakeup->descriptor(), F_GETFD) & FD_CLOEXEC) != 0);
+    for (int i = 0; i < 100'000; ++i) wakeup->notify();  // which a full pipe does not block
+    pollfd entry{wakeup->descriptor(), POLLIN, 0};
+    CHECK(::poll(&entry, 1, 0) == 1);
+    wakeup->drain();
+    CHECK(::poll(&entry, 1, 0) == 0);
+    bool called = false;
+    std::thread poster([&] { reactor->post([&] { called = true; }); });
+    while (!called) reactor->run_once();
+    poster.join();
+    CHECK(reactor->run_once(Duration::zero()) <= 1);
+    CHECK(reactor->run_once(Duration::zero()) == 0);
+}
+
+TEST_CASE("S3, S75: a descriptor whose new interest epoll refuses leaves the set: it is lost, and reported no more") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    if (reactor.backend() != "epoll") return;
+    auto [mine, yours] = Socket::pair();
+    struct Losing final : EventHandler {
+        void readable() override { ++readables; }
+        void lost(std::error_code code) override { reason = code; }
+        int readables = 0;
+        std::error_code reason;
+    } handler;
+    Registration registration = reactor.watch(mine.get(), Interest::readable, handler);
+    reactor.run_once(Duration::zero());
+    registration.set_interest(Interest::readable | Interest::writable);
+    faults::Plan plan;
+    plan.call = Call::epoll_ctl;
+    plan.error = ENOMEM;
+    {
+        const faults::Armed armed(plan, clock, false);
+        reactor.run_once(Duration::zero());
+    }
+    CHECK(handler.reason == std::errc::not_enough_memory);
+    REQUIRE(::send(yours.get(), "x", 1, 0) == 1);
+    const int set = reactor.native_handle();
+    CHECK(reactor.run_once(Duration::zero()) == 0);
+    CHECK(reactor.run_once(Duration::zero()) == 0);
+    CHECK(reactor.native_handle() == set);  // nothing in it had to be left behind
+    CHECK(handler.readables == 0);
 }
 
 TEST_CASE("S72: every other system call is interrupted by a signal, and nothing is lost, not even time") {

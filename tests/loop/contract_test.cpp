@@ -11,11 +11,14 @@
 #include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -209,6 +212,26 @@ State opened(const char* path, int flags) {
     return state_of(FileDescriptor(checked(::open(path, flags | O_CLOEXEC | O_NONBLOCK))));
 }
 
+// The terminal's own side reads nothing; what is written to the master passes to it, with some delay, until it is full.
+State terminal(bool full, bool hung_up) {
+    FileDescriptor master(checked(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)));
+    checked(::grantpt(master.get()));
+    checked(::unlockpt(master.get()));
+    FileDescriptor other(checked(::open(::ptsname(master.get()), O_RDWR | O_NOCTTY | O_CLOEXEC)));
+    termios raw{};
+    checked(::tcgetattr(other.get(), &raw));
+    ::cfmakeraw(&raw);
+    checked(::tcsetattr(other.get(), TCSANOW, &raw));
+    for (int quiet = 0; full && quiet < 3; ++quiet) {
+        const std::string block(4096, 'x');
+        while (::write(master.get(), block.data(), block.size()) > 0) quiet = 0;
+        pollfd entry{master.get(), POLLOUT, 0};
+        if (::poll(&entry, 1, 5) > 0) quiet = 0;
+    }
+    if (hung_up) return state_of(std::move(master));
+    return state_of(std::move(master), std::move(other));
+}
+
 State fifo_never_written() {
     const TemporaryFolder folder;
     const std::string path = folder / "fifo";
@@ -274,12 +297,9 @@ struct Row {
 };
 
 // Reasons for exceptions.
-//   select_hang_up: select(2) has no set for a hang-up. It counts as readable alone, so that who wants to write to
-//       a pipe's reading end, which nobody can, hears nothing. Beside an interest in errors a poll finds out.
 //   epoll_forgets: when the last descriptor of a file is closed the file leaves the epoll set, without a word.
 //   epoll_knows_files: what is watched is the file and not its number. It stays in the set for as long as a
 //       duplicate keeps it open; and another file that is given the number is not in it.
-#define SELECT_HANG_UP(words) {{"select", words}}
 #define EPOLL_FORGETS(words) {{"epoll", words}}
 #define EPOLL_KNOWS_FILES(words) {{"epoll", words}}
 
@@ -295,12 +315,10 @@ const Row table[] = {
                                                  "r    -    -    r    r    -    r"},
 {"S12: a pipe's reading end with data and the end behind it",
     [] { Ends ends = pipe_ends(); put(ends.writing.get(), "x"); return state_of(std::move(ends.reading)); },
-                                                 "r    w    e    rw   r    w    rw",
-                                  SELECT_HANG_UP("r    -    e    r    r    -    rw")},
+                                                 "r    w    e    rw   r    w    rw"},
 {"S12: a pipe's reading end at the end, which is a hang-up without readable",
     [] { Ends ends = pipe_ends(); return state_of(std::move(ends.reading)); },
-                                                 "r    w    e    rw   r    w    rw",
-                                  SELECT_HANG_UP("r    -    e    r    r    -    rw")},
+                                                 "r    w    e    rw   r    w    rw"},
 {"a pipe's writing end with room",
     [] { Ends ends = pipe_ends(); return state_of(std::move(ends.writing), std::move(ends.reading)); },
                                                  "-    w    -    w    -    w    w"},
@@ -533,6 +551,13 @@ const Row table[] = {
 {"S18: /dev/null",
     [] { return opened("/dev/null", O_RDWR); },
                                                  "r    w    -    rw   r    w    rw"},
+{"S12: a terminal's master side, quiet", [] { return terminal(false, false); },
+                                                 "-    w    -    w    -    w    w"},
+{"S12: a terminal's master side, full", [] { return terminal(true, false); },
+                                                 "-    -    -    -    -    -    -"},
+{"S12: a terminal's master side, full, whose other side is closed: a hang-up and nothing else",
+    [] { return terminal(true, true); },
+                                                 "r    w    e    rw   r    w    rw"},
 {"an eventfd at zero",
     [] { return counter(0); },
                                                  "-    w    -    w    -    w    w"},
@@ -559,6 +584,21 @@ const Row table[] = {
 {"S3: a number that is not open",
     [] { State state = pipe_with_data(); state.close(); state.held.clear(); return state; },
                                                  "l    l    l    l    l    l    l"},
+{"S3: a number that is not open, past the places that the kernel's table of the process has",
+    [] { State state; state.descriptor = 50'000; return state; },
+                                                 "l    l    l    l    l    l    l"},
+{"S3: a descriptor that only names a file (O_PATH)",
+    [] { return opened("/", O_PATH); },
+                                                 "l    l    l    l    l    l    l"},
+{"S3: a regular file, closed behind the loop's back",
+    [] { return then_behind_the_back(file("x"), [](State& state) { state.close(); }); },
+                                                 "l    l    l    l    l    l    l",
+                                   EPOLL_FORGETS("l    l    -    l    l    l    l")},
+{"S23: a regular file, closed behind the loop's back, whose number is used again by a pipe with data",
+    [] { return then_behind_the_back(file("x"), [](State& state) {
+             State other = pipe_with_data(); checked(::dup2(other.descriptor, state.descriptor));
+             for (FileDescriptor& one : other.held) state.held.push_back(std::move(one)); }); },
+                                                 "r    -    -    r    r    -    r"},
 {"S3: a pipe with data, closed behind the loop's back",
     [] { return then_behind_the_back(pipe_with_data(), [](State& state) { state.close(); }); },
                                                  "l    l    l    l    l    l    l",
@@ -589,7 +629,6 @@ const Row table[] = {
 };
 // clang-format on
 
-#undef SELECT_HANG_UP
 #undef EPOLL_FORGETS
 #undef EPOLL_KNOWS_FILES
 
@@ -782,6 +821,37 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
             while (turns <= most && reactor.run_once(no_wait) > 0) ++turns;
             CHECK(turns <= most);
         }
+    }
+}
+
+TEST_CASE("S3: what a file of the kernel's says only to the first who asks, as the host name does, is reported as an error once") {
+    constexpr int not_here = 2;
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {  // in a namespace of its own, so that no other program's host name changes
+        if (::unshare(CLONE_NEWUTS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWUTS) != 0) ::_exit(not_here);
+        const FileDescriptor name(::open("/proc/sys/kernel/hostname", O_RDONLY | O_CLOEXEC));
+        pollfd look{name.get(), POLLPRI, 0};
+        ::poll(&look, 1, 0);
+        struct : EventHandler {
+            void error() override { ++errors; }
+            int errors = 0;
+        } handler;
+        Reactor reactor;
+        const Registration registration = reactor.watch(name.get(), readable | error, handler);
+        reactor.run_once(no_wait);
+        const int before = handler.errors;
+        if (::sethostname("elsewhere", 9) != 0) ::_exit(not_here);
+        for (int turns = 0; turns < 3; ++turns) reactor.run_once(no_wait);
+        ::_exit(before == 0 && handler.errors == 1 ? 0 : 1);
+    }
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == not_here) {
+        MESSAGE("skipped: no namespace to be had");
+    } else {
+        CHECK(WEXITSTATUS(status) == 0);
     }
 }
 

@@ -1,0 +1,51 @@
+#include <reactor/backends/poll_entries_impl.hpp>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+namespace reactor::backends {
+
+namespace {
+
+constexpr Duration slice = std::chrono::milliseconds(5);
+
+int poll_once(std::span<pollfd> entries, std::optional<Duration> limit) noexcept {
+    const Timeout timeout(limit);
+    return ::ppoll(entries.data(), nfds_t(entries.size()), timeout.get(), nullptr);
+}
+
+// No wait of the kernel's covers several pieces: all are looked at, then one is slept on for a slice.
+int poll_in_pieces(std::span<pollfd> entries, std::optional<Duration> limit, std::size_t piece) noexcept {
+    const Clock& clock = Clock::monotonic();
+    const TimePoint end = limit ? deadline_after(clock.now(), *limit) : TimePoint::max();
+    for (;;) {
+        int ready = 0;
+        for (std::size_t at = 0; at < entries.size(); at += piece) {
+            const int count = poll_once(entries.subspan(at, std::min(piece, entries.size() - at)), Duration::zero());
+            if (count < 0) return -1;
+            ready += count;
+        }
+        const Duration left = time_between(clock.now(), end);
+        if (ready > 0 || left == Duration::zero()) return ready;
+        if (poll_once(entries.first(piece), std::min(left, slice)) < 0) return -1;
+    }
+}
+
+}  // namespace
+
+int poll_entries(std::span<pollfd> entries, std::optional<Duration> limit) noexcept {
+    const int count = poll_once(entries, limit);
+    if (count >= 0 || errno != EINVAL) [[likely]]
+        return count;
+    rlimit most{};
+    if (::getrlimit(RLIMIT_NOFILE, &most) != 0 || most.rlim_cur == 0 || most.rlim_cur >= entries.size()) {
+        errno = EINVAL;
+        return -1;
+    }
+    return poll_in_pieces(entries, limit, std::size_t(most.rlim_cur));
+}
+
+}  // namespace reactor::backends
