@@ -25,14 +25,16 @@ struct Counters {
 /// A call that took at least the threshold of Reactor::on_slow_call.
 struct SlowCall {
     enum class Kind : std::uint8_t {
-        event,   ///< a descriptor's handler; with several registrations, all of its handlers
-        timer,   ///< a Timer's callback
-        task,    ///< posted work
-        retired  ///< a handler's last call and its destruction: a connection's `disconnected`
+        event,    ///< a descriptor's handler; with several registrations, all of its handlers
+        timer,    ///< a Timer's callback
+        task,     ///< posted work
+        retired,  ///< a handler's last call and its destruction: a connection's `disconnected`
+        hook,     ///< a Hook's callable
+        deferred  ///< a call of Reactor::defer
     };
     Kind kind = Kind::event;
     int descriptor = -1;          ///< of an event
-    const void* who = nullptr;    ///< the EventHandler or the Timer; it may be gone: to be compared, not followed
+    const void* who = nullptr;    ///< the EventHandler, the Timer or the Hook; it may be gone: to be compared, not followed
     Duration duration{};
 };
 

@@ -71,16 +71,17 @@ Reactor::Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& cloc
 }
 
 Reactor::~Reactor() {
-    std::vector<Task> unrun;
+    std::vector<Task> unrun, undone;
     {
         const std::lock_guard lock(posted_mutex_);
         closing_ = true;  // the destructors below may post
         unrun.swap(posted_);
     }
     unrun.clear();
-    posted_now_.clear();
+    undone.swap(deferred_);
+    undone.clear();
     table_->clear();
-    while (retired_next_ < retired_.size()) delete retired_[retired_next_++];  // which may retire others
+    for (std::size_t i = 0; i < retired_.size(); ++i) delete retired_[i];  // which may retire others
     wakeup_registration_.reset();
 }
 
@@ -142,7 +143,7 @@ void Reactor::run_for(Duration limit) {
     const Running running(*this);
     const TimePoint end = deadline_after(now(), limit);
     while (!stop_.exchange(false)) {
-        turn(std::max(end - now(), Duration::zero()));
+        turn(time_between(now(), end));
         if (now() < end) continue;
         stop_ = false;
         return;
@@ -168,6 +169,31 @@ bool Reactor::post(Task task) {
     return true;
 }
 
+Deferred Reactor::defer(Task callable) {
+    deferred_.push_back(required(std::move(callable), "Reactor::defer: the callable is empty"));
+    ++deferred_waiting_;
+    return {*this, first_deferred_ + deferred_.size() - 1};
+}
+
+bool Reactor::deferred_waits(std::uint64_t id) const noexcept {
+    const bool running = id < first_deferred_;  // taken out by the turn that is under way
+    const std::vector<Task>& list = running ? deferred_now_ : deferred_;
+    const std::uint64_t place = id - (running ? first_deferred_now_ : first_deferred_);
+    return place < list.size() && list[std::size_t(place)];
+}
+
+bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
+    if (!deferred_waits(id)) return false;
+    const bool running = id < first_deferred_;
+    Task& place = running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
+    const Task cancelled = std::move(place);  // destroyed last: what it holds may defer, or cancel, others
+    --deferred_waiting_;
+    return true;
+}
+
+bool Deferred::cancel() noexcept { return reactor_ != nullptr && reactor_->cancel_deferred(id_); }
+bool Deferred::waiting() const noexcept { return reactor_ != nullptr && reactor_->deferred_waits(id_); }
+
 void Reactor::WakeupHandler::readable() {
     reactor.wakeup_.drain();
     ++reactor.counters_.wakeups;
@@ -181,84 +207,121 @@ void Reactor::WakeupHandler::lost(std::error_code reason) {
     throw std::system_error(reason, "Reactor: watching the wake-up descriptor");
 }
 
+// Each step is left out where there is nothing to do: with one active connection a turn is a message. What a callback
+// throws ends that call and nothing else: the turn is finished first.
 void Reactor::turn(std::optional<Duration> limit) {
-    if (step_ == Step::wait) {
-        if (!before_wait_.empty()) run_hooks(before_wait_);
-        if (rebuild_) rebuild();
-        if (table_->changed()) table_->hand_over_changes(triggers_);
-        wait(limit);
-        step_ = Step::dispatch;
-        if (!after_wait_.empty()) run_hooks(after_wait_);
-    }
-    // Each step goes on behind whatever threw in it: in this turn if there is a hook, in the next if not.
-    while (step_ != Step::wait) {
-        try {
-            go_through_steps();
-        } catch (...) {
-            if (on_exception_ == nullptr) throw;
-            (*on_exception_)(std::current_exception());
-        }
+    if (!before_wait_.empty()) run_hooks_before_wait();
+    if (rebuild_) rebuild();
+    if (table_->changed()) hand_over_changes();
+    wait(limit);
+    if (!after_wait_.empty()) run_hooks_after_wait();
+    dispatch_batch();
+    if (!triggers_.empty()) run_triggers();
+    if (!timers_.empty()) run_timers();
+    if (posted_waiting_.load(std::memory_order_relaxed)) run_posted();
+    if (workspace_waits_) end_workspace();
+    if (!retired_.empty()) run_retired();
+    if (!deferred_.empty()) run_deferred();
+    if (workspace_waits_) end_workspace();
+    REACTOR_PROBE(turn_end);
+    if (failure_) [[unlikely]]
+        std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+// Calls what belongs to others, and keeps what it throws.
+template <class Call>
+void Reactor::attempt(Call&& call) noexcept {
+    try {
+        call();
+    } catch (...) {
+        caught();
     }
 }
 
-// Each step is left out where there is nothing to do: with one active connection a turn is a message.
-void Reactor::go_through_steps() {
-    switch (step_) {
-        case Step::wait: return;
-        case Step::dispatch:
-            dispatch_batch();
-            if (!triggers_.empty()) triggers_now_.swap(triggers_);
-            step_ = Step::triggers;
-            [[fallthrough]];
-        case Step::triggers:
-            if (!triggers_now_.empty()) run_triggers();
-            step_ = Step::timers;
-            [[fallthrough]];
-        case Step::timers:
-            if (!timers_.empty() || timers_.interrupted()) counters_.timers += timers_.run_due(now());
-            step_ = Step::posted;
-            [[fallthrough]];
-        case Step::posted:
-            if (posted_waiting_.load(std::memory_order_relaxed) || !posted_now_.empty()) run_posted();
-            if (workspace_waits_) [[unlikely]] {
-                workspace_waits_ = false;
-                workspace_->iteration_ends();
-            }
-            step_ = Step::retire;
-            [[fallthrough]];
-        case Step::retire:
-            if (!retired_.empty()) run_retired();
-            REACTOR_PROBE(turn_end);
-            step_ = Step::wait;
+// In a catch block: what a callback threw goes to the hook, and what comes out of that leaves the turn at its end.
+void Reactor::caught() noexcept {
+    if (on_exception_ == nullptr) return fail();
+    try {
+        (*on_exception_)(std::current_exception());
+    } catch (...) {
+        fail();
     }
 }
 
+// In a catch block. A turn throws once: the first exception, since what follows is often its consequence.
+void Reactor::fail() noexcept {
+    if (!failure_) failure_ = std::current_exception();
+}
+
+// The list is fixed first: a hook that is made meanwhile is called from the next turn on. They may destroy each other.
 void Reactor::run_hooks(std::vector<Hook*>& hooks) {
-    for (std::size_t i = 0; i < hooks.size(); ++i)  // they may add and remove each other
-        if (hooks[i] != nullptr) hooks[i]->callable_();
+    for (std::size_t i = 0, count = hooks.size(); i < count; ++i) {
+        Hook* const hook = hooks[i];
+        if (hook == nullptr) continue;
+        const Stopwatch stopwatch(*this, SlowCall::Kind::hook, hook);
+        attempt(hook->callable_);
+    }
     std::erase(hooks, nullptr);
 }
 
+void Reactor::run_hooks_before_wait() {
+    for_after_hooks_ = after_hooks_counted_ && calls() - calls_before_hooks_ == 1;
+    run_hooks(before_wait_);
+    calls_before_hooks_ = calls();
+}
+
+// They run in every turn, and may leave something for those before the wait: that is cause for one more turn, which for
+// itself is no cause for another. A loop inside another one would never rest.
+void Reactor::run_hooks_after_wait() {
+    const std::uint64_t before = other_calls_;
+    run_hooks(after_wait_);
+    after_hooks_counted_ = !for_after_hooks_;
+    other_calls_ = before + std::uint64_t(after_hooks_counted_);
+}
+
 std::optional<Duration> Reactor::next_timeout() noexcept {
-    const bool work_waits = step_ != Step::wait || table_->changed() || !triggers_.empty() || !retired_.empty() ||
-                            timers_.interrupted() || posted_waiting_.load() || stop_.load();
+    const bool once_more = hooks_are_due() || table_->demultiplexer().ready_unseen();
+    return once_more ? Duration::zero() : longest_wait();
+}
+
+// What the loop itself goes by, when the hooks have run and the backend is about to say what is ready.
+std::optional<Duration> Reactor::longest_wait() noexcept {
+    const bool work_waits = table_->changed() || !triggers_.empty() || !retired_.empty() || deferred_waiting_ > 0 ||
+                            workspace_waits_ || posted_waiting_.load() || stop_.load();
     if (work_waits) return Duration::zero();
     const auto next = timers_.next();
     if (!next) return std::nullopt;
-    return std::max(*next - now(), Duration::zero());
+    return time_between(now(), *next);
 }
 
+// No memory: the changes that are left stay for the next turn.
+void Reactor::hand_over_changes() noexcept {
+    try {
+        table_->hand_over_changes(triggers_);
+    } catch (...) {
+        fail();
+    }
+}
+
+// What comes out of the backend is no callback's, and leaves the turn even if there is a hook for those: a loop that
+// cannot wait must not go on as if nothing were wrong.
 void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
-    auto timeout = next_timeout();
+    auto timeout = longest_wait();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
-    next_event_ = batch_end_ = nullptr;
+    if (failure_) [[unlikely]]
+        timeout = Duration::zero();
     ++counters_.turns;
-    const bool busy = busy_wait_ > Duration::zero() && few_were_ready_ && timeout != Duration::zero();
-    const std::span<const Event> batch = busy ? busy_wait(timeout) : table_->demultiplexer().wait(timeout);
+    std::span<const Event> batch;
+    try {
+        const bool busy = busy_wait_ > Duration::zero() && few_were_ready_ && timeout != Duration::zero();
+        batch = busy ? busy_wait(timeout) : table_->demultiplexer().wait(timeout);
+    } catch (...) {
+        fail();
+    }
     few_were_ready_ = !batch.empty() && batch.size() <= few;
-    next_event_ = batch.data();
-    batch_end_ = next_event_ + batch.size();
+    batch_ = batch.data();
+    batch_end_ = batch_ + batch.size();
     asleep_ = false;
     counters_.events += batch.size();
     batch_removals_ = table_->removals();
@@ -279,9 +342,9 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
         const std::span<const Event> batch = table_->demultiplexer().wait(Duration::zero());
         if (!batch.empty()) return batch;
         std::this_thread::yield();  // who is to answer may be waiting for this very processor
-        passed = clock.now() - begin;
+        passed = time_between(begin, clock.now());
     } while (passed < longest);
-    if (timeout) timeout = std::max(*timeout - passed, Duration::zero());
+    if (timeout) timeout = *timeout > passed ? *timeout - passed : Duration::zero();
     return table_->demultiplexer().wait(timeout);
 }
 
@@ -300,29 +363,34 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
 
 void Reactor::dispatch_batch() {
     const Table& table = *table_;  // which is the same for as long as the reactor lives, as the compiler cannot know
-    if (on_slow_call_ == nullptr) [[likely]] {
-        // Who is called may put an end to the batch (after_fork), and an exception leaves the rest of it for later.
-        const auto dispatch_all = [&](auto look_ahead) {
-            for (const Event* event = next_event_; event < batch_end_;) {
-                next_event_ = event + 1;
-                look_ahead();
-                dispatch(table, *event++);
+    // Who is called may put an end to the batch (after_fork): its end is looked up again after each.
+    const auto dispatch_all = [&](auto look_ahead) {
+        for (const Event* event = batch_; event < batch_end_; ++event) {
+            look_ahead(event);
+            try {
+                dispatch(table, *event);
+            } catch (...) {
+                caught();
             }
-        };
-        if (batch_end_ - next_event_ <= many) {
-            dispatch_all([] {});
-        } else {
-            dispatch_all([&] {
-                if (next_event_ < batch_end_) fetch_ahead(table.slot(next_event_->token.descriptor).handler);
-            });
         }
-        return;
+    };
+    if (on_slow_call_ != nullptr) [[unlikely]]
+        return dispatch_measured();
+    if (batch_end_ - batch_ <= many) {
+        dispatch_all([](const Event*) {});
+    } else {
+        dispatch_all([&](const Event* event) {
+            if (event + 1 < batch_end_) fetch_ahead(table.slot(event[1].token.descriptor).handler);
+        });
     }
-    while (next_event_ != batch_end_) {
-        const Event& event = *next_event_++;
-        const EventHandler* handler = table.slot(event.token.descriptor).handler;
-        const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, event.token.descriptor);
-        dispatch(table, event);
+}
+
+void Reactor::dispatch_measured() {
+    const Table& table = *table_;
+    for (const Event* event = batch_; event < batch_end_; ++event) {
+        const int descriptor = event->token.descriptor;
+        const Stopwatch stopwatch(*this, SlowCall::Kind::event, table.slot(descriptor).handler, descriptor);
+        attempt([&] { dispatch(table, *event); });
     }
 }
 
@@ -343,60 +411,88 @@ void Reactor::dispatch_rare(Token token, Condition condition) {
 }
 
 // Tells one registration all that it wants to hear of, looking again before each call whether it still does.
-void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) {
+void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) noexcept {
     if (any(condition, Condition::invalid)) {
         const Table::Watch watch = table_->find(descriptor, id);
         if (watch.handler == nullptr || watch.lost) return;
         table_->lose(descriptor, id);
-        return watch.handler->lost(error);
+        return attempt([&] { watch.handler->lost(error); });
     }
     for (const Interest one : all_interests) {
         const Table::Watch watch = table_->find(descriptor, id);
         if (watch.handler == nullptr || watch.lost) return;
         if (!any(told(condition, watch.wanted), one)) continue;
-        if (one == Interest::readable) watch.handler->readable();
-        if (one == Interest::writable) watch.handler->writable();
-        if (one == Interest::error) watch.handler->error();
+        attempt([&] {
+            if (one == Interest::readable) watch.handler->readable();
+            if (one == Interest::writable) watch.handler->writable();
+            if (one == Interest::error) watch.handler->error();
+        });
     }
 }
 
+// In each of the steps that follow the batch is taken out first: what is asked for meanwhile comes in the next turn.
+
 void Reactor::run_triggers() {
-    while (trigger_next_ < triggers_now_.size()) {
-        const Trigger trigger = triggers_now_[trigger_next_++];
+    triggers_now_.swap(triggers_);
+    for (const Trigger& trigger : triggers_now_) {
         const EventHandler* handler = table_->slot(trigger.token.descriptor).handler;
         const Stopwatch stopwatch(*this, SlowCall::Kind::event, handler, trigger.token.descriptor);
         tell(trigger.token.descriptor, trigger.token.generation, trigger.condition, trigger.error);
     }
-    trigger_next_ = 0;
+    other_calls_ += triggers_now_.size();
     clear_keeping_little(triggers_now_);
 }
 
+void Reactor::run_timers() {
+    counters_.timers += timers_.run_due(now(), [this] { caught(); });
+}
+
 void Reactor::run_posted() {
-    if (posted_now_.empty()) {
+    {
         const std::lock_guard lock(posted_mutex_);
         posted_waiting_ = false;
         posted_now_.swap(posted_);
     }
-    while (posted_next_ < posted_now_.size()) {
-        Task task = std::move(posted_now_[posted_next_++]);
+    for (Task& posted : posted_now_) {
+        Task task = std::move(posted);
         ++counters_.tasks;
         const Stopwatch stopwatch(*this, SlowCall::Kind::task, nullptr);
-        task();
+        attempt(task);
     }
-    posted_next_ = 0;
     clear_keeping_little(posted_now_);
 }
 
+// What connections have gathered leaves: before the handlers that ended are retired, so that one that fails now is among
+// them; and again behind these and the deferred calls, which may have written as well.
+void Reactor::end_workspace() {
+    workspace_waits_ = false;
+    attempt([this] { workspace_->iteration_ends(); });
+}
+
 void Reactor::run_retired() {
-    if (retired_now_ == 0) retired_now_ = retired_.size();  // otherwise it goes on behind a handler that threw
-    while (retired_next_ < retired_now_) {
-        OwnedHandler* const next = retired_[retired_next_++];
+    const std::size_t count = retired_.size();
+    for (std::size_t i = 0; i < count; ++i) {
+        OwnedHandler* const next = retired_[i];
         const Stopwatch stopwatch(*this, SlowCall::Kind::retired, next);
         const std::unique_ptr<OwnedHandler> handler(next);
-        handler->retired();
+        attempt([&] { handler->retired(); });
     }
-    retired_.erase(retired_.begin(), retired_.begin() + std::ptrdiff_t(retired_now_));
-    retired_now_ = retired_next_ = 0;
+    retired_.erase(retired_.begin(), retired_.begin() + std::ptrdiff_t(count));
+    other_calls_ += count;
+}
+
+void Reactor::run_deferred() {
+    deferred_now_.swap(deferred_);
+    first_deferred_now_ = std::exchange(first_deferred_, first_deferred_ + deferred_now_.size());
+    for (Task& deferred : deferred_now_) {
+        if (!deferred) continue;  // cancelled
+        --deferred_waiting_;
+        Task task = std::move(deferred);
+        const Stopwatch stopwatch(*this, SlowCall::Kind::deferred, nullptr);
+        attempt(task);
+    }
+    other_calls_ += deferred_now_.size();
+    clear_keeping_little(deferred_now_);
 }
 
 void Reactor::rebuild() noexcept {
@@ -413,7 +509,7 @@ void Reactor::after_fork() {
     Wakeup wakeup;
     table_->replace_demultiplexer();
     // The batch lay in the old backend; being level-triggered, the new one tells all of it again.
-    next_event_ = batch_end_ = nullptr;
+    batch_ = batch_end_ = nullptr;
     wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
     wakeup_ = std::move(wakeup);
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
@@ -437,7 +533,7 @@ Counters Reactor::counters() const noexcept {
 }
 
 void Reactor::report(SlowCall call, TimePoint start) noexcept {
-    call.duration = now() - start;
+    call.duration = time_between(start, now());
     if (on_slow_call_ != nullptr && call.duration >= slow_threshold_) (*on_slow_call_)(call);
 }
 

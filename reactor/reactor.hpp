@@ -7,13 +7,15 @@
 //     │   4 dispatch          readable, writable, error; then what was triggered
 //     │   5 timers            that were due when this step began
 //     │   6 posted work       that was there when this step began
-//     └── 7 retire            handlers that ended this turn are told, then destroyed
+//     │   7 retire            handlers that ended this turn are called a last time, then destroyed
+//     └── 8 deferred calls    that were asked for before this step began
 //
 // All of it belongs to the thread that runs the loop, except post() and stop().
 #pragma once
 
 #include <reactor/detail/callback.hpp>
 #include <reactor/clock.hpp>
+#include <reactor/deferred.hpp>
 #include <reactor/demultiplexer.hpp>
 #include <reactor/event_handler.hpp>
 #include <reactor/export.hpp>
@@ -58,9 +60,10 @@ public:
 
     // ── running ──
 
-    /// Runs until `stop()`. Throws std::logic_error inside itself, and what handlers throw
-    /// if there is no exception hook; the loop is then consistent and may be run again: nothing that was
-    /// due is lost or told twice.
+    /// Runs until `stop()`. Throws std::logic_error inside itself. If a callback throws and there is no exception hook,
+    /// the turn is finished first, with all that was due in it; then the first exception of the turn is thrown here. The
+    /// loop may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also
+    /// where there is a hook.
     void run();
 
     /// One turn. Waits for something to do, at most for `limit`, and not at all if it is zero. Returns how many
@@ -79,6 +82,13 @@ public:
     /// but for the memory it needs. False, and the task is destroyed unrun, if the reactor is being destroyed.
     /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
     bool post(Task task);
+
+    /// Calls `callable` once, at the end of the turn under way, or of the next one if none is: in its last step, so that
+    /// whatever else the turn does comes before it. A turn in which it waits to be called does not sleep. If it is asked
+    /// for within the last step, it comes at the end of the next turn. Destroying what is returned cancels it.
+    /// Thread: the loop's. Errors: std::invalid_argument for an empty callable, and std::bad_alloc; then nothing is
+    /// deferred. Lifetime: see Deferred.
+    Deferred defer(Task callable);
 
     // ── descriptors ──
 
@@ -141,12 +151,14 @@ public:
     /// run_once(0). -1 where the backend has no such descriptor (select, poll): then run_once by time alone. Ask
     /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
     int native_handle() const noexcept;
-    /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned.
+    /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned. With
+    /// native_handle() it shows all that makes this loop want another turn. Hooks before the wait are such a thing: it is
+    /// zero when a callback has run since they did, because the callback may have left something for them.
     std::optional<Duration> next_timeout() noexcept;
 
-    /// Called with what a handler threw, instead of letting it out of run(). An exception out of a connection's
+    /// Called with what a callback threw, instead of letting it out of run(). An exception out of a connection's
     /// protocol has then already ended that connection; a raw handler stays registered. What the hook throws
-    /// leaves run(). An empty one restores the default.
+    /// leaves run() when the turn is done. An empty one restores the default.
     void on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook);
 
     /// Calls `hook` after each callback that took at least `threshold` by the reactor's clock. Without one nothing is
@@ -188,14 +200,19 @@ public:
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
     /// Has `iteration_ends` called at the end of the iteration that is under way, before handlers that ended are retired.
     void call_workspace_at_end() noexcept { workspace_waits_ = true; }
-    /// Is an iteration under way, from the end of its wait to its end?
-    bool in_iteration() const noexcept { return running_ && step_ != Step::wait; }
+    /// Is an iteration under way? If something waits for its end then, it does not sleep.
+    bool in_iteration() const noexcept { return running_; }
     /// The same for sockets of datagrams: datagram_impl.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
     std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
 
 private:
+    // Callbacks so far, of all kinds.
+    std::uint64_t calls() const noexcept { return counters_.events + counters_.timers + counters_.tasks + other_calls_; }
+    bool hooks_are_due() const noexcept { return !before_wait_.empty() && calls() != calls_before_hooks_; }
+
+    friend class Deferred;
     friend class Hook;
     friend class ReactorGroup;
     friend class RegistrationView;
@@ -205,41 +222,51 @@ private:
     struct Running;
     struct Trigger;
 
-    enum class Step { wait, dispatch, triggers, timers, posted, retire };
-
     void forget_stop() noexcept { stop_ = false; }
     void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
     void turn(std::optional<Duration> limit);
+    template <class Call>
+    void attempt(Call&& call) noexcept;
+    void caught() noexcept;
+    void fail() noexcept;
     void run_hooks(std::vector<Hook*>& hooks);
+    void run_hooks_before_wait();
+    void run_hooks_after_wait();
+    void hand_over_changes() noexcept;
     void wait(std::optional<Duration> limit);
+    std::optional<Duration> longest_wait() noexcept;
     std::span<const Event> busy_wait(std::optional<Duration> timeout);
-    void go_through_steps();
     void dispatch_batch();
+    void dispatch_measured();
     void dispatch(const Table& table, const Event& event);
     void dispatch_rare(Token token, Condition condition);
-    void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error);
+    void tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) noexcept;
     void run_triggers();
+    void run_timers();
     void run_posted();
+    void end_workspace();
     void run_retired();
+    void run_deferred();
+    bool cancel_deferred(std::uint64_t id) noexcept;
+    bool deferred_waits(std::uint64_t id) const noexcept;
     void rebuild() noexcept;
     void report(SlowCall call, TimePoint start) noexcept;
 
     const Clock& clock_;
     std::unique_ptr<Table> table_;
 
-    // The turn under way. All of it survives an exception, so that the next turn can go on where this one broke off.
-    Step step_ = Step::wait;
-    const Event* next_event_ = nullptr;
+    // The turn under way. Each list has a second one, which holds what a step has taken out; they keep their memory.
+    const Event* batch_ = nullptr;
     const Event* batch_end_ = nullptr;
     std::uint64_t batch_removals_ = 0;
     std::vector<Trigger> triggers_, triggers_now_;
-    std::size_t trigger_next_ = 0;
     std::vector<Task> posted_now_;
-    std::size_t posted_next_ = 0;
     std::vector<OwnedHandler*> retired_;  // has room for all that are owned: retiring cannot run out of memory
-    std::size_t retired_now_ = 0;         // so many of them, from the front, are told in this turn
-    std::size_t retired_next_ = 0;
-    std::size_t owned_ = 0;  // and not retired
+    std::size_t owned_ = 0;               // and not retired
+    std::vector<Task> deferred_, deferred_now_;  // empty where it was cancelled
+    std::uint64_t first_deferred_ = 1, first_deferred_now_ = 1;  // the numbers of their first
+    std::size_t deferred_waiting_ = 0;
+    std::exception_ptr failure_;  // thrown at the turn's end
 
     TimerQueue timers_;
     Duration busy_wait_ = Duration::zero();
@@ -252,6 +279,10 @@ private:
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
+    std::uint64_t other_calls_ = 0;         // that no counter counts
+    std::uint64_t calls_before_hooks_ = 0;  // as many had been made when the hooks before the wait ran
+    bool for_after_hooks_ = false;          // this turn is, and for nothing else
+    bool after_hooks_counted_ = false;      // among other_calls_
     std::unique_ptr<Callback<void(std::exception_ptr)>> on_exception_;  // it may replace itself, as the next ones may
     std::unique_ptr<Callback<void(const SlowCall&)>> on_slow_call_;
     Duration slow_threshold_ = Duration::zero();

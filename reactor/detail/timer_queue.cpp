@@ -1,6 +1,7 @@
 #include <reactor/detail/timer_queue.hpp>
 
 #include <algorithm>
+#include <exception>
 #include <new>
 
 namespace reactor {
@@ -60,8 +61,9 @@ void TimerQueue::append(List& list, Node& node) noexcept {
 void TimerQueue::settle_first(List& list) noexcept {
     Node& node = *list.first;
     take_out(node);
-    // Not behind an equal deadline, which may have been set after this one.
-    if (List* other = list_for(node.deadline_ - Duration(1))) return append(*other, node);
+    // Not behind an equal deadline, which may have been set after this one. Nothing is before the earliest of all.
+    const bool earliest = node.deadline_ == TimePoint::min();
+    if (List* other = earliest ? nullptr : list_for(node.deadline_ - Duration(1))) return append(*other, node);
     try {
         heap_.push_back({});
         node.home_ = Node::in_heap;
@@ -163,21 +165,20 @@ TimerQueue::Node* TimerQueue::first_due(TimePoint now) noexcept {
 }
 
 std::size_t TimerQueue::run_due(TimePoint now) {
-    if (!interrupted()) {
-        while (Node* node = first_due(now)) {
-            take_out(*node);
-            due_.insert_behind(due_.last, *node);
-            node->home_ = Node::in_due_set;
-        }
-    }
-    std::size_t called = 0;
-    while (interrupted()) {
-        Node& node = *due_.first;
-        take_out(node);
-        ++called;
-        node.due();
-    }
+    std::exception_ptr failure;
+    const std::size_t called = run_due(now, [&] {
+        if (!failure) failure = std::current_exception();
+    });
+    if (failure) std::rethrow_exception(failure);
     return called;
+}
+
+void TimerQueue::take_due(TimePoint now) noexcept {
+    while (Node* node = first_due(now)) {
+        take_out(*node);
+        due_.insert_behind(due_.last, *node);
+        node->home_ = Node::in_due_set;
+    }
 }
 
 // ── the heap ──

@@ -68,13 +68,28 @@ public:
         return find_next();
     }
 
-    /// Calls every node that is due at `now`, and none that is scheduled meanwhile: the set is fixed first. If
-    /// one throws, the exception passes through and the next call goes on with the rest. Returns how many
-    /// were called.
-    std::size_t run_due(TimePoint now);
+    /// Calls every node that is due at `now`, and none that is scheduled meanwhile: the set is fixed first. Where one
+    /// throws, `failed` is called in a catch block; it must not throw, and the rest is called next. Returns how many were
+    /// called.
+    template <class Failed>
+    std::size_t run_due(TimePoint now, Failed failed) {
+        take_due(now);
+        std::size_t called = 0;
+        while (due_.first != nullptr) {
+            Node& node = *due_.first;
+            take_out(node);
+            ++called;
+            try {
+                node.due();
+            } catch (...) {
+                failed();
+            }
+        }
+        return called;
+    }
 
-    /// Is a due set left over from a call that ended with an exception?
-    bool interrupted() const noexcept { return due_.first != nullptr; }
+    /// The same; when all have been called, throws what the first one threw that threw.
+    std::size_t run_due(TimePoint now);
 
     /// How many wait, those of a due set not counted.
     std::size_t size() const noexcept { return heap_.size() + listed_; }
@@ -108,6 +123,7 @@ private:
     void settle_first(List& list) noexcept;
     void settle_top() noexcept;
     Node* first_due(TimePoint now) noexcept;
+    void take_due(TimePoint now) noexcept;
     bool top_moved() const noexcept;
     void sift_up(std::size_t place, Entry entry) noexcept;
     void sift_down(std::size_t place, Entry entry) noexcept;

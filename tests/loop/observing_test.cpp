@@ -57,6 +57,28 @@ TEST_CASE("A slow callback is told with its duration, its kind and whose it was;
     CHECK(calls[2].duration == Duration(40ms));
 }
 
+TEST_CASE("A slow hook and a slow deferred call are told like any other callback") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::vector<SlowCall> calls;
+    reactor.on_slow_call(20ms, [&](const SlowCall& call) { calls.push_back(call); });
+    const Hook before(reactor, Hook::When::before_wait, [&] { clock.advance(20ms); });
+    const Hook quick(reactor, Hook::When::before_wait, [&] { clock.advance(19ms); });
+    const Hook after(reactor, Hook::When::after_wait, [&] { clock.advance(30ms); });
+    const Deferred deferred = reactor.defer([&] { clock.advance(40ms); });
+    reactor.run_once(Duration::zero());
+
+    REQUIRE(calls.size() == 3);
+    CHECK(calls[0].kind == SlowCall::Kind::hook);
+    CHECK(calls[0].who == &before);
+    CHECK(calls[0].duration == Duration(20ms));
+    CHECK(calls[1].kind == SlowCall::Kind::hook);
+    CHECK(calls[1].who == &after);
+    CHECK(calls[1].duration == Duration(30ms));
+    CHECK(calls[2].kind == SlowCall::Kind::deferred);
+    CHECK(calls[2].duration == Duration(40ms));
+}
+
 TEST_CASE("A hook for slow calls may take itself away, and hears of calls that throw") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
