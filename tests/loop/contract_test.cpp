@@ -813,7 +813,7 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
             Reactor reactor;
             State state = row.make();
             Dealing dealing;
-            if (::fcntl(state.descriptor, F_GETFD) >= 0) make_non_blocking(state.descriptor);
+            (void)::fcntl(state.descriptor, F_SETFL, O_NONBLOCK);  // fails for what is not open, or only names a file
             dealing.registration = reactor.watch(state.descriptor, column.interest, dealing);
             reactor.run_once(no_wait);
             if (state.behind_the_back) state.behind_the_back();
