@@ -1,9 +1,9 @@
 #include <reactor/reactor_group.hpp>
+#include <reactor/signals_blocked_impl.hpp>
 
 #include <pthread.h>
 
 #include <algorithm>
-#include <csignal>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -11,24 +11,6 @@
 namespace reactor {
 
 namespace {
-
-// Threads inherit the mask of the thread that makes them. A fault comes to the thread that causes it, and blocked it
-// would end the process without whatever handler the program has for it.
-class SignalsBlocked {
-public:
-    SignalsBlocked() noexcept {
-        sigset_t all;
-        sigfillset(&all);
-        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&all, fault);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    sigset_t before_;
-};
 
 // A name that cannot be set is no reason not to run.
 void name_this_thread([[maybe_unused]] std::string_view name, [[maybe_unused]] std::size_t index) {

@@ -89,7 +89,10 @@ void Signals::take(int signal) {
     Watched watched{signal, {}, false};
     struct sigaction action {};
     action.sa_handler = handle;
-    action.sa_flags = SA_RESTART;
+    // Calls that the program makes elsewhere go on, as without this library; the loop's own wait ends all the same
+    // (signal(7): poll, select and epoll_wait are never restarted). A thread that has an alternate stack has a small one of
+    // its own, as those of the Go runtime, and expects every handler of the process on the alternate one.
+    action.sa_flags = SA_RESTART | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     if (::sigaction(signal, &action, &watched.previous) != 0) {  // one of those that the C library keeps to itself
         entry.watcher.store(nullptr);

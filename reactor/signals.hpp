@@ -20,16 +20,17 @@ namespace reactor {
 /// back another. Must go before its reactor, and on its thread; its own callback may destroy it.
 class [[nodiscard]] REACTOR_EXPORT Signals final : EventHandler {
 public:
-    /// From now on until destruction the signals do nothing else: their dispositions are replaced
-    /// (sigaction(2), SA_RESTART), and they are unblocked in the calling thread: exec keeps the mask of a parent that
+    /// From now on until destruction the signals do nothing else: their dispositions are replaced (sigaction(2),
+    /// SA_RESTART and SA_ONSTACK), and they are unblocked in the calling thread: exec keeps the mask of a parent that
     /// blocked them, and a signal that is blocked in every thread never arrives. A signal has one watcher in a process:
-    /// throws std::system_error (device_or_resource_busy) that names the signal if there is another. Throws std::invalid_argument for
-    /// SIGKILL and SIGSTOP, for what is no signal, and for SIGSEGV, SIGBUS, SIGFPE and SIGILL, whose fault would only
-    /// happen again until the loop heard of it, and for an empty callback. After any exception all is as before.
+    /// throws std::system_error (device_or_resource_busy) that names the signal if there is another. Throws
+    /// std::invalid_argument for SIGKILL and SIGSTOP, for what is no signal, and for SIGSEGV, SIGBUS, SIGFPE and
+    /// SIGILL, whose fault would only happen again until the loop heard of it, and for an empty callback. After any
+    /// exception all is as before.
     Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyFunction<void(int signal)> callback);
 
-    /// Puts the previous dispositions back, and blocks again in the calling thread what was blocked. A signal that has come
-    /// and was not told yet is never told.
+    /// Puts the previous dispositions back, and blocks again in the calling thread what was blocked. A signal that has
+    /// come and was not told yet is never told.
     ~Signals();
     Signals(const Signals&) = delete;
     Signals& operator=(const Signals&) = delete;

@@ -1,9 +1,7 @@
 #include <reactor/worker_pool.hpp>
 
 #include <reactor/detail/wakeup.hpp>
-
-#include <pthread.h>
-#include <signal.h>
+#include <reactor/signals_blocked_impl.hpp>
 
 #include <condition_variable>
 #include <deque>
@@ -93,20 +91,14 @@ WorkerPool::WorkerPool(Reactor& reactor, WorkerPoolOptions options) : shared_(st
     shared_->most_waiting = options.most_waiting;
     shared_->threads.reserve(options.threads);
     registration_ = reactor.watch(shared_->wakeup.descriptor(), Interest::readable, *this);
-    // Signals are for the program's own threads; a fault's signal cannot wait, and a profiler's is for every thread.
-    sigset_t blocked, before;
-    sigfillset(&blocked);
-    for (const int signal : {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGPROF, SIGSEGV, SIGSYS, SIGTRAP}) sigdelset(&blocked, signal);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    const SignalsBlocked blocked;
     try {
         for (std::size_t i = 0; i < options.threads; ++i)
             shared_->threads.emplace_back([shared = shared_.get()] { shared->serve(); });
     } catch (...) {
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
         shared_->end();
         throw;
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 WorkerPool::~WorkerPool() { shared_->end(); }

@@ -1,9 +1,9 @@
+#include <reactor/signals_blocked_impl.hpp>
 #include <reactor/stream/process.hpp>
 
 #include <reactor/stream/pipe.hpp>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -209,30 +209,22 @@ void Process::watch() {
 // is the whole process's: it has one handler, and tells only that some children have ended.
 void Process::watch_by_thread() {
     self_ = std::make_shared<Process*>(this);
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-        waiting_ = std::thread([&reactor = reactor_, self = self_, id = id_] {
-            siginfo_t ended{};
-            while (::waitid(P_PID, id_t(id), &ended, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    const SignalsBlocked blocked;
+    waiting_ = std::thread([&reactor = reactor_, self = self_, id = id_] {
+        siginfo_t ended{};
+        while (::waitid(P_PID, id_t(id), &ended, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+        }
+        for (;;) {
+            try {
+                reactor.post([self] {
+                    if (*self != nullptr) (*self)->reap();
+                });
+                return;
+            } catch (const std::bad_alloc&) {
+                std::this_thread::yield();  // nobody else will tell
             }
-            for (;;) {
-                try {
-                    reactor.post([self] {
-                        if (*self != nullptr) (*self)->reap();
-                    });
-                    return;
-                } catch (const std::bad_alloc&) {
-                    std::this_thread::yield();  // nobody else will tell
-                }
-            }
-        });
-    } catch (...) {
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        throw;
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        }
+    });
 }
 
 // The kernel has no room to watch the handle.
@@ -244,8 +236,15 @@ void Process::lost(std::error_code) {
 
 void Process::reap() {
     const std::optional<ExitStatus> status = wait_for(id_, WNOHANG);
-    if (!status) return;
+    if (!status) {
+        // The handle is readable and there is nothing to collect: the child is traced (ptrace(2)), and its tracer has not
+        // waited for it yet. The kernel says nothing when it does.
+        look_again_.start(std::chrono::milliseconds(50));
+        if (registration_) registration_.set_interest(Interest::none);
+        return;
+    }
     running_ = false;
+    look_again_.cancel();
     registration_.reset();
     handle_.reset();
     if (waiting_.joinable()) waiting_.join();

@@ -9,6 +9,7 @@
 #include <reactor/stream/protocol.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/transport.hpp>
+#include <reactor/timer.hpp>
 
 #include <sys/types.h>
 
@@ -95,6 +96,7 @@ private:
     bool running_ = false;
     FileDescriptor handle_;  // of the child: readable when it has ended
     Registration registration_;
+    Timer look_again_{reactor_, [this] { reap(); }};  // for the end of a child that is traced
     std::shared_ptr<Process*> self_;  // for the thread's post, which may come when this is gone
     std::thread waiting_;             // where there is no such handle
 };

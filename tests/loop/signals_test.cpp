@@ -58,6 +58,27 @@ std::string message_of(Call call) {
 
 }  // namespace
 
+TEST_CASE("S97: a signal's handler runs on the alternate stack of a thread that has one, and its own stack may be small") {
+    Reactor reactor;
+    int told = 0;
+    const Signals signals(reactor, {SIGUSR1}, [&](int) { ++told; });
+    bool used = false;
+    std::thread thread([&] {
+        std::vector<unsigned char> stack(std::size_t(64 * 1024), 0xa5);
+        stack_t alternate{}, before{};
+        alternate.ss_sp = stack.data();
+        alternate.ss_size = stack.size();
+        if (::sigaltstack(&alternate, &before) != 0) return;
+        ::raise(SIGUSR1);
+        ::sigaltstack(&before, nullptr);
+        used = stack != std::vector<unsigned char>(stack.size(), 0xa5);
+    });
+    thread.join();
+    settle(reactor);
+    CHECK(told == 1);
+    CHECK(used);
+}
+
 TEST_CASE("A signal is told in the loop, not in the handler") {
     Reactor reactor;
     std::vector<int> told;

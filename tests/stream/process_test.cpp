@@ -5,6 +5,7 @@
 #include <reactor/stream/process.hpp>
 
 #include <fcntl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -310,6 +311,43 @@ TEST_CASE("S4: a process may be destroyed in the callback that tells its exit") 
         told = status.success();
     });
     run_until(reactor, [&] { return told; });
+}
+
+TEST_CASE("S103: a child that is traced when it ends does not keep the loop awake, and its exit is reported in the end") {
+    Reactor reactor;
+    reactor.run_once(Duration::zero());
+    Child child(reactor, {"sleep", "1000"});
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const FileDescriptor reading(ends[0]), writing(ends[1]);
+    const pid_t tracer = ::fork();
+    REQUIRE(tracer >= 0);
+    if (tracer == 0) {
+        const bool traces = ::ptrace(PTRACE_SEIZE, child.process->id(), nullptr, nullptr) == 0;
+        (void)!::write(writing.get(), traces ? "y" : "n", 1);
+        ::pause();
+        ::_exit(0);
+    }
+    char answer = 'n';
+    REQUIRE(::read(reading.get(), &answer, 1) == 1);
+    REQUIRE(child.process->kill(SIGKILL));
+    if (answer == 'y') {
+        while (reactor.run_once() == 0) {
+        }
+        reactor.run_once(Duration::zero());  // the change of interest
+        CHECK(child.exits == 0);
+        CHECK(reactor.run_once(Duration::zero()) == 0);
+        REQUIRE(reactor.next_timeout());
+        CHECK(*reactor.next_timeout() > Duration::zero());
+    } else {
+        MESSAGE("skipped: no right to trace");
+    }
+    REQUIRE(::kill(tracer, SIGKILL) == 0);
+    REQUIRE(::waitpid(tracer, nullptr, 0) == tracer);
+    run_until(reactor, [&] { return child.exits > 0; });
+    CHECK(child.exits == 1);
+    CHECK(child.result.signal == SIGKILL);
+    CHECK_FALSE(reactor.next_timeout());
 }
 
 TEST_CASE("A thousand children come and go, and leave nothing behind") {
