@@ -1,4 +1,4 @@
-// Deferred: a call at the end of the turn that is under way, for work that is worth doing once for all that happened in it:
+// Deferred: a call at the end of the iteration that is under way, for work that is worth doing once for all that happened in it:
 // adapters of libraries that must be asked after each of their callbacks, caches that are written back.
 #pragma once
 

@@ -61,7 +61,7 @@ public:
     // ── running ──
 
     /// Runs until `stop()`. Throws std::logic_error inside itself. If a callback throws and there is no exception hook,
-    /// the turn is finished first, with all that was due in it; then the first exception of the turn is thrown here. The
+    /// the iteration is finished first, with all that was due in it; then the first exception of the iteration is thrown here. The
     /// loop may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also
     /// where there is a hook.
     void run();
@@ -83,9 +83,9 @@ public:
     /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
     bool post(Task task);
 
-    /// Calls `callable` once, at the end of the turn under way, or of the next one if none is: in its last step, so that
-    /// whatever else the turn does comes before it. A turn in which it waits to be called does not sleep. If it is asked
-    /// for within the last step, it comes at the end of the next turn. Destroying what is returned cancels it.
+    /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step, after
+    /// all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that is
+    /// deferred in the last step comes at the end of the next iteration. Destroying the result cancels the call.
     /// Thread: the loop's. Errors: std::invalid_argument for an empty callable, and std::bad_alloc; then nothing is
     /// deferred. Lifetime: see Deferred.
     Deferred defer(Task callable);
@@ -152,13 +152,13 @@ public:
     /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
     int native_handle() const noexcept;
     /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned. With
-    /// native_handle() it shows all that makes this loop want another turn. Hooks before the wait are such a thing: it is
+    /// native_handle() it shows all that makes this loop want another iteration. Hooks before the wait are such a thing: it is
     /// zero when a callback has run since they did, because the callback may have left something for them.
     std::optional<Duration> next_timeout() noexcept;
 
     /// Called with what a callback threw, instead of letting it out of run(). An exception out of a connection's
     /// protocol has then already ended that connection; a raw handler stays registered. What the hook throws
-    /// leaves run() when the turn is done. An empty one restores the default.
+    /// leaves run() when the iteration is done. An empty one restores the default.
     void on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook);
 
     /// Calls `hook` after each callback that took at least `threshold` by the reactor's clock. Without one nothing is
