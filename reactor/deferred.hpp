@@ -1,5 +1,5 @@
-// Deferred: a call at the end of the iteration that is under way, for work that is worth doing once for all that happened in it:
-// adapters of libraries that must be asked after each of their callbacks, caches that are written back.
+// Deferred: a call at the end of the iteration that is under way, for work that is worth doing once for all that
+// happened in it: adapters of libraries that must be asked after each of their callbacks, caches that are written back.
 #pragma once
 
 #include <reactor/export.hpp>

@@ -44,12 +44,12 @@ public:
     /// does not want `error` hears of errors and hang-ups as readiness of what it did want.
     virtual void error() {}
 
-    /// The loop can no longer watch the descriptor, and says so once, whatever is wanted: it was closed
-    /// behind the loop's back (EBADF; epoll forgets such a descriptor silently, so there it is told only if
-    /// an interest is changed), or the kernel has no room for it (ENOSPC, ENOMEM), or it cannot be watched at all (one
-    /// that only names a file, O_PATH). The registration stays but is inert until it is destroyed. A library that closes
-    /// its descriptor before it says so does no harm: the number may be watched again for the next file at once, while
-    /// the earlier registration lives and afterwards. Unless overridden this is an `error()`.
+    /// The loop can no longer watch the descriptor, and says so once, whatever is wanted: it was closed behind the
+    /// loop's back (EBADF; epoll forgets such a descriptor silently, so there it is told only if an interest is
+    /// changed), or the kernel has no room for it (ENOSPC, ENOMEM), or it cannot be watched at all (one that only names
+    /// a file, O_PATH). The registration stays but is inert until it is destroyed. A library that closes its descriptor
+    /// before it says so does no harm: the number may be watched again for the next file at once, while the earlier
+    /// registration lives and afterwards. Unless overridden this is an `error()`.
     virtual void lost(std::error_code /*reason*/) { error(); }
 
 protected:

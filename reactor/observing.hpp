@@ -34,7 +34,7 @@ struct SlowCall {
     };
     Kind kind = Kind::event;
     int descriptor = -1;          ///< of an event
-    const void* who = nullptr;    ///< the EventHandler, the Timer or the Hook; it may be gone: to be compared, not followed
+    const void* who = nullptr;    ///< the EventHandler, Timer or Hook; it may be gone: to be compared, not followed
     Duration duration{};
 };
 

@@ -61,9 +61,9 @@ public:
     // ── running ──
 
     /// Runs until `stop()`. Throws std::logic_error inside itself. If a callback throws and there is no exception hook,
-    /// the iteration is finished first, with all that was due in it; then the first exception of the iteration is thrown here. The
-    /// loop may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also
-    /// where there is a hook.
+    /// the iteration is finished first, with all that was due in it. Then its first exception is thrown here, and the loop
+    /// may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also where
+    /// there is a hook.
     void run();
 
     /// One turn. Waits for something to do, at most for `limit`, and not at all if it is zero. Returns how many
@@ -83,8 +83,8 @@ public:
     /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
     bool post(Task task);
 
-    /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step, after
-    /// all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that is
+    /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step,
+    /// after all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that is
     /// deferred in the last step comes at the end of the next iteration. Destroying the result cancels the call.
     /// Thread: the loop's. Errors: std::invalid_argument for an empty callable, and std::bad_alloc; then nothing is
     /// deferred. Lifetime: see Deferred.
@@ -152,8 +152,8 @@ public:
     /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
     int native_handle() const noexcept;
     /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned. With
-    /// native_handle() it shows all that makes this loop want another iteration. Hooks before the wait are such a thing: it is
-    /// zero when a callback has run since they did, because the callback may have left something for them.
+    /// native_handle() it shows all that makes this loop want another iteration. Hooks before the wait are such a thing:
+    /// it is zero when a callback has run since they did, because the callback may have left something for them.
     std::optional<Duration> next_timeout() noexcept;
 
     /// Called with what a callback threw, instead of letting it out of run(). An exception out of a connection's
@@ -209,7 +209,9 @@ public:
 
 private:
     // Callbacks so far, of all kinds.
-    std::uint64_t calls() const noexcept { return counters_.events + counters_.timers + counters_.tasks + other_calls_; }
+    std::uint64_t calls() const noexcept {
+        return counters_.events + counters_.timers + counters_.tasks + other_calls_;
+    }
     bool hooks_are_due() const noexcept { return !before_wait_.empty() && calls() != calls_before_hooks_; }
 
     friend class Deferred;

@@ -4,13 +4,14 @@
 #include <pthread.h>
 
 #include <csignal>
+#include <initializer_list>
 
 namespace reactor {
 
-/// While it lives, threads that are made here have all signals blocked, but those that belong to the thread that runs: a
-/// fault's, which blocked would end the process without the program's own handler, and those of processor time (SIGPROF,
-/// SIGVTALRM). Linux sends a process's profiling signal to any thread that takes it: one that is blocked in the loops shows
-/// a profile of the others alone.
+/// While it lives, threads that are made here have all signals blocked, but those that belong to the thread that runs:
+/// a fault's, which blocked would end the process without the program's own handler, and those of processor time
+/// (SIGPROF, SIGVTALRM). Linux sends a process's profiling signal to any thread that takes it: one that is blocked in
+/// the loops shows a profile of the others alone.
 class SignalsBlocked {
 public:
     SignalsBlocked() noexcept {

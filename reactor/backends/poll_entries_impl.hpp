@@ -1,4 +1,5 @@
-// poll(2), for as many descriptors as there are: what all the backends ask when a descriptor is to be asked by its number.
+// poll(2), for as many descriptors as there are: what all the backends ask when a descriptor is to be asked by its
+// number.
 #pragma once
 
 #include <reactor/backends/kernel_words_impl.hpp>
@@ -11,10 +12,10 @@
 
 namespace reactor::backends {
 
-/// ppoll(2) without a signal mask: how many entries have something to say, or -1 and errno. Linux refuses more entries than
-/// the process may open descriptors now (EINVAL), although they may have been opened before the limit was lowered. They
-/// are asked in pieces then, which takes some milliseconds to see what is ready in another piece than the first. With a
-/// limit of none it stays EINVAL.
+/// ppoll(2) without a signal mask: how many entries have something to say, or -1 and errno. Linux refuses more entries
+/// than the process may open descriptors now (EINVAL), although they may have been opened before the limit was lowered.
+/// They are asked in pieces then, which takes some milliseconds to see what is ready in another piece than the first.
+/// With a limit of none it stays EINVAL.
 REACTOR_INTERNAL int poll_entries(std::span<pollfd> entries, std::optional<Duration> limit) noexcept;
 
 }  // namespace reactor::backends

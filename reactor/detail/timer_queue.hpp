@@ -69,8 +69,8 @@ public:
     }
 
     /// Calls every node that is due at `now`, and none that is scheduled meanwhile: the set is fixed first. Where one
-    /// throws, `failed` is called in a catch block; it must not throw, and the rest is called next. Returns how many were
-    /// called.
+    /// throws, `failed` is called in a catch block; it must not throw, and the rest is called next. Returns how many
+    /// were called.
     template <class Failed>
     std::size_t run_due(TimePoint now, Failed failed) {
         take_due(now);
