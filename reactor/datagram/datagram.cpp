@@ -23,12 +23,9 @@ using namespace datagrams;
 
 namespace {
 
-#ifdef UDP_SEGMENT
-constexpr std::size_t most_coalesced = 65'535;  // what may come in pieces (UDP_GRO)
+#if defined(__linux__) && !defined(IPV6_MULTICAST_ALL)
+#define IPV6_MULTICAST_ALL 29  // linux/in6.h, which some C libraries leave out
 #endif
-constexpr std::size_t most_over_ip = 65'535;                // what IP can say the length of
-constexpr std::size_t most_over_unix = 16 * 1024 * 1024;    // far more than the system's send buffers hold
-constexpr std::size_t most_input = 16 * 1024 * 1024;        // of all datagrams of one system call
 constexpr std::size_t most_failures = 64;  // that wait to be told
 
 }  // namespace
@@ -68,11 +65,11 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     family_ = local.family();
     port_ = local.port();
     connected_ = socket_.peer().family() != Address::Family::none;
-    options_.largest = std::clamp<std::size_t>(options_.largest, 1, over_unix() ? most_over_unix : most_over_ip);
+    options_.largest = std::clamp<std::size_t>(options_.largest, 1, over_unix() ? largest_of_others : largest_of_udp);
     options_.descriptors = std::min(options_.descriptors, control_messages::most_descriptors);
     if (!over_unix()) options_.descriptors = 0;
-    const std::size_t fit = std::max<std::size_t>(most_input / stride_of(options_.largest), 1);
-    options_.batch = std::clamp<std::size_t>(options_.batch, 1, std::min(most_batch, fit));
+    const std::size_t fitting = std::max<std::size_t>(input_room / stride_of(options_.largest), 1);
+    options_.batch = std::clamp<std::size_t>(options_.batch, 1, std::min(most_batch, fitting));
     options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);
 #ifndef __linux__
     options_.batch = 1;
@@ -85,32 +82,41 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (options_.receive_buffer > 0) socket_.set_receive_buffer(options_.receive_buffer);
     if (options_.send_buffer > 0) socket_.set_send_buffer(options_.send_buffer);
 
-    // Both are told of where the kernel can: a kernel that cannot is no reason not to receive.
-    [[maybe_unused]] const int on = 1;
-    [[maybe_unused]] const auto enabled = [&](int level, int option) {
-        return ::setsockopt(socket_.get(), level, option, &on, sizeof on) == 0;
+    // A kernel that does not know one of these is no reason not to receive.
+    [[maybe_unused]] const auto accepted = [&](int level, int option, int value) {
+        return ::setsockopt(socket_.get(), level, option, &value, sizeof value) == 0;
     };
     if (family_ == Address::Family::ipv4) {
 #ifdef IP_PKTINFO
-        if (options_.arrival) enabled(IPPROTO_IP, IP_PKTINFO);
-#endif
-#ifdef IP_RECVERR
-        error_queue_ = enabled(IPPROTO_IP, IP_RECVERR);
+        if (options_.arrival) accepted(IPPROTO_IP, IP_PKTINFO, 1);
 #endif
     } else if (family_ == Address::Family::ipv6) {
 #ifdef IPV6_RECVPKTINFO
-        if (options_.arrival) enabled(IPPROTO_IPV6, IPV6_RECVPKTINFO);
+        if (options_.arrival) accepted(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 #endif
 #ifdef IPV6_RECVERR
-        error_queue_ = enabled(IPPROTO_IPV6, IPV6_RECVERR);
+        error_queue_ = accepted(IPPROTO_IPV6, IPV6_RECVERR, 1);
+#endif
+#ifdef IPV6_MULTICAST_ALL
+        accepted(IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
+#endif
+    }
+    // An IPv6 socket may carry IPv4 too, and has IPv4's options then. What IPv4 says of a datagram goes by these alone:
+    // with IPV6_RECVERR only, Linux 6.1 drops an ICMP error for a mapped address. Its error queue is one for both.
+    if (udp) {
+#ifdef IP_RECVERR
+        error_queue_ = accepted(IPPROTO_IP, IP_RECVERR, 1) || error_queue_;
+#endif
+#ifdef IP_MULTICAST_ALL
+        accepted(IPPROTO_IP, IP_MULTICAST_ALL, 0);
 #endif
     }
 #ifdef UDP_SEGMENT
-    if (family_ != Address::Family::unix_domain && options_.batch > 1) {
+    if (udp && options_.batch > 1) {
         int size = 0;
         socklen_t length = sizeof size;
         segments_ = ::getsockopt(socket_.get(), IPPROTO_UDP, UDP_SEGMENT, &size, &length) == 0;
-        if (segments_ && options_.largest >= most_coalesced) enabled(IPPROTO_UDP, UDP_GRO);
+        if (segments_ && options_.largest >= largest_of_udp) accepted(IPPROTO_UDP, UDP_GRO, 1);
     }
 #endif
     attach(*protocol_, this);

@@ -9,6 +9,8 @@
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,23 +26,26 @@ namespace reactor {
 
 struct REACTOR_EXPORT DatagramOptions {
     /// The longest datagram that is received whole; of longer ones the rest is lost, and Datagram::truncated says so.
-    /// No UDP datagram is longer than the default. From 1 byte to that, over a Unix socket to 16 MiB: the nearest of these
-    /// counts for another number.
+    /// No UDP datagram is longer than 65,535 bytes. 0 counts as 1. More than 65,535 counts as that on UDP sockets, and
+    /// more than 16 MiB as 16 MiB on all others. The loop keeps room for a batch of such datagrams.
     std::size_t largest = 65'535;
-    /// Bytes that may wait for the kernel; what is sent beyond is dropped.
+    /// Bytes that may wait for the kernel; what is sent beyond is dropped. 0: no datagram is queued behind a waiting
+    /// one.
     std::size_t queue_limit = 256 * 1024;
-    /// At so many in a turn it leaves time for the others. One batch may pass it.
+    /// At so many in a turn it leaves time for the others. One batch may pass it. 0 counts as 1.
     std::size_t receives_per_turn = 128;
-    /// How many a system call moves at most, 1 to 64 (recvmmsg(2), sendmmsg(2)); and where the kernel can, what goes to one
-    /// receiver in pieces of one size goes through it as one (udp(7): UDP_SEGMENT, UDP_GRO). Where there are no such
-    /// calls, and with 1, each datagram costs a system call.
+    /// How many a system call moves at most, 1 to 64 (recvmmsg(2), sendmmsg(2)); 0 counts as 1, more as 64. Where the
+    /// kernel can, what goes to one receiver in pieces of one size goes through it as one (udp(7): UDP_SEGMENT,
+    /// UDP_GRO). If there are no such calls, or a filter forbids them (EPERM), and with 1, each datagram costs a system
+    /// call. A large `largest` makes the batch smaller: together they take at most 8 MiB, or one datagram.
     std::size_t batch = 32;
     /// Ask the kernel where each datagram arrived (IP_PKTINFO): Datagram::destination, local and interface.
     bool arrival = true;
     /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted: since Linux 6.16 the
-    /// sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes what comes.
+    /// sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them. Ignored on sockets
+    /// that are not Unix sockets: no descriptor can come there.
     std::size_t descriptors = 0;
-    /// SO_BROADCAST: may send to broadcast addresses.
+    /// SO_BROADCAST: may send to broadcast addresses. It changes nothing on IPv6 and Unix sockets, which have none.
     bool broadcast = false;
     /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice. What does not fit is dropped by the kernel.
     std::size_t receive_buffer = 0;
@@ -56,7 +61,8 @@ public:
     /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
     /// the reactor from now on. `opened` comes from the loop. Throws std::system_error, std::bad_alloc, or
     /// std::invalid_argument without a protocol; the socket is then closed. For each multicast group to receive from see
-    /// Socket::join_group.
+    /// Socket::join_group: groups that other sockets of the machine have joined are not received (IP_MULTICAST_ALL and,
+    /// since Linux 4.20, IPV6_MULTICAST_ALL are switched off).
     static DatagramEndpoint& open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                   const DatagramOptions& options = {});
 
@@ -128,6 +134,7 @@ private:
     bool drain_error_queue();
     void tell_refused(const Address& to, std::error_code error);
     std::size_t send_some(std::span<Outgoing> batch, std::error_code& error) noexcept;
+    ssize_t send_messages(std::size_t messages) noexcept;
     void put_source(msghdr& header, const Route& route) const noexcept;
     static bool belongs_to_one(const Outgoing& first, const Outgoing& before, const Outgoing& next,
                                std::size_t together) noexcept;
@@ -151,6 +158,7 @@ private:
     bool packets_ = false;       // SOCK_SEQPACKET: connected, with an end
     bool connected_ = false;
     bool segments_ = false;      // the kernel cuts what goes to one receiver into datagrams: UDP_SEGMENT
+    bool many_a_call_ = true;    // recvmmsg and sendmmsg are there, and no filter forbids them
     bool error_queue_ = false;   // the kernel says which datagram was refused: IP_RECVERR
     bool fresh_ = true;          // opened() has not been called yet
     bool told_of_drain_ = false;

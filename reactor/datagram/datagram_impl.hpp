@@ -35,13 +35,23 @@ struct Message {
 
 constexpr std::size_t most_batch = 64;
 constexpr std::size_t output_room = 256 * 1024;  // answers that leave together and are no piece of the input
+constexpr std::size_t largest_of_udp = 65'535;
+// Of the others: Linux has Unix datagrams as long as its sender's SO_SNDBUF, which net.core.wmem_max bounds (208 KiB
+// unless it was raised).
+constexpr std::size_t largest_of_others = 16 * 1024 * 1024;
+constexpr std::size_t input_room = 8 * 1024 * 1024;  // a batch takes no more, unless it is one datagram
 
 // Slots side by side whose addresses differ by a power of two would meet in the same lines of the cache.
+// No sum wraps: DatagramEndpoint bounds `largest`.
 constexpr std::size_t stride_of(std::size_t largest) noexcept { return (largest + 63) / 64 * 64 + 5 * 64; }
 
 inline bool would_block(const std::error_code& error) noexcept {
     return error == std::errc::operation_would_block || error == std::errc::resource_unavailable_try_again;
 }
+
+// There is no such call, or a filter (seccomp(2)) forbids it: older ones of those say EPERM for calls that they do not
+// know.
+inline bool call_is_missing(int error) noexcept { return error == ENOSYS || error == EPERM; }
 
 inline bool out_of_room(const std::error_code& error) noexcept {
     return error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -47,6 +48,16 @@ bool shut_down(int descriptor) noexcept {
     return ::poll(&entry, 1, 0) == 1 && (entry.revents & shut) != 0;
 }
 
+#ifdef IPV6_PKTINFO
+// A group, or IPv4's "all hosts", which an IPv6 socket that carries IPv4 sees mapped. (ff00::/8, ::ffff:224.0.0.0/100,
+// ::ffff:255.255.255.255: RFC 4291 2.5.5.2 and 2.7.)
+bool of_many(const in6_addr& address) noexcept {
+    if (!IN6_IS_ADDR_V4MAPPED(&address)) return IN6_IS_ADDR_MULTICAST(&address);
+    const std::uint8_t* const host = address.s6_addr + 12;
+    return host[0] >> 4 == 14 || std::all_of(host, host + 4, [](std::uint8_t byte) { return byte == 255; });
+}
+#endif
+
 // Has the peer of a packet socket closed? Reading 0 bytes says so, and an empty packet says the same.
 bool at_end(int descriptor) noexcept {
 #ifdef POLLRDHUP
@@ -71,7 +82,7 @@ void DatagramEndpoint::readable() {
         if (over_ || paused_ || !kept_.empty()) return;
     }
     for (std::size_t left = options_.receives_per_turn; left > 0;) {
-        const std::size_t wanted = std::min(options_.batch, left);
+        const std::size_t wanted = many_a_call_ ? std::min(options_.batch, left) : 1;
         std::error_code error;
         const std::size_t count = receive_batch(space, wanted, error);
         if (count == 0) {
@@ -96,9 +107,9 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
         do {
             count = ::recvmmsg(socket_.get(), space.incoming.data(), unsigned(wanted), receive_flags, nullptr);
         } while (count < 0 && errno == EINTR);
-        if (count < 0 && errno == ENOSYS) {
-            options_.batch = wanted = 1;
-            count = 0;
+        if (count < 0 && call_is_missing(errno)) {
+            many_a_call_ = false;
+            wanted = 1;
         }
     }
 #endif
@@ -183,7 +194,7 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             const auto info = value_in<in6_pktinfo>(control);
             datagram.interface = unsigned(info.ipi6_ifindex);
             datagram.destination = ipv6_address(info.ipi6_addr, port_, datagram.interface);
-            if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) datagram.local = datagram.destination;
+            if (!of_many(info.ipi6_addr)) datagram.local = datagram.destination;
         }
 #endif
 #ifdef UDP_GRO
@@ -218,9 +229,10 @@ void DatagramEndpoint::close_descriptors() noexcept {
 
 void DatagramEndpoint::receiving_failed(std::error_code error) {
     if (packets_ && broken_) return finish(broken_);
-    // A network that is gone or answers so is one datagram's misfortune; this is the socket's.
+    // A network that is gone or answers so is one datagram's misfortune; this is the socket's. No answer of a network's
+    // becomes EPERM: it is a filter that forbids recvmsg(2), and will do so again.
     if (packets_ || error == std::errc::bad_file_descriptor || error == std::errc::not_a_socket ||
-        error == std::errc::invalid_argument)
+        error == std::errc::invalid_argument || call_is_missing(error.value()))
         return finish(error);
     if (out_of_room(error)) return;  // it is ready still
     if (!drain_error_queue()) tell_refused(socket_.peer(), error);

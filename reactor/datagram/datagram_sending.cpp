@@ -126,12 +126,32 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
     return true;
 }
 
-// One system call. How many it took; if none, why.
+// How many the kernel took of those laid out; -1 leaves the reason in errno. EPERM is also what a firewall's refusal of
+// the first of them looks like: if a call that moves one alone says so too, then it was that.
+ssize_t DatagramEndpoint::send_messages(std::size_t messages) noexcept {
+    Workspace& space = workspace();
+    ssize_t sent = 0;
+#ifdef __linux__
+    if (messages > 1) {
+        do {
+            sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
+        } while (sent < 0 && errno == EINTR);
+        if (sent >= 0 || !call_is_missing(errno)) return sent;
+    }
+#endif
+    do {
+        sent = ::sendmsg(socket_.get(), &space.leaving[0].msg_hdr, send_flags);
+    } while (sent < 0 && errno == EINTR);
+    if (messages > 1 && (sent >= 0 || errno != EPERM)) many_a_call_ = false;
+    return sent < 0 ? -1 : 1;
+}
+
+// One system call, as a rule. How many it took; if none, why.
 std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_code& error) noexcept {
     Workspace& space = workspace();
     const std::size_t count = std::min(batch.size(), options_.batch);
     std::size_t messages = 0;
-    for (std::size_t index = 0; index < count; ++messages) {
+    for (std::size_t index = 0; index < count && (messages == 0 || many_a_call_); ++messages) {
         const std::size_t first = index;
         const Outgoing& one = batch[first];
         std::size_t together = 0;
@@ -158,21 +178,7 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
 #endif
         if (header.msg_controllen == 0) header.msg_control = nullptr;
     }
-    ssize_t sent = 0;
-    do {
-#ifdef __linux__
-        if (messages > 1) {
-            sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
-            if (sent < 0 && errno == ENOSYS) {
-                options_.batch = 1;
-                segments_ = false;
-                return send_some(batch, error);
-            }
-            continue;
-        }
-#endif
-        sent = ::sendmsg(socket_.get(), &space.leaving[0].msg_hdr, send_flags) < 0 ? -1 : 1;
-    } while (sent < 0 && errno == EINTR);
+    const ssize_t sent = send_messages(messages);
     if (sent > 0) return space.ends[std::size_t(sent) - 1];
     error = last_error();
     if (space.ends[0] == 1 || !cannot_segment(error)) return 0;

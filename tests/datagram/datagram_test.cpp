@@ -362,6 +362,29 @@ TEST_CASE("S16, S17: refused datagrams are told once each, with where they went,
     }
 }
 
+#ifdef __linux__
+TEST_CASE("S16: a socket of both families learns of refusals by IPv4 hosts as by IPv6 ones, with where they went") {
+    for (const DatagramOptions& options : ways_to_move) {
+        Reactor reactor;
+        Letters letters;
+        Socket both = Socket::open(Address::Family::ipv6, SocketKind::datagram);
+        both.set_v6_only(false);
+        both.bind(*Address::ip("::", 0));
+        DatagramEndpoint& sender = read_from(reactor, std::move(both), letters, options);
+        const std::vector<Address> dead{*Address::ip("::ffff:127.0.0.1", udp("127.0.0.1").local().port()),
+                                        udp("::1").local()};
+        for (std::size_t i = 0; i < dead.size(); ++i) {
+            CHECK(sender.send(dead[i], "lost"));
+            settle(reactor);
+            REQUIRE(letters.refusals.size() == i + 1);
+            CHECK(letters.refusals[i].first == dead[i]);
+            CHECK(letters.refusals[i].second == std::errc::connection_refused);
+        }
+        CHECK(letters.closed == 0);
+    }
+}
+#endif
+
 TEST_CASE("What this machine itself will not send is told later, and costs no other datagram anything") {
     for (const DatagramOptions& options : ways_to_move) {
         Reactor reactor;
@@ -743,6 +766,60 @@ TEST_CASE("An IPv6 group is joined on an interface, and its members know by whic
     }
 }
 
+#ifdef __linux__
+TEST_CASE("What is sent to a group does not come to a socket that has not joined it, though another one has") {
+    for (const bool over_ipv6 : {false, true}) {
+        CAPTURE(over_ipv6);
+        Address group = *Address::ip("239.255.7.10", 0);
+        unsigned interface = interface_number("lo");
+        if (over_ipv6) {
+            group = *Address::ip("ff01::7:10", 0);
+            interface = interface_for(group);
+            if (interface == 0) {
+                MESSAGE("skipped: this machine has no interface with a route to IPv6 groups");
+                continue;
+            }
+        }
+        const char* const any = over_ipv6 ? "::" : "0.0.0.0";
+        Reactor reactor;
+        Letters joined, other;
+        // The machine receives for the group as long as one of its sockets is a member, whatever that one's port is.
+        DatagramEndpoint& member = read_from(reactor, udp(any), joined);
+        member.socket().join_group(group, interface);
+        DatagramEndpoint& stranger = read_from(reactor, udp(any), other);
+        Letters sending;
+        DatagramEndpoint& sender = read_from(reactor, udp(any), sending);
+        sender.socket().set_multicast_interface(interface);
+        CHECK(sender.send(group.with_port(stranger.local().port()), "to members"));
+        CHECK(sender.send(group.with_port(member.local().port()), "to members"));
+        run_until(reactor, [&] { return !joined.data.empty(); });
+        settle(reactor);
+        CHECK(joined.data.size() == 1);
+        CHECK(other.data.empty());
+    }
+}
+
+TEST_CASE("What an IPv4 group is sent on a socket of both families is answered by an address of the machine's") {
+    Reactor reactor;
+    Letters joined;
+    const Address group = *Address::ip("239.255.7.11", 0);
+    Socket both = Socket::open(Address::Family::ipv6, SocketKind::datagram);
+    both.set_v6_only(false);
+    both.bind(*Address::ip("::", 0));
+    const Address to = group.with_port(both.local().port());
+    both.join_group(group, interface_number("lo"));
+    DatagramEndpoint& member = read_from(reactor, std::move(both), joined);
+    joined.on_received = [&](const Datagram& datagram) { CHECK(member.answer(datagram, "here")); };
+    Socket sender = udp("0.0.0.0");
+    sender.set_multicast_interface(interface_number("lo"));
+    REQUIRE(send_raw(sender, to, "anybody?"));
+    CHECK(receive_raw(reactor, sender) == "here");
+    REQUIRE(joined.heads.size() == 1);
+    CHECK(joined.heads[0].local == Address());
+    CHECK(joined.refusals.empty());
+}
+#endif
+
 TEST_CASE("Broadcasts are sent by those who may, and known as such by those who get them") {
     Reactor reactor;
     Letters received, letters;
@@ -758,6 +835,81 @@ TEST_CASE("Broadcasts are sent by those who may, and known as such by those who 
     REQUIRE(received.heads.size() == 1);
     CHECK(received.heads[0].destination == everybody);
     CHECK(letters.heads[0].sender == *Address::ip("127.0.0.1", server.local().port()));
+}
+
+TEST_CASE("S91: whatever sizes the options of datagrams have, an exchange is whole, or its loss is told") {
+    constexpr std::size_t extremes[] = {0, 1, 64, 65, PTRDIFF_MAX, SIZE_MAX - 63, SIZE_MAX - 1, SIZE_MAX};
+    constexpr std::size_t DatagramOptions::*sizes[] = {
+        &DatagramOptions::largest,     &DatagramOptions::queue_limit,    &DatagramOptions::receives_per_turn,
+        &DatagramOptions::batch,       &DatagramOptions::descriptors,    &DatagramOptions::receive_buffer,
+        &DatagramOptions::send_buffer};
+    for (const bool over_unix : {false, true}) {
+        for (const auto size : sizes) {
+            for (const std::size_t value : extremes) {
+                CAPTURE(over_unix);
+                CAPTURE(std::size_t(std::find(std::begin(sizes), std::end(sizes), size) - std::begin(sizes)));
+                CAPTURE(value);
+                DatagramOptions options;
+                options.*size = value;
+                Reactor reactor;
+                Letters asking, answering;
+                const auto where = [&] { return over_unix ? abstract_name() : *Address::ip("127.0.0.1", 0); };
+                DatagramEndpoint& server = read_from(reactor, bound(where()), answering, options);
+                DatagramEndpoint& client = read_from(reactor, bound(where()), asking, options);
+                answering.on_received = [&](const Datagram& datagram) { server.answer(datagram, datagram.data); };
+                CHECK(client.send(server.local(), "short"));
+                run_until(reactor, [&] { return !asking.data.empty(); });
+                CHECK(asking.data[0] == (options.largest < 2 ? "s" : "short"));
+                const std::string most = random_bytes(60'000, 7);
+                client.send(server.local(), most);  // more than the least of buffers have room for
+                settle(reactor);
+                const std::size_t kept = std::clamp<std::size_t>(options.largest, 1, most.size());
+                if (asking.data.size() == 2) CHECK(asking.data[1] == most.substr(0, kept));
+                const auto is_small = [](std::size_t buffer) { return buffer > 0 && buffer <= 65; };
+                if (!is_small(options.receive_buffer) && !is_small(options.send_buffer)) CHECK(asking.data.size() == 2);
+            }
+        }
+    }
+}
+
+TEST_CASE("S91: of a Unix datagram longer than UDP has them all comes, if it is asked for") {
+    for (const std::size_t largest : {std::size_t(100'000), SIZE_MAX}) {
+        Reactor reactor;
+        Letters letters;
+        DatagramOptions options;
+        options.largest = largest;
+        DatagramEndpoint& server = read_from(reactor, bound(abstract_name()), letters, options);
+        const Socket client = bound(abstract_name());
+        const std::string text = random_bytes(100'000, 8);
+        REQUIRE(send_raw(client, server.local(), text));
+        run_until(reactor, [&] { return !letters.data.empty(); });
+        CHECK(letters.data[0] == text);
+        CHECK(server.counters().truncated == 0);
+    }
+}
+
+TEST_CASE("S108: an option that a kind of datagram socket does not have is ignored; a group that it cannot join throws") {
+    Reactor reactor;
+    Letters letters;
+    DatagramOptions every;
+    every.broadcast = every.arrival = every.reuse_port = every.reuse_address = true;
+    every.descriptors = 3;
+    std::vector<Socket> sockets;
+    sockets.push_back(udp("127.0.0.1"));
+    sockets.push_back(udp("::1"));
+    sockets.push_back(bound(abstract_name()));
+    sockets.push_back(Socket::pair(SocketKind::sequenced_packets).first);
+    for (const Socket& bound_by_name : bind_datagrams("unix:" + abstract_name().host(), 0, every))
+        CHECK(bound_by_name.local().family() == Address::Family::unix_domain);
+    for (Socket& socket : sockets) {
+        const Address::Family family = socket.local().family();
+        DatagramEndpoint& endpoint = read_from(reactor, std::move(socket), letters, every);
+        if (family == Address::Family::unix_domain)
+            CHECK_THROWS_AS(endpoint.socket().join_group(*Address::ip("239.255.7.12", 0)), std::system_error);
+        endpoint.close();
+    }
+    settle(reactor);
+    CHECK(letters.closed == 4);
 }
 
 TEST_CASE("bind_datagrams takes all addresses of a name on one port, as an acceptor does") {

@@ -169,7 +169,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
                                        ENOTCONN, ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
-    static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS};
+    static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPERM, EPIPE};
     static constexpr int for_sendmmsg[] = {EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM,
                                            ENOSYS, EPERM};

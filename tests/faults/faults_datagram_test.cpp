@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -288,6 +289,88 @@ TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, 
         CHECK(sender.counters().refused == 0);
         const unsigned calls = faults::calls(Call::sendmmsg) + faults::calls(Call::sendmsg);
         if (error == 0) CHECK(calls <= 2);
+    }
+}
+
+TEST_CASE("S96: where a filter forbids the calls for many datagrams at once, they go one by one, and none is refused") {
+    for (const Call call : {Call::recvmmsg, Call::sendmmsg}) {
+        for (const int error : {EPERM, ENOSYS}) {
+            CAPTURE(faults::name_of(call));
+            CAPTURE(error);
+            testing::ManualClock clock;
+            faults::Plan plan;
+            plan.call = call;
+            plan.error = error;
+            plan.times = UINT_MAX;
+            const faults::Armed armed(plan, clock, true);
+            Reactor reactor("auto", clock);
+            std::vector<DatagramEndpoint*> ends;
+            for (int i = 0; i < 2; ++i) {
+                Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+                socket.bind(*Address::ip("127.0.0.1", 0));
+                ends.push_back(&DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<DatagramEcho>()));
+            }
+            // Of two sizes in turn, so that they do not leave as one.
+            for (int i = 0; i < 10; ++i) ends[0]->send(ends[1]->local(), i % 2 == 0 ? "even" : "not even");
+            for (int turns = 0; ends[0]->counters().received < 200 && turns < 2'000; ++turns) reactor.run_once();
+            CHECK(ends[0]->counters().received >= 200);
+            CHECK(faults::struck());
+            CHECK(faults::calls(call) <= 2);  // each socket has asked once, and remembers the answer
+            for (const DatagramEndpoint* end : ends) {
+                CHECK(end->counters().refused == 0);
+                CHECK(end->counters().dropped == 0);
+            }
+        }
+    }
+}
+
+TEST_CASE("S96: where a filter forbids an option of a datagram socket, the socket is not opened or does without it") {
+    for (const Call call : {Call::getsockopt, Call::setsockopt}) {
+        faults::Plan plan;
+        plan.call = call;
+        plan.error = EPERM;
+        for (bool struck = true; struck; ++plan.from) {
+            REQUIRE(plan.from < 100);
+            const DatagramOutcome outcome = exchange_datagrams(plan, 32);
+            CAPTURE(faults::name_of(call));
+            CAPTURE(plan.from);
+            if (outcome.set_up) CHECK(outcome.answered == rounds);
+            if (!outcome.set_up) CHECK(outcome.exceptions == 1);
+            CHECK(outcome.failed == 0);
+            CHECK(outcome.left_open == 0);
+            struck = outcome.struck;
+        }
+    }
+}
+
+TEST_CASE("S96: a socket from which receiving is forbidden ends with that error, and does not spin") {
+    for (const int error : {EPERM, ENOSYS}) {
+        struct Listener final : DatagramProtocol {
+            explicit Listener(std::vector<std::error_code>& the_end) : end(the_end) {}
+            void received(const Datagram&) override {}
+            void refused(const Address&, std::error_code) override { ++refusals; }
+            void closed(std::error_code reason) override { end.push_back(reason); }
+            std::vector<std::error_code>& end;
+            int refusals = 0;
+        };
+        testing::ManualClock clock;
+        std::vector<std::error_code> end;
+        faults::Plan plan;
+        plan.call = Call::recvmsg;
+        plan.error = error;
+        plan.times = UINT_MAX;
+        const faults::Armed armed(plan, clock, true);
+        Reactor reactor("auto", clock);
+        Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+        socket.bind(*Address::ip("127.0.0.1", 0));
+        const Address to = socket.local();
+        DatagramOptions options;
+        options.batch = 1;
+        DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Listener>(end), options);
+        const Socket sender = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+        REQUIRE(::sendto(sender.get(), "x", 1, 0, to.data(), socklen_t(to.size())) == 1);
+        for (int turns = 0; end.empty() && turns < 10; ++turns) reactor.run_once();
+        CHECK(end == std::vector<std::error_code>{{error, std::system_category()}});
     }
 }
 
