@@ -1,4 +1,5 @@
 #include <reactor/net/address.hpp>
+#include <reactor/net/look_up_impl.hpp>
 
 #include <net/if.h>
 #include <netdb.h>
@@ -275,15 +276,20 @@ std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept {
 
 namespace {
 
-// getaddrinfo's errors are numbers of its own. Its EAI_SYSTEM means errno.
-std::error_code look_up_error(int error, int system_error) noexcept {
+// getaddrinfo's errors are numbers of its own.
+const std::error_category& look_up_category() noexcept {
     struct Category final : std::error_category {
         const char* name() const noexcept override { return "getaddrinfo"; }
         std::string message(int value) const override { return ::gai_strerror(value); }
     };
     static const Category category;
+    return category;
+}
+
+// Its EAI_SYSTEM means errno.
+std::error_code look_up_error(int error, int system_error) noexcept {
     if (error == EAI_SYSTEM) return {system_error, std::system_category()};
-    return {error, category};
+    return {error, look_up_category()};
 }
 
 // RFC 6761, 6.3: these names, and all below them, never leave the machine.
@@ -298,10 +304,35 @@ bool is_localhost(std::string_view host) noexcept {
     return same && (host.size() == end.size() || host[host.size() - end.size() - 1] == '.');
 }
 
-std::vector<Address> look_up(std::string_view host, std::uint16_t port) {
+// No AI_ADDRCONFIG: on a machine whose only interface is the loopback one, glibc then finds no name at all.
+addrinfo hints_for(Address::Family family) noexcept {
     addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
+    switch (family) {
+        case Address::Family::none: hints.ai_family = AF_UNSPEC; break;
+        case Address::Family::ipv4: hints.ai_family = AF_INET; break;
+        case Address::Family::ipv6: hints.ai_family = AF_INET6; break;
+        case Address::Family::unix_domain: hints.ai_family = AF_UNIX; break;  // getaddrinfo refuses it
+    }
+#ifdef __GLIBC__
+    // A name may have an IPv4 address in /etc/hosts and none of IPv6. Asked for IPv6 alone, glibc (seen in 2.36) goes
+    // on to the name server, and an address from there would be preferred to the one that this machine's owner wrote
+    // down. With this flag glibc takes the IPv4 address for an answer and ends its search; look_up leaves that answer
+    // out.
+    if (family == Address::Family::ipv6) hints.ai_flags = AI_V4MAPPED;
+#endif
+    return hints;
+}
+
+bool is_mapped(const Address& address) noexcept {
+    const auto ipv6 = copy_as<sockaddr_in6>(address);
+    return address.family() == Address::Family::ipv6 && IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr);
+}
+
+}  // namespace
+
+std::vector<Address> look_up(std::string_view host, Address::Family family) {
+    const addrinfo hints = hints_for(family);
     addrinfo* list = nullptr;
     if (const int result = ::getaddrinfo(std::string(host).c_str(), nullptr, &hints, &list); result != 0) {
         const std::error_code error = look_up_error(result, errno);
@@ -312,23 +343,43 @@ std::vector<Address> look_up(std::string_view host, std::uint16_t port) {
     std::vector<Address> addresses;
     for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
         if (entry->ai_family != AF_INET && entry->ai_family != AF_INET6) continue;
-        const Address address = Address(entry->ai_addr, entry->ai_addrlen).with_port(port);
+        const Address address(entry->ai_addr, entry->ai_addrlen);
+        if ((hints.ai_flags & AI_V4MAPPED) != 0 && is_mapped(address)) continue;
         if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) addresses.push_back(address);
     }
+    if (addresses.empty()) refuse(std::errc::address_not_available, "host", host);
     std::stable_partition(addresses.begin(), addresses.end(),
                           [](const Address& address) { return address.family() == Address::Family::ipv4; });
     return addresses;
 }
 
-}  // namespace
+bool says_no_address(const std::error_code& error) noexcept {
+    if (error == std::errc::address_not_available) return true;
+    if (error.category() != look_up_category()) return false;
+#ifdef EAI_ADDRFAMILY
+    if (error.value() == EAI_ADDRFAMILY) return true;
+#endif
+#ifdef EAI_NODATA
+    if (error.value() == EAI_NODATA) return true;
+#endif
+    return false;
+}
+
+std::optional<std::vector<Address>> addresses_without_look_up(std::string_view host, std::uint16_t port) {
+    using Addresses = std::vector<Address>;
+    if (host.empty()) return Addresses{*Address::ip("0.0.0.0", port), *Address::ip("::", port)};
+    if (is_localhost(host)) return Addresses{*Address::ip("127.0.0.1", port), *Address::ip("::1", port)};
+    if (const auto address = Address::ip(host, port)) return Addresses{*address};
+    if (host.starts_with("unix:")) return Addresses{Address::parse(host)};
+    if (host.find('\0') != std::string_view::npos) refuse(std::errc::invalid_argument, "host", host);
+    return std::nullopt;
+}
 
 std::vector<Address> resolve_blocking(std::string_view host, std::uint16_t port) {
-    if (host.empty()) return {*Address::ip("0.0.0.0", port), *Address::ip("::", port)};
-    if (is_localhost(host)) return {*Address::ip("127.0.0.1", port), *Address::ip("::1", port)};
-    if (const auto address = Address::ip(host, port)) return {*address};
-    if (host.starts_with("unix:")) return {Address::parse(host)};
-    if (host.find('\0') != std::string_view::npos) refuse(std::errc::invalid_argument, "host", host);
-    return look_up(host, port);
+    if (auto known = addresses_without_look_up(host, port)) return *std::move(known);
+    std::vector<Address> addresses = look_up(host, Address::Family::none);
+    for (Address& address : addresses) address = address.with_port(port);
+    return addresses;
 }
 
 }  // namespace reactor

@@ -1,86 +1,214 @@
+#include <reactor/detail/callback.hpp>
+#include <reactor/net/look_up_impl.hpp>
 #include <reactor/net/resolver.hpp>
 #include <reactor/reactor.hpp>
 
+#include <pthread.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
 #include <mutex>
 #include <new>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
 namespace reactor {
 
-struct Resolver::Request {
-    std::mutex mutex;
-    Reactor* reactor = nullptr;  // under the mutex; null once nobody wants the answer
-    Done done;                   // the loop's thread only
+struct Resolver::Answer {
     std::error_code error;
     std::vector<Address> addresses;
+};
 
-    void look_up(const std::string& host, std::uint16_t port) {
+// One resolver's part in a look-up. The thread that looks up reads `reactor` while this waits for it, and nothing else.
+struct Resolver::Request {
+    Reactor* reactor = nullptr;
+    std::uint16_t port = 0;
+    Done done;                        // empty once it was called or cancelled
+    std::shared_ptr<LookUp> look_up;  // null if there is none
+
+    void tell(const Answer& answer) {
+        if (!done) return;  // cancelled since
+        std::error_code error = answer.error;
+        std::vector<Address> addresses;
         try {
-            addresses = resolve_blocking(host, port);
-        } catch (const std::system_error& failure) {
-            error = failure.code();
+            addresses = answer.addresses;
         } catch (const std::bad_alloc&) {
             error = std::make_error_code(std::errc::not_enough_memory);
         }
-    }
-
-    // Hands the answer to the loop, unless the loop's side has gone: the mutex keeps the reactor alive meanwhile,
-    // because ~Resolver must take it before the reactor can go.
-    static void deliver(const std::shared_ptr<Request>& request) {
-        const std::lock_guard lock(request->mutex);
-        if (request->reactor == nullptr) return;
-        request->reactor->post([request] { request->answer(); });
-    }
-
-    void answer() {
-        {
-            const std::lock_guard lock(mutex);
-            if (std::exchange(reactor, nullptr) == nullptr) return;  // cancelled since
-        }
-        Done call = std::move(done);  // it may destroy the resolver
+        for (Address& address : addresses) address = address.with_port(port);
+        Done call = std::exchange(done, {});  // it may destroy the resolver
         call(error, std::move(addresses));
     }
 };
 
-namespace {
+struct Resolver::LookUp {
+    LookUp(std::string_view the_host, Address::Family the_family) : host(the_host), family(the_family) {}
 
-// Numbers, and the names whose addresses are known (RFC 6761): the look-up is none.
-bool needs_no_look_up(std::string_view host) {
-    return host.empty() || host == "localhost" || host.starts_with("unix:") || Address::ip(host, 0).has_value();
-}
+    const std::string host;
+    const Address::Family family;
+    bool begun = false;
+    std::vector<std::shared_ptr<Request>> waiting;
+    Answer answer;  // written once, before those that wait are told of it
 
-}  // namespace
-
-Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Done done)
-    : request_(std::make_shared<Request>()) {
-    request_->reactor = &reactor;
-    request_->done = std::move(done);
-    const std::string name(host);
-    if (needs_no_look_up(name)) {
-        request_->look_up(name, port);
-        Request::deliver(request_);
-        return;
+    // As bad as running out of memory is for one look-up, it ends no thread.
+    Answer ask() const noexcept {
+        Answer found;
+        try {
+            found.addresses = reactor::look_up(host, family);
+        } catch (const std::system_error& failure) {
+            found.error = failure.code();
+        } catch (const std::bad_alloc&) {
+            found.error = std::make_error_code(std::errc::not_enough_memory);
+        }
+        return found;
     }
-    try {
-        std::thread([request = request_, name, port] {
-            request->look_up(name, port);
+};
+
+// The look-ups of the process that are not answered, and the threads for them. Everything in here is under one mutex.
+// To hold it while loops are told is what keeps them alive: ~Resolver takes it before a reactor can go.
+class Resolver::LookUps {
+public:
+    // Never destroyed: threads go on while the process ends.
+    static LookUps& of_process() {
+        static LookUps* const all = new LookUps;
+        return *all;
+    }
+
+    void add(const std::shared_ptr<Request>& request, std::string_view host, Address::Family family) {
+        const std::lock_guard lock(mutex_);
+        if (const auto found = unanswered_.find({host, family}); found != unanswered_.end()) {
+            found->second->waiting.push_back(request);
+            request->look_up = found->second;
+            return;
+        }
+        const auto look_up = std::make_shared<LookUp>(host, family);
+        look_up->waiting.push_back(request);
+        const auto place = unanswered_.emplace(Question{look_up->host, family}, look_up).first;
+        Lane& lane = lane_of(family);
+        try {
+            lane.queue.push_back(look_up);
+        } catch (...) {
+            unanswered_.erase(place);
+            throw;
+        }
+        request->look_up = look_up;
+        const std::error_code error = lane.threads < most_threads / 2 ? start_thread(lane) : std::error_code();
+        if (!error || lane.threads > 0) return;  // one of those that there are comes to it
+        lane.queue.pop_back();
+        answered(*look_up, {error, {}});
+    }
+
+    void leave(Request& request) noexcept {
+        const std::lock_guard lock(mutex_);
+        const std::shared_ptr<LookUp> look_up = std::move(request.look_up);
+        if (look_up == nullptr) return;
+        std::erase_if(look_up->waiting, [&](const auto& other) { return other.get() == &request; });
+        if (look_up->begun || !look_up->waiting.empty()) return;
+        std::erase(lane_of(look_up->family).queue, look_up);
+        forget(*look_up);
+    }
+
+private:
+    using Question = std::pair<std::string_view, Address::Family>;  // the view is of the look-up's own name
+    struct Lane {
+        std::deque<std::shared_ptr<LookUp>> queue;
+        std::size_t threads = 0;
+    };
+
+    // A fork copies what is here, whatever the other threads are at, and none of these threads.
+    LookUps() {
+        ::pthread_atfork([] { of_process().mutex_.lock(); }, [] { of_process().mutex_.unlock(); },
+                         [] {
+                             LookUps& all = of_process();
+                             all.unanswered_.clear();
+                             all.lanes_[0] = all.lanes_[1] = Lane();
+                             all.mutex_.unlock();
+                         });
+    }
+
+    Lane& lane_of(Address::Family family) noexcept { return lanes_[family == Address::Family::ipv4 ? 0 : 1]; }
+
+    std::error_code start_thread(Lane& lane) noexcept {
+        try {
+            std::thread([this, &lane] { work(lane); }).detach();
+        } catch (const std::system_error& failure) {
+            return failure.code();
+        } catch (const std::bad_alloc&) {
+            return std::make_error_code(std::errc::not_enough_memory);
+        }
+        ++lane.threads;
+        return {};
+    }
+
+    void work(Lane& lane) noexcept {
+        std::unique_lock lock(mutex_);
+        while (!lane.queue.empty()) {
+            const std::shared_ptr<LookUp> look_up = std::move(lane.queue.front());
+            lane.queue.pop_front();
+            look_up->begun = true;
+            lock.unlock();
+            Answer answer = look_up->ask();
+            lock.lock();
+            answered(*look_up, std::move(answer));
+        }
+        --lane.threads;
+    }
+
+    // No resolver's last hold of its request goes here: what it wants to call is its loop's.
+    void answered(LookUp& look_up, Answer answer) noexcept {
+        forget(look_up);
+        look_up.answer = std::move(answer);
+        for (const auto& request : look_up.waiting) {
             try {
-                Request::deliver(request);
+                request->reactor->post([request] { request->tell(request->look_up->answer); });
             } catch (const std::bad_alloc&) {
                 // No memory even to say so: to those who wait it is a name server that does not answer.
             }
-        }).detach();
-    } catch (const std::system_error& failure) {  // no thread to be had
-        request_->error = failure.code();
-        Request::deliver(request_);
+        }
+        look_up.waiting.clear();
     }
+
+    void forget(const LookUp& look_up) noexcept {
+        const auto place = unanswered_.find({look_up.host, look_up.family});
+        if (place != unanswered_.end() && place->second.get() == &look_up) unanswered_.erase(place);
+    }
+
+    std::mutex mutex_;
+    std::map<Question, std::shared_ptr<LookUp>> unanswered_;
+    Lane lanes_[2];  // of IPv4, and of all others
+};
+
+Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Done done)
+    : Resolver(reactor, host, port, Address::Family::none, std::move(done)) {}
+
+Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Address::Family family, Done done)
+    : request_(std::make_shared<Request>()) {
+    request_->reactor = &reactor;
+    request_->port = port;
+    request_->done = required(std::move(done), "Resolver: no callback");
+    Answer answer;
+    try {
+        auto known = addresses_without_look_up(host, port);
+        if (!known) {
+            LookUps::of_process().add(request_, host, family);
+            return;
+        }
+        answer.addresses = *std::move(known);
+        if (family != Address::Family::none)
+            std::erase_if(answer.addresses, [&](const Address& address) { return address.family() != family; });
+        if (answer.addresses.empty()) answer.error = std::make_error_code(std::errc::address_not_available);
+    } catch (const std::system_error& failure) {
+        answer.error = failure.code();
+    }
+    reactor.post([request = request_, told = std::move(answer)] { request->tell(told); });
 }
 
 Resolver::~Resolver() {
-    const std::lock_guard lock(request_->mutex);
-    request_->reactor = nullptr;
+    request_->done = {};
+    if (request_->look_up != nullptr) LookUps::of_process().leave(*request_);
 }
 
 }  // namespace reactor

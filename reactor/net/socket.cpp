@@ -357,6 +357,14 @@ void Socket::set_reuse_port(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEPOR
 
 bool Socket::reuse_port() const { return option(get(), SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT") != 0; }
 
+// Of IPv6 sockets too. Where the system does not know it, bind takes a port at once.
+void Socket::set_bind_without_port([[maybe_unused]] bool on) {
+#ifdef IP_BIND_ADDRESS_NO_PORT
+    const int value = int(on);
+    (void)::setsockopt(get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &value, sizeof value);
+#endif
+}
+
 void Socket::set_v6_only(bool on) { set_option(get(), IPPROTO_IPV6, IPV6_V6ONLY, int(on), "IPV6_V6ONLY"); }
 
 bool Socket::v6_only() const { return option(get(), IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY") != 0; }

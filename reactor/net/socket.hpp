@@ -97,6 +97,7 @@ public:
     void set_accepts_descriptors(bool on) noexcept;
     void set_reuse_address(bool on);                      ///< SO_REUSEADDR
     void set_reuse_port(bool on);                         ///< SO_REUSEPORT
+    void set_bind_without_port(bool on);                  ///< IP_BIND_ADDRESS_NO_PORT: connect chooses the port; a hint
     void set_v6_only(bool on);                            ///< IPV6_V6ONLY
     void set_broadcast(bool on);                          ///< SO_BROADCAST: may send to broadcast addresses
     void set_multicast_interface(unsigned number);        ///< IP_MULTICAST_IF; 0: the system's choice

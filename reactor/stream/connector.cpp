@@ -1,7 +1,9 @@
+#include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/connector.hpp>
 
 #include <algorithm>
 #include <new>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -13,16 +15,25 @@ namespace {
 // nothing would tell when there is room.
 constexpr Duration full_backlog_delay = std::chrono::milliseconds(20);
 
-// RFC 8305 4: families in turn, so that a family that does not work costs one delay and not one for each address.
-std::vector<Address> interleave(const std::vector<Address>& addresses) {
-    std::vector<Address> ipv6, others, result;
-    for (const Address& address : addresses)
-        (address.family() == Address::Family::ipv6 ? ipv6 : others).push_back(address);
-    for (std::size_t i = 0; i < std::max(ipv6.size(), others.size()); ++i) {
-        if (i < ipv6.size()) result.push_back(ipv6[i]);
-        if (i < others.size()) result.push_back(others[i]);
-    }
+// RFC 8305 3: how long IPv4 addresses wait for the answer that tells of IPv6 ones.
+constexpr Duration resolution_delay = std::chrono::milliseconds(50);
+
+constexpr Duration least_back_off = std::chrono::milliseconds(1);
+constexpr Duration longest_back_off = std::chrono::hours(24 * 365 * 100);  // twice as much is a Duration still
+
+// Not written as std::clamp, which returns what is no number as it is.
+Reconnect bounded(const Reconnect& asked) noexcept {
+    Reconnect result;
+    result.first = std::clamp(asked.first, least_back_off, longest_back_off);
+    result.longest = std::clamp(asked.longest, result.first, longest_back_off);
+    result.jitter = asked.jitter > 0 ? std::min(asked.jitter, 1.0) : 0;
     return result;
+}
+
+// Does the error say that this machine has no way to the address, whatever may be there?
+bool says_no_way(const std::error_code& error) noexcept {
+    return error == std::errc::network_unreachable || error == std::errc::address_family_not_supported ||
+           error == std::errc::address_not_available;
 }
 
 }  // namespace
@@ -54,6 +65,7 @@ struct Connector::Attempt final : EventHandler {
 Connector::Connector(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
                      ConnectorOptions options)
     : Connector(reactor, std::vector<Address>(), std::move(factory), std::move(options)) {
+    by_name_ = true;
     host_ = host;
     port_ = port;
 }
@@ -62,13 +74,16 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
                      ConnectorOptions options)
     : reactor_(reactor),
       given_(std::move(addresses)),
-      factory_(std::move(factory)),
+      factory_(required(std::move(factory), "Connector: no factory")),
       options_(std::move(options)),
-      group_(ConnectionGroup::make(reactor, options_.connection, this)),
       begin_timer_(reactor, [this] { begin(); }),
       next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
-      timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }) {
+      timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }),
+      random_(std::random_device()()) {
+    if (options_.reconnect) options_.reconnect = bounded(*options_.reconnect);
     begin_timer_.start(Duration::zero());
+    // Last, because the loop knows the owner of a group: nothing may throw once it does.
+    group_ = ConnectionGroup::make(reactor, options_.connection, this);
 }
 
 Connector::~Connector() { group_->disown(); }
@@ -87,45 +102,90 @@ void Connector::or_fail(Step&& step) {
     try {
         step();
     } catch (const std::bad_alloc&) {
-        if (watch.over() || !connecting_ || begin_timer_.active()) throw;
+        if (watch.over() || state_ != State::trying) throw;
         fail(std::make_error_code(std::errc::not_enough_memory));
     }
 }
 
 void Connector::begin() {
-    connecting_ = true;
+    state_ = State::trying;
     failures_.clear();
+    look_up_error_.clear();
+    ipv6_is_next_ = true;
     or_fail([this] {
+        if (options_.reconnect) begin_timer_.start(Duration::max());
         timeout_timer_.start(options_.timeout);
-        if (!given_.empty()) return resolved({}, given_);
-        resolver_ = std::make_unique<Resolver>(
-            reactor_, host_, port_,
-            [this](std::error_code error, std::vector<Address> addresses) { resolved(error, std::move(addresses)); });
-    });
-}
-
-void Connector::resolved(std::error_code error, std::vector<Address> addresses) {
-    resolver_.reset();
-    or_fail([&] {
-        if (error) {
-            failures_.push_back({{}, error});
-            return fail(error);
-        }
-        waiting_ = interleave(addresses);
-        std::reverse(waiting_.begin(), waiting_.end());
+        if (by_name_) return look_up();
+        wait_for_turn(given_);
         try_next();
     });
 }
 
+// ── addresses ──
+
+void Connector::look_up() {
+    std::optional<std::vector<Address>> known;
+    try {
+        known = addresses_without_look_up(host_, port_);
+    } catch (const std::system_error& failure) {
+        look_up_error_ = failure.code();
+        known.emplace();
+    }
+    if (known) {
+        wait_for_turn(*known);
+        return try_next();
+    }
+    const auto ask = [this](Address::Family family) {
+        return std::make_unique<Resolver>(reactor_, host_, port_, family,
+                                          [this, family](std::error_code error, const std::vector<Address>& addresses) {
+                                              resolved(family, error, addresses);
+                                          });
+    };
+    ipv6_resolver_ = ask(Address::Family::ipv6);
+    ipv4_resolver_ = ask(Address::Family::ipv4);
+}
+
+// One of the two look-ups is answered.
+void Connector::resolved(Address::Family family, std::error_code error, const std::vector<Address>& addresses) {
+    (family == Address::Family::ipv6 ? ipv6_resolver_ : ipv4_resolver_).reset();
+    or_fail([&] {
+        // That a host has no address of one family says nothing of the other.
+        if (error && (!look_up_error_ || says_no_address(look_up_error_))) look_up_error_ = error;
+        wait_for_turn(addresses);
+        if (addresses.empty() && resolving()) return;
+        if (!attempts_.empty()) {
+            if (!next_timer_.active()) next_timer_.start(options_.attempt_delay);
+        } else if (ipv6_resolver_ != nullptr) {
+            next_timer_.start(resolution_delay);
+        } else {
+            try_next();
+        }
+    });
+}
+
+void Connector::wait_for_turn(const std::vector<Address>& addresses) {
+    for (const Address& address : addresses)
+        (address.family() == Address::Family::ipv6 ? ipv6_waiting_ : others_waiting_).push_back(address);
+}
+
+// RFC 8305 4: families in turn, so that a family that does not work costs one delay and not one for each address.
+bool Connector::take_next(Address& address) {
+    const bool ipv6 = others_waiting_.empty() || (ipv6_is_next_ && !ipv6_waiting_.empty());
+    std::deque<Address>& waiting = ipv6 ? ipv6_waiting_ : others_waiting_;
+    if (waiting.empty()) return false;
+    address = waiting.front();
+    waiting.pop_front();
+    ipv6_is_next_ = !ipv6;
+    return true;
+}
+
+// ── attempts ──
+
 // Starts one more attempt, passing over the addresses that fail at once.
 void Connector::try_next() {
-    while (!waiting_.empty()) {
-        const Address address = waiting_.back();
-        waiting_.pop_back();
+    for (Address address; take_next(address);)
         if (try_address(address)) return;
-    }
-    if (attempts_.empty()) fail(failures_.empty() ? std::make_error_code(std::errc::address_not_available)
-                                                  : failures_.back().error);
+    if (attempts_.empty() && !resolving()) fail(verdict());
 }
 
 // True if there is now something to wait for.
@@ -134,18 +194,18 @@ bool Connector::try_address(const Address& address) {
     try {
         Socket socket = Socket::open(address.family());
         options_.connection.apply_to(socket);
-        if (options_.local) socket.bind(*options_.local);
+        if (options_.local) bind(socket, address);
         error = socket.connect(address);
         if (!error || error == std::errc::operation_in_progress) {
             attempts_.push_back(std::make_unique<Attempt>(*this, std::move(socket), address));
-            if (!waiting_.empty()) next_timer_.start(options_.attempt_delay);
+            if (!ipv6_waiting_.empty() || !others_waiting_.empty()) next_timer_.start(options_.attempt_delay);
             return true;
         }
     } catch (const std::system_error& failure) {
         error = failure.code();
     }
     if (error == std::errc::resource_unavailable_try_again && address.family() == Address::Family::unix_domain) {
-        waiting_.push_back(address);
+        others_waiting_.push_front(address);
         next_timer_.start(full_backlog_delay);
         return true;
     }
@@ -162,22 +222,65 @@ void Connector::answered(Attempt& attempt, std::error_code error) {
     });
 }
 
+// To what was asked for, as far as the destination has such an address.
+void Connector::bind(Socket& socket, const Address& destination) const {
+    const Address& local = *options_.local;
+    if (local.family() != destination.family())
+        throw std::system_error(std::make_error_code(std::errc::address_family_not_supported),
+                                "bind(" + local.to_string() + ")");
+    if (local.family() != Address::Family::unix_domain) {
+        if (local.port() == 0) {
+            socket.set_bind_without_port(true);
+        } else {
+            socket.set_reuse_address(true);
+        }
+    }
+    socket.bind(local);
+}
+
+// Of several errors the most telling one: a refusal by IPv4 says more than that there is no IPv6 here.
+std::error_code Connector::verdict() {
+    if (failures_.empty()) {
+        if (!look_up_error_) return std::make_error_code(std::errc::address_not_available);
+        failures_.push_back({{}, look_up_error_});
+    }
+    const auto telling = std::find_if(failures_.rbegin(), failures_.rend(),
+                                      [](const Failure& failure) { return !says_no_way(failure.error); });
+    return telling != failures_.rend() ? telling->error : failures_.back().error;
+}
+
+// ── outcomes ──
+
 void Connector::succeed(Socket socket) {
     stop_trying();
-    reconnect_delay_ = Duration::zero();
+    connected_at_ = reactor_.now();
     const Lifetime::Watch watch(lifetime_);
-    std::unique_ptr<Protocol> protocol = factory_();
-    if (protocol == nullptr || watch.over()) return;
+    std::unique_ptr<Protocol> protocol;
+    try {
+        protocol = factory_();
+    } catch (...) {
+        if (!watch.over()) plan_reconnect();
+        throw;
+    }
+    if (watch.over()) return;
+    if (protocol == nullptr) return plan_reconnect();
+    state_ = State::trying;  // a connection that cannot be opened is no connection that has ended
+    std::error_code error;
     try {
         Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+    } catch (const std::system_error& failure) {
+        error = failure.code();
     } catch (const std::bad_alloc&) {
-        fail(std::make_error_code(std::errc::not_enough_memory));  // told to another protocol: this one is gone
+        error = std::make_error_code(std::errc::not_enough_memory);
     }
+    if (watch.over()) return;
+    state_ = State::over;
+    if (error) fail(error);  // told to another protocol: this one is gone
 }
 
 void Connector::fail(std::error_code error) {
     stop_trying();
-    try_to_reconnect();
+    plan_reconnect();
     if (const std::unique_ptr<Protocol> protocol = factory_()) protocol->disconnected(error);
 }
 
@@ -189,36 +292,39 @@ void Connector::out_of_time() {
 }
 
 void Connector::stop_trying() noexcept {
-    connecting_ = false;
-    resolver_.reset();
+    state_ = State::over;
+    ipv6_resolver_.reset();
+    ipv4_resolver_.reset();
     attempts_.clear();
-    waiting_.clear();
+    ipv6_waiting_.clear();
+    others_waiting_.clear();
     next_timer_.cancel();
     timeout_timer_.cancel();
 }
 
-void Connector::plan_reconnect() {
+// ── reconnecting ──
+
+void Connector::plan_reconnect() noexcept {
     if (!options_.reconnect) return;
     const Reconnect& reconnect = *options_.reconnect;
     reconnect_delay_ = reconnect_delay_ == Duration::zero() ? reconnect.first
                                                             : std::min(2 * reconnect_delay_, reconnect.longest);
     std::minstd_rand random(random_);
-    const double kept = 1 - reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
+    const double less = reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
     random_ = std::uint32_t(random());
-    begin_timer_.start(Duration(std::int64_t(double(reconnect_delay_.count()) * kept)));
-    connecting_ = true;
+    try {
+        begin_timer_.start(reconnect_delay_ - Duration(std::int64_t(double(reconnect_delay_.count()) * less)));
+    } catch (const std::bad_alloc&) {
+        return;  // it lost its place for want of memory when it began, and there is none yet
+    }
+    state_ = State::planned;
 }
 
-std::uint32_t Connector::random_number() { return std::random_device{}(); }
-
-void Connector::connection_ended(const OwnedHandler&) noexcept { try_to_reconnect(); }
-
-void Connector::try_to_reconnect() noexcept {
-    try {
-        plan_reconnect();
-    } catch (const std::bad_alloc&) {
-        // Without memory for a timer there is no reconnecting.
-    }
+// A connection that lasted was worth its wait; one that ended sooner is as good as none.
+void Connector::connection_ended(const OwnedHandler&) noexcept {
+    if (state_ != State::over) return;
+    if (reactor_.now() - connected_at_ >= reconnect_delay_) reconnect_delay_ = Duration::zero();
+    plan_reconnect();
 }
 
 }  // namespace reactor

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <reactor/export.hpp>
+#include <reactor/detail/callback.hpp>
 #include <reactor/detail/lifetime.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/net/resolver.hpp>
@@ -9,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,9 +20,12 @@
 
 namespace reactor {
 
-/// How long to wait before connecting again: `first`, then twice as long after each failure in a row, at most
-/// `longest`; each time shortened by a random part of up to `jitter` of it, so that the clients of a server
-/// that restarts do not all come at once.
+/// The back-off: how long to wait before connecting again. `first`, then twice as long each time, at most `longest`;
+/// each time shortened by a random part of up to `jitter` of it, so that the clients of a server that restarts do not
+/// all come at once. It begins with `first` again after a connection that lasted at least as long as the wait before it
+/// (as it was before it was shortened): a server that accepts and hangs up at once is called ever more rarely. Less
+/// than 1 ms counts as 1 ms, a `longest` below `first` as `first` and one above 100 years as that; a `jitter` is taken
+/// as between 0 and 1.
 struct Reconnect {
     Duration first = std::chrono::milliseconds(100);
     Duration longest = std::chrono::seconds(30);
@@ -29,26 +34,38 @@ struct Reconnect {
 
 struct ConnectorOptions {
     ConnectionOptions connection;
-    /// For everything, from looking up the name until one address has answered.
+    /// For everything, from looking up the name until one address has answered. Zero or less: timed_out at once.
     Duration timeout = std::chrono::seconds(30);
-    /// How long one address may be silent before the next is tried beside it (RFC 8305 5: 250 ms).
+    /// How long one address may be silent before the next is tried beside it (RFC 8305 5: 250 ms). Zero or less: one
+    /// more is tried in each iteration.
     Duration attempt_delay = std::chrono::milliseconds(250);
-    /// Where to connect from; by default the kernel chooses.
+    /// Where to connect from; by default the kernel chooses. Addresses of another family are not connected to
+    /// (address_family_not_supported). With port 0 the kernel chooses the port when it knows the destination, so that
+    /// one port serves many of them (ip(7): IP_BIND_ADDRESS_NO_PORT). Any other port is taken also while connections
+    /// that ended wait in TIME_WAIT (SO_REUSEADDR).
     std::optional<Address> local;
-    /// Connect again when connecting has failed and when the connection has ended, until `cancel`. Each time the
-    /// factory makes a new protocol.
+    /// Connect again when connecting has failed, when the factory has thrown or returned null, and when the connection
+    /// has ended, until `cancel`. Each time the factory makes a new protocol.
     std::optional<Reconnect> reconnect;
 };
 
-/// Connects once, from its construction on. When a connection stands, the factory makes its protocol and
-/// `connected` comes; it is the reactor's then and outlives the connector. If none could be made, the protocol's
-/// `disconnected(error)` comes, alone: connection_refused, timed_out, a resolver's error …, the last one of all
-/// the addresses; `failures()` has them all. Either comes from the loop, never from inside a call.
+/// Connects once, from its construction on. When a connection stands, the factory makes its protocol and `connected`
+/// comes; it is the reactor's then and outlives the connector. If the factory returns null, the connection is closed.
+/// If none could be made, the protocol's `disconnected(error)` comes, alone. Either comes from the loop, never from
+/// inside a call.
 ///
-/// Addresses are tried as RFC 8305 says: families in turn, IPv6 first, the next as soon as one has failed or
-/// been silent for a while; the first to answer wins and the others are dropped. A socket that on loopback
-/// happens to connect to itself counts as refused. Destroying the connector cancels. On the loop's thread only;
-/// must go before its reactor.
+/// The error is timed_out at the deadline, a resolver's error, or that of the last address that failed. An address to
+/// which this machine has no way (network_unreachable, address_family_not_supported, address_not_available) counts only
+/// if all are such. `failures()` has them all.
+///
+/// Addresses are tried as RFC 8305 says: families in turn, IPv6 first, the next as soon as one has failed or been
+/// silent for a while; the first to answer wins and the others are dropped. IPv4 and IPv6 addresses of a name are
+/// looked up apart (see Resolver). IPv6 addresses are tried at once; IPv4 addresses as soon as there are known to be no
+/// others, or 50 ms after their answer (RFC 8305 3: resolution delay); later answers join those that wait. A socket
+/// that on loopback happens to connect to itself counts as refused. Destroying the connector cancels; its factory and
+/// its protocols may do that. On the loop's thread only; must go before its reactor. Throws std::invalid_argument for
+/// an empty factory, std::bad_alloc, and std::exception where the system has no random number; then nothing remains of
+/// it.
 class REACTOR_EXPORT Connector final : ConnectionGroup::Owner {
 public:
     struct Failure {
@@ -58,6 +75,7 @@ public:
 
     Connector(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
               ConnectorOptions options = {});
+    /// To the first of these that answers; address_not_available if there is none.
     Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolFactory factory,
               ConnectorOptions options = {});
     ~Connector();
@@ -67,49 +85,60 @@ public:
     /// Gives up: neither connects nor reconnects, and tells nobody. A connection that stands goes on.
     void cancel() noexcept;
 
-    /// Is it under way, with the outcome still to come?
-    bool connecting() const noexcept { return connecting_; }
+    /// Is it under way, with the outcome still to come? Also while it waits to reconnect.
+    bool connecting() const noexcept { return state_ != State::over; }
 
     /// What went wrong with each address, in the order in which it did, since connecting began.
     const std::vector<Failure>& failures() const noexcept { return failures_; }
 
 private:
     struct Attempt;
+    enum class State : std::uint8_t { planned, trying, over };
 
     template <class Step>
     void or_fail(Step&& step);
     void begin();
-    void resolved(std::error_code error, std::vector<Address> addresses);
+    void look_up();
+    void resolved(Address::Family family, std::error_code error, const std::vector<Address>& addresses);
+    bool resolving() const noexcept { return ipv6_resolver_ != nullptr || ipv4_resolver_ != nullptr; }
+    void wait_for_turn(const std::vector<Address>& addresses);
+    bool take_next(Address& address);
     void try_next();
     bool try_address(const Address& address);
+    void bind(Socket& socket, const Address& destination) const;
     void answered(Attempt& attempt, std::error_code error);
+    std::error_code verdict();
     void succeed(Socket socket);
     void fail(std::error_code error);
     void out_of_time();
     void stop_trying() noexcept;
-    static std::uint32_t random_number();
-    void plan_reconnect();
-    void try_to_reconnect() noexcept;
+    void plan_reconnect() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
     void no_new_ones() noexcept override { cancel(); }
 
     Reactor& reactor_;
+    bool by_name_ = false;
     std::string host_;
     std::uint16_t port_ = 0;
     std::vector<Address> given_;
-    ProtocolFactory factory_;
+    Callback<std::unique_ptr<Protocol>()> factory_;
     ConnectorOptions options_;
     ConnectionGroup::Reference group_;
-    std::unique_ptr<Resolver> resolver_;
-    std::vector<Address> waiting_;  // to be tried, the next one last
+    std::unique_ptr<Resolver> ipv6_resolver_;  // while it has not answered
+    std::unique_ptr<Resolver> ipv4_resolver_;
+    std::error_code look_up_error_;
+    std::deque<Address> ipv6_waiting_;  // to be tried
+    std::deque<Address> others_waiting_;
+    bool ipv6_is_next_ = true;
     std::vector<std::unique_ptr<Attempt>> attempts_;
     std::vector<Failure> failures_;
-    Timer begin_timer_;
+    Timer begin_timer_;  // with `reconnect` it always has a place, so that planning to begin again needs no memory
     Timer next_timer_;
     Timer timeout_timer_;
-    Duration reconnect_delay_ = Duration::zero();
-    std::uint32_t random_ = random_number();  // the last one
-    bool connecting_ = true;
+    Duration reconnect_delay_ = Duration::zero();  // before the present try; zero before the first
+    TimePoint connected_at_;
+    std::uint32_t random_;  // the last one
+    State state_ = State::planned;
     Lifetime lifetime_;
 };
 

@@ -808,6 +808,43 @@ TEST_CASE("S75, S76: a look-up that runs out of memory throws where it begins, o
     }
 }
 
+TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop, and a drain finds none of it") {
+    bool complete = false;
+    for (unsigned first = 1; !complete; ++first) {
+        INFO("from allocation ", first);
+        REQUIRE(first < 100);
+        faults::Plan plan;
+        plan.call = Call::allocation;
+        plan.from = first;
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        // As many durations as a loop has lists for, and the heap behind them is full.
+        std::vector<std::unique_ptr<Timer>> timers;
+        for (int i = 0; i < 12; ++i) {
+            timers.push_back(std::make_unique<Timer>(reactor, [] {}));
+            timers.back()->start(std::chrono::seconds(100 - i));
+        }
+        const std::unique_ptr<std::byte[]> place(new std::byte[sizeof(Connector)]);
+        std::vector<Address> addresses{*Address::ip("127.0.0.1", 9)};
+        ProtocolFactory factory = make_protocol<Echo>;
+        {
+            const faults::Armed armed(plan, clock, false);
+            try {
+                Connector* const made = ::new (static_cast<void*>(place.get()))
+                    Connector(reactor, std::move(addresses), std::move(factory));
+                complete = !faults::struck();
+                made->~Connector();
+            } catch (const std::bad_alloc&) {
+            }
+        }
+        std::fill_n(place.get(), sizeof(Connector), std::byte(0xff));  // who calls it now does not get far
+        bool drained = false;
+        drain(reactor, std::chrono::seconds(1), [&](const Drained&) { drained = true; });
+        for (int turns = 0; !drained && turns < 10; ++turns) reactor.run_once(Duration::zero());
+        CHECK(drained);
+    }
+}
+
 TEST_CASE("S47, S75: a connection that is told to abort ends, also where the kernel takes no option for a reset") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);

@@ -1,17 +1,25 @@
 // The connector and the resolver: one outcome, told once and later.
 #include "../support/loop.hpp"
+#include "../support/names.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
+#include <reactor/testing/manual_clock.hpp>
 
+#include <netinet/in.h>
 #include <pthread.h>
 
+#include <cmath>
+#include <limits>
 #include <optional>
+#include <stdexcept>
 
 using namespace reactor;
 
 namespace {
+
+using Addresses = std::vector<Address>;
 
 ProtocolFactory record(Journal& journal) {
     return [&journal]() -> std::unique_ptr<Protocol> { return std::make_unique<Recorder>(journal); };
@@ -227,10 +235,236 @@ TEST_CASE("Reconnecting goes on after a failure and after the end of a connectio
     CHECK_FALSE(connector.connecting());
 }
 
+TEST_CASE("S92: a factory that destroys its connector keeps what it has captured until it returns") {
+    for (const bool reachable : {true, false}) {
+        for (const bool refuses : {true, false}) {
+            Reactor reactor;
+            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            std::optional<Connector> connector;
+            const auto captured = std::make_shared<int>(0);
+            const std::weak_ptr<int> watched = captured;
+            Journal journal;
+            bool lived = false, made = false;
+            const auto factory = [&, captured]() -> std::unique_ptr<Protocol> {
+                connector.reset();
+                lived = watched.use_count() > 2;  // the test's and the copy in here are two
+                made = true;
+                if (refuses) return nullptr;
+                return std::make_unique<Recorder>(journal);
+            };
+            connector.emplace(reactor, Addresses{reachable ? acceptor.addresses()[0] : refusing_address()}, factory);
+            run_until(reactor, [&] { return made; });
+            CHECK(lived);
+            settle(reactor);
+            CHECK(journal.count("connected") == 0);
+            CHECK(journal.count("disconnected") == std::size_t(!reachable && !refuses));
+        }
+    }
+}
+
+TEST_CASE("S92: reconnecting goes on after a factory that threw or refused, whatever the outcome was") {
+    for (const bool reachable : {true, false}) {
+        for (const bool throws : {true, false}) {
+            Reactor reactor;
+            int thrown = 0, made = 0;
+            reactor.on_exception([&](std::exception_ptr) { ++thrown; });
+            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            Journal journal;
+            ConnectorOptions options;
+            options.reconnect = Reconnect{std::chrono::milliseconds(1), std::chrono::milliseconds(4), 0};
+            const Connector connector(
+                reactor, {reachable ? acceptor.addresses()[0] : refusing_address()},
+                [&]() -> std::unique_ptr<Protocol> {
+                    if (++made > 2) return std::make_unique<Recorder>(journal);
+                    if (throws) throw std::runtime_error("not this time");
+                    return nullptr;
+                },
+                options);
+            run_until(reactor, [&] { return journal.count(reachable ? "connected" : "disconnected") > 0; });
+            CHECK(thrown == (throws ? 2 : 0));
+        }
+    }
+}
+
+TEST_CASE("A connector without a factory is refused, and so is a look-up without a callback") {
+    Reactor reactor;
+    CHECK_THROWS_AS(Connector(reactor, "localhost", 80, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS(Connector(reactor, Addresses{refusing_address()}, ProtocolFactory()), std::invalid_argument);
+    CHECK_THROWS_AS(Resolver(reactor, "localhost", 80, nullptr), std::invalid_argument);
+    CHECK(settle(reactor) <= 2);
+}
+
+TEST_CASE("S100: a server that accepts and hangs up at once is called ever more rarely, until a connection lasts") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Journal server, client;
+    bool hangs_up = true;
+    server.on_connected = [&] {
+        if (hangs_up) server.transport->close();
+    };
+    Acceptor acceptor(reactor, "127.0.0.1", 0, record(server));
+    ConnectorOptions options;
+    options.reconnect = Reconnect{std::chrono::milliseconds(100), std::chrono::milliseconds(800), 0};
+    const Connector connector(reactor, acceptor.addresses(), record(client), options);
+    const auto next_wait = [&] {
+        client.over = false;
+        for (int turns = 0; !client.over && turns < 10'000; ++turns) reactor.run_once(std::chrono::milliseconds(1));
+        settle(reactor);  // the acceptor too has seen the end
+        return std::chrono::duration_cast<std::chrono::milliseconds>(reactor.next_timeout().value()).count();
+    };
+    for (const int milliseconds : {100, 200, 400, 800, 800}) {
+        CHECK(next_wait() == milliseconds);
+        clock.advance(std::chrono::milliseconds(milliseconds));
+    }
+    hangs_up = false;
+    for (const int lasts : {799, 800}) {
+        client.transport = nullptr;
+        for (int turns = 0; client.transport == nullptr && turns < 10'000; ++turns)
+            reactor.run_once(std::chrono::milliseconds(1));
+        REQUIRE(client.transport != nullptr);
+        clock.advance(std::chrono::milliseconds(lasts));
+        client.transport->abort();
+        CHECK(next_wait() == (lasts < 800 ? 800 : 100));
+        clock.advance(std::chrono::milliseconds(800));
+    }
+}
+
+TEST_CASE("S91, S100: no value of a connector's durations makes it spin, and none overflows") {
+    constexpr Duration extremes[] = {Duration::min(), Duration(-1),          Duration(0),          Duration(1),
+                                     Duration::max(), Duration::max() - Duration(1)};
+    const double jitters[] = {-std::numeric_limits<double>::infinity(), -1, 0, 0.5, 1, 2,
+                              std::numeric_limits<double>::infinity(), std::nan("")};
+    for (const Duration first : extremes) {
+        for (const Duration longest : extremes) {
+            for (const double jitter : jitters) {
+                testing::ManualClock clock;
+                Reactor reactor("auto", clock);
+                Journal journal;
+                ConnectorOptions options;
+                options.reconnect = Reconnect{first, longest, jitter};
+                const Connector connector(reactor, {Address::unix_path("/nowhere/at/all")}, record(journal), options);
+                for (int tries = 1; tries <= 3; ++tries) {
+                    settle(reactor);
+                    REQUIRE(journal.count("disconnected") == std::size_t(tries));
+                    const Duration wait = reactor.next_timeout().value();
+                    CHECK(wait > Duration::zero());
+                    if (!(jitter > 0)) CHECK(wait >= std::chrono::milliseconds(1));
+                    if (wait > std::chrono::hours(24 * 365)) break;  // it would be the end of the clock's time
+                    clock.advance(wait);
+                }
+            }
+        }
+    }
+    for (const Duration timeout : extremes) {
+        for (const Duration attempt_delay : extremes) {
+            testing::ManualClock clock;
+            Reactor reactor("auto", clock);
+            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            SilentListener silent;
+            Journal journal;
+            ConnectorOptions options;
+            options.timeout = timeout;
+            options.attempt_delay = attempt_delay;
+            const Connector connector(reactor, {silent.listener.local(), acceptor.addresses()[0]}, record(journal),
+                                      options);
+            settle(reactor);
+            if (timeout <= Duration(0)) CHECK(journal.reason == std::errc::timed_out);
+            if (timeout > Duration(1) && attempt_delay <= Duration(0)) CHECK(journal.count("connected") == 1);
+        }
+    }
+}
+
+TEST_CASE("Of several errors a refusal is told, not that this machine has no way to an address of the other family") {
+    Reactor reactor;
+    Journal journal;
+    // Nothing connects to a group. Families come in turn, so the refusal is the second of three.
+    const Connector connector(reactor, {*Address::ip("ff02::1", 80), *Address::ip("ff02::2", 80), refusing_address()},
+                              record(journal));
+    run_until(reactor, [&] { return journal.over; });
+    REQUIRE(connector.failures().size() == 3);
+    CHECK(connector.failures()[1].error == std::errc::connection_refused);
+    CHECK(connector.failures()[2].error == std::errc::network_unreachable);
+    CHECK(journal.reason == std::errc::connection_refused);
+}
+
+TEST_CASE("A connector with no address to connect to says so, and asks nobody") {
+    Reactor reactor;
+    Journal journal;
+    const Connector connector(reactor, Addresses{}, record(journal));
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(journal.reason == std::errc::address_not_available);
+}
+
+TEST_CASE("From an address of one family a connector connects to that family, and says so if there is none of it") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    Journal journal, other;
+    ConnectorOptions options;
+    options.local = *Address::ip("127.0.0.2", 0);
+    const Connector connector(reactor, "localhost", acceptor.addresses()[0].port(), record(journal), options);
+    run_until(reactor, [&] { return journal.transport != nullptr; });
+    CHECK(journal.transport->local().host() == "127.0.0.2");
+    const Connector wrong(reactor, {*Address::ip("::1", 80)}, record(other), options);
+    run_until(reactor, [&] { return other.over; });
+    CHECK(other.reason == std::errc::address_family_not_supported);
+}
+
+TEST_CASE("A fixed local port can be connected from again while its last connection is in TIME_WAIT") {
+    Reactor reactor;
+    Journal server;
+    Acceptor first(reactor, "127.0.0.1", 0, make_protocol<Echo>), second(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    ConnectorOptions options;
+    options.local = refusing_address("127.0.0.3");
+    // The one that closes first waits. Its next connection goes elsewhere: to the same address Linux lets it after 1 s.
+    Journal journal;
+    for (const Address& to : {first.addresses()[0], second.addresses()[0]}) {
+        journal = Journal();
+        const Connector connector(reactor, {to}, record(journal), options);
+        run_until(reactor, [&] { return journal.transport != nullptr || journal.over; });
+        REQUIRE(journal.transport != nullptr);
+        CHECK(journal.transport->local() == *options.local);
+        journal.transport->close();
+        run_until(reactor, [&] { return journal.over; });
+        CHECK_FALSE(journal.reason);
+    }
+}
+
+#ifdef IP_BIND_ADDRESS_NO_PORT
+TEST_CASE("A local address without a port takes none before the destination is known, so that ports serve many") {
+    for (const char* host : {"127.0.0.1", "::1"}) {
+        Socket socket = Socket::open(Address::ip(host, 0)->family());
+        socket.set_bind_without_port(true);
+        socket.bind(*Address::ip(host, 0));
+        CHECK(socket.local().port() == 0);
+
+        Reactor reactor;
+        Acceptor acceptor(reactor, host, 0, make_protocol<Echo>);
+        Journal journal;
+        ConnectorOptions options;
+        options.local = *Address::ip(host, 0);
+        const Connector connector(reactor, acceptor.addresses(), record(journal), options);
+        run_until(reactor, [&] { return journal.transport != nullptr; });
+        const Address local = journal.transport->local();
+        CHECK(local.port() != 0);
+        int without_port = 0;
+        for (int descriptor = 0; descriptor < 1024; ++descriptor) {
+            sockaddr_storage name{};
+            socklen_t length = sizeof name, size = sizeof without_port;
+            if (::getsockname(descriptor, reinterpret_cast<sockaddr*>(&name), &length) != 0) continue;
+            if (name.ss_family != local.data()->sa_family) continue;
+            if (Address(reinterpret_cast<const sockaddr*>(&name), length) == local)
+                ::getsockopt(descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &without_port, &size);
+        }
+        CHECK(without_port == 1);
+    }
+}
+#endif
+
 TEST_CASE("S76: a look-up never calls back from inside, and a cancelled one never at all") {
+    const names::Script script;
     Reactor reactor;
     bool called = false;
-    for (const char* name : {"127.0.0.1", "localhost", "nowhere.invalid"}) {
+    for (const char* name : {"127.0.0.1", "localhost", "nowhere.test"}) {
         const Resolver cancelled(reactor, name, 80, [&](std::error_code, std::vector<Address>) { called = true; });
         CHECK_FALSE(called);
     }
@@ -249,6 +483,7 @@ TEST_CASE("S76: a look-up never calls back from inside, and a cancelled one neve
 
 #ifdef __GLIBC__  // whose threads can be given a stack for which no memory has room
 TEST_CASE("S76: with no thread to be had, that is the look-up's error, and it is told from the loop") {
+    REQUIRE(names::wait_for_threads_to_end());  // or the look-up would wait for one of those that there are
     Reactor reactor;
     Journal journal;
     pthread_attr_t before, impossible;
