@@ -1,5 +1,7 @@
 #include <protocols/send_file.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
+#include <reactor/c_string_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/stream/transport.hpp>
 
@@ -12,11 +14,13 @@
 
 namespace reactor {
 
-SendFile::SendFile(std::string path) : path_(std::move(path)) {}
+SendFile::SendFile(std::string path) : path_(std::move(path)) {
+    refuse_nul(path_, std::string("SendFile: ") + path_.c_str());
+}
 
 void SendFile::connected() {
     // Opening a named pipe would wait for its writer.
-    FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    FileDescriptor file = beyond_standard(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!file) return transport().abort({errno, std::system_category()});
     try {
         transport().write_file(std::move(file));

@@ -11,10 +11,12 @@
 namespace reactor {
 
 /// Sends the file at `path` as it is when the peer connects; its input is thrown away. A file that cannot be
-/// opened resets the connection and comes to `disconnected` as its reason, as does what is no regular file
-/// (not_supported). Limits::close_timeout ends a connection whose peer reads nothing, or does not close after the file.
+/// opened resets the connection and comes to `disconnected` as its reason, as does what Transport::write_file refuses
+/// (not_supported): no regular file, or one in /proc, which says that it is empty and is not.
+/// Limits::close_timeout ends a connection whose peer reads nothing, or does not close after the file.
 class REACTOR_EXPORT SendFile : public Protocol {
 public:
+    /// Throws std::system_error (invalid_argument) if there is a NUL in the path.
     explicit SendFile(std::string path);
 
 protected:

@@ -1,5 +1,6 @@
 // epoll(7), level-triggered: the cost of a wait goes by what is ready, not by what is watched.
 #include <reactor/backends/poll_entries_impl.hpp>
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/last_error_impl.hpp>
 
@@ -32,9 +33,9 @@ epoll_event watch_for(Token token, Interest interest) noexcept {
 }
 
 FileDescriptor make_set() {
-    FileDescriptor set(::epoll_create1(EPOLL_CLOEXEC));
+    FileDescriptor set = beyond_standard(::epoll_create1(EPOLL_CLOEXEC));
     if (!set && call_is_unknown(errno)) {
-        set.reset(::epoll_create(1));  // the size is a word of the past
+        set = beyond_standard(::epoll_create(1));  // the size means nothing any more
         if (set) ::fcntl(set.get(), F_SETFD, FD_CLOEXEC);
     }
     if (!set) throw std::system_error(errno, std::system_category(), "epoll_create1");

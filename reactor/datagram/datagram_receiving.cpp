@@ -1,8 +1,9 @@
 // How datagrams come: readable → receive_batch → deliver_batch → received, one recvmmsg for all that are there; what the
 // kernel says beside them; what is kept for a protocol that paused; and the error queue, in which the network's refusals
 // come back.
-#include <reactor/net/control_messages_impl.hpp>
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/datagram/datagram_impl.hpp>
+#include <reactor/net/control_messages_impl.hpp>
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -206,9 +207,9 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             for (std::size_t index = 0; index < count; ++index) {
                 int number = -1;
                 std::memcpy(&number, CMSG_DATA(control) + index * sizeof number, sizeof number);
-                FileDescriptor descriptor(number);
+                FileDescriptor descriptor = beyond_standard(number);
 #ifndef MSG_CMSG_CLOEXEC
-                ::fcntl(number, F_SETFD, FD_CLOEXEC);
+                ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
 #endif
                 if (descriptor_count_ < options_.descriptors) {
                     descriptors_[descriptor_count_++] = std::move(descriptor);

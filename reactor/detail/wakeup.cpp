@@ -1,3 +1,4 @@
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/detail/wakeup.hpp>
 #include <reactor/last_error_impl.hpp>
 
@@ -15,15 +16,16 @@ namespace reactor {
 
 Wakeup::Wakeup() {
 #ifdef __linux__
-    reading_.reset(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    reading_ = beyond_standard(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (reading_) return;
     if (!call_is_unknown(errno)) throw std::system_error(errno, std::system_category(), "eventfd");
 #endif
     int ends[2];
     if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
-    reading_.reset(ends[0]);
-    writing_.reset(ends[1]);
-    for (int end : ends) {
+    reading_ = beyond_standard(ends[0]);
+    writing_ = beyond_standard(ends[1]);
+    if (!reading_ || !writing_) throw std::system_error(errno, std::system_category(), "pipe");
+    for (const int end : {reading_.get(), writing_.get()}) {
         ::fcntl(end, F_SETFL, O_NONBLOCK);
         ::fcntl(end, F_SETFD, FD_CLOEXEC);
     }

@@ -46,7 +46,7 @@ std::optional<std::uint16_t> parse_port(std::string_view text) noexcept {
 // An interface's number, from its name or written out (RFC 4007, 11.2). 0 is none.
 std::uint32_t parse_scope(std::string_view text) noexcept {
     char name[IF_NAMESIZE] = {};
-    if (text.empty() || text.size() >= sizeof name) return 0;
+    if (text.empty() || text.size() >= sizeof name || text.find('\0') != std::string_view::npos) return 0;
     text.copy(name, text.size());
     if (const unsigned index = ::if_nametoindex(name)) return index;
     std::uint32_t index = 0;

@@ -1,5 +1,7 @@
 #include <reactor/net/socket.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
+#include <reactor/c_string_impl.hpp>
 #include <reactor/last_error_impl.hpp>
 
 #include <fcntl.h>
@@ -165,7 +167,7 @@ Socket Socket::adopt(FileDescriptor descriptor) {
 }
 
 Socket Socket::open(Address::Family family, SocketKind kind) {
-    FileDescriptor descriptor(::socket(domain(family), type_of(kind), 0));
+    FileDescriptor descriptor = beyond_standard(::socket(domain(family), type_of(kind), 0));
     if (!descriptor || !complete_properties(descriptor.get()))
         throw_last_error("socket", name_of(family));
     return Socket(std::move(descriptor));
@@ -174,9 +176,10 @@ Socket Socket::open(Address::Family family, SocketKind kind) {
 std::pair<Socket, Socket> Socket::pair(SocketKind kind) {
     int ends[2];
     if (::socketpair(AF_UNIX, type_of(kind), 0, ends) != 0) throw_last_error("socketpair", "AF_UNIX");
-    std::pair<Socket, Socket> result{Socket{FileDescriptor{ends[0]}}, Socket{FileDescriptor{ends[1]}}};
-    if (!complete_properties(ends[0]) || !complete_properties(ends[1])) throw_last_error("socketpair", "AF_UNIX");
-    return result;
+    FileDescriptor one = beyond_standard(ends[0]), other = beyond_standard(ends[1]);
+    if (!one || !other || !complete_properties(one.get()) || !complete_properties(other.get()))
+        throw_last_error("socketpair", "AF_UNIX");
+    return {Socket(std::move(one)), Socket(std::move(other))};
 }
 
 void Socket::bind(const Address& address) {
@@ -214,7 +217,7 @@ std::error_code Socket::accept(Socket& accepted, Address& peer) noexcept {
     FileDescriptor descriptor;
     do {
         length = sizeof storage;
-        descriptor.reset(accept_complete(get(), reinterpret_cast<sockaddr*>(&storage), &length));
+        descriptor = beyond_standard(accept_complete(get(), reinterpret_cast<sockaddr*>(&storage), &length));
     } while (!descriptor && errno == EINTR);
     if (!descriptor) return last_error();
     // Asked of the kernel later, with getpeername(2), a connection that was reset meanwhile has no peer.
@@ -285,6 +288,7 @@ void Socket::leave_group(const Address& group, unsigned interface) {
 }
 
 unsigned interface_number(std::string_view name) {
+    refuse_nul(name, "if_nametoindex");
     if (const unsigned number = ::if_nametoindex(std::string(name).c_str())) return number;
     throw_last_error("if_nametoindex", name);
 }

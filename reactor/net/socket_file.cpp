@@ -1,5 +1,7 @@
 #include <reactor/net/socket_file.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -43,7 +45,7 @@ FileDescriptor lock_folder_of(const std::string& path) {
         name = path.substr(0, slash);
         folder = name.c_str();
     }
-    FileDescriptor descriptor(::open(folder, O_RDONLY | O_CLOEXEC));
+    FileDescriptor descriptor = beyond_standard(::open(folder, O_RDONLY | O_CLOEXEC));
     for (int tries = 50; descriptor && tries > 0 && ::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0; --tries) {
         if (errno == EINTR) continue;
         if (errno != EWOULDBLOCK) break;

@@ -1,5 +1,6 @@
 #include <reactor/stream/acceptor.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/net/bind_everywhere_impl.hpp>
 #include <reactor/net/socket_file.hpp>
 
@@ -59,7 +60,7 @@ constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
 
-FileDescriptor open_reserve() noexcept { return FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+FileDescriptor open_reserve() noexcept { return beyond_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
 // SO_ACCEPTCONN alone does not say it: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
 // net/unix/af_unix.c: unix_shutdown sets a flag). poll(2) says POLLHUP or POLLRDHUP for it, and never for one that

@@ -1,10 +1,12 @@
 // Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
 // here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -38,7 +40,7 @@ bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) 
     std::vector<FileDescriptor> copies;
     copies.reserve(descriptors.size());
     for (const int descriptor : descriptors) {
-        copies.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+        copies.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
         if (!copies.back())
             throw std::system_error(errno, std::system_category(),
                                     "fcntl(F_DUPFD_CLOEXEC) of " + std::to_string(descriptor));
@@ -133,9 +135,9 @@ ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) 
         for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= entry->cmsg_len; at += sizeof(int)) {
             int number = -1;
             std::memcpy(&number, CMSG_DATA(entry) + at, sizeof number);
-            FileDescriptor descriptor(number);
+            FileDescriptor descriptor = beyond_standard(number);
 #ifndef MSG_CMSG_CLOEXEC
-            ::fcntl(number, F_SETFD, FD_CLOEXEC);
+            ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
 #endif
             if (!refused && !is(closing)) refused = keep_descriptor(descriptor);
             close_unwanted(std::move(descriptor));

@@ -2,6 +2,7 @@
 // program never sees them. It pays where much comes at a time (the forwarder with 16 KiB in a message and 16 of them in
 // flight: 0.70 of the processor time, 1.15 times the messages), costs where little does (64 bytes, bare loops: 1.09 of
 // the time), and so ends by itself. Elsewhere than on Linux it never begins.
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
@@ -43,8 +44,9 @@ void Connection::pass_on_from(Connection& source) {
             channel = std::make_unique<Channel>();
             int ends[2];
             if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
-            channel->out.reset(ends[0]);
-            channel->in.reset(ends[1]);
+            channel->out = beyond_standard(ends[0]);
+            channel->in = beyond_standard(ends[1]);
+            if (!channel->out || !channel->in) return;
         } else {
             channel = std::move(space.channels.back());
             space.channels.pop_back();
