@@ -12,7 +12,7 @@ namespace reactor {
 
 namespace {
 
-// All that a signal handler touches, by signal: nothing else in this library is global.
+// All that a signal handler touches, by signal.
 struct Entry {
     std::atomic<Wakeup*> watcher{nullptr};
     std::atomic<bool> pending{false};

@@ -35,7 +35,8 @@ struct Output::File {
     std::uint64_t offset;
     std::uint64_t left;
     std::size_t before;  // bytes between the file before it, if there is one, and this one
-    bool copied = false;
+    bool blocking_socket;  // sendfile(2) would wait for it
+    bool copied = blocking_socket;
 };
 
 struct Output::Files {
@@ -47,18 +48,19 @@ struct Output::Files {
 Output::Output() noexcept = default;
 Output::~Output() = default;
 
-void Output::append(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+void Output::append(FileDescriptor file, std::uint64_t offset, std::uint64_t length, bool to_blocking_socket) {
     std::unique_ptr<Files> first = files_ == nullptr ? std::make_unique<Files>() : nullptr;
     Files& files = first ? *first : *files_;
     const std::size_t before = bytes_.size() - files.before;
-    files.queue.push_back({std::move(file), offset, length, before});
+    files.queue.push_back({std::move(file), offset, length, before, to_blocking_socket});
     files.left += length;
     files.before += before;
     if (first) files_ = std::move(first);
 }
 
 std::size_t Output::size_with_files() const noexcept {
-    return std::size_t(std::min<std::uint64_t>(most_size, bytes_.size() + files_->left));
+    const std::size_t bytes = std::min(bytes_.size(), most_size);
+    return bytes + std::size_t(std::min<std::uint64_t>(most_size - bytes, files_->left));
 }
 
 Bytes Output::bytes_before_file() const noexcept { return bytes_.view().first(files_->queue.front().before); }
@@ -80,7 +82,11 @@ ssize_t Output::copy(const File& file, int to, std::size_t size) noexcept {
         return count;
     }
     size = std::size_t(count);
-    count = without_sigpipe(size, [&] { return ::write(to, piece.data(), size); });
+    if (file.blocking_socket) {
+        count = ::send(to, piece.data(), size, MSG_DONTWAIT | send_flags);
+    } else {
+        count = without_sigpipe(size, [&] { return ::write(to, piece.data(), size); });
+    }
     // A socket returns its error once, and EPIPE from then on.
     if (count < 0 && errno == EPIPE && before == ECONNRESET) errno = before;
     return count;

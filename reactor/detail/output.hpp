@@ -34,7 +34,7 @@ public:
 
     /// Throw std::bad_alloc, and then nothing has changed.
     void append(Bytes bytes) { bytes_.append(bytes); }
-    void append(FileDescriptor file, std::uint64_t offset, std::uint64_t length);
+    void append(FileDescriptor file, std::uint64_t offset, std::uint64_t length, bool to_blocking_socket = false);
 
     /// The bytes up to the next file. There are none if a file comes first.
     Bytes bytes() const noexcept { return files_ == nullptr ? bytes_.view() : bytes_before_file(); }

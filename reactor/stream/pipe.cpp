@@ -4,13 +4,11 @@
 
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
-#include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <new>
 #include <stdexcept>
@@ -21,36 +19,13 @@ namespace reactor {
 
 namespace {
 
-[[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
-
-// A terminal opened anew, or else a duplicate.
-FileDescriptor another(int descriptor, const char* name) {
-    std::array<char, 256> path;
-    if (::isatty(descriptor) == 1 && ::ttyname_r(descriptor, path.data(), path.size()) == 0) {
-        const int mode = ::fcntl(descriptor, F_GETFL) & O_ACCMODE;
-        FileDescriptor opened(::open(path.data(), mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-        if (opened) return opened;
-    }
-    FileDescriptor duplicate(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
-    if (!duplicate) throw_last_error(name);
-    return duplicate;
+FileDescriptor duplicate(int descriptor, const char* name) {
+    FileDescriptor copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!copy) throw std::system_error(last_error(), name);
+    return copy;
 }
 
 }  // namespace
-
-PipeTransport::End::End(FileDescriptor descriptor) : descriptor_(std::move(descriptor)) {
-    if (!descriptor_) return;
-    const int flags = ::fcntl(get(), F_GETFL);
-    if (flags < 0) throw_last_error("PipeTransport: fcntl(F_GETFL)");
-    if ((flags & O_NONBLOCK) != 0) return;
-    if (::fcntl(get(), F_SETFL, flags | O_NONBLOCK) < 0) throw_last_error("PipeTransport: fcntl(O_NONBLOCK)");
-    flags_ = flags;
-}
-
-void PipeTransport::End::close() noexcept {
-    if (flags_ >= 0) ::fcntl(get(), F_SETFL, std::exchange(flags_, -1));
-    descriptor_.reset();
-}
 
 // ── beginning and end ──
 
@@ -73,8 +48,8 @@ PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileD
 }
 
 PipeTransport& PipeTransport::standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits) {
-    FileDescriptor input = another(STDIN_FILENO, "standard input");
-    return open(reactor, std::move(input), another(STDOUT_FILENO, "standard output"), std::move(protocol), limits);
+    FileDescriptor input = duplicate(STDIN_FILENO, "standard input");
+    return open(reactor, std::move(input), duplicate(STDOUT_FILENO, "standard output"), std::move(protocol), limits);
 }
 
 PipeTransport::PipeTransport(Reactor& reactor, FileDescriptor input, FileDescriptor output,
@@ -117,15 +92,17 @@ void PipeTransport::readable() {
         rest_due_ = false;
         return rest_.empty() ? settle() : deliver(rest_.view());
     }
-    if (buffer_size_ != limits_.read_size) {
+    // A read of nothing would be taken for the end.
+    const std::size_t wanted = std::max<std::size_t>(limits_.read_size, 1);
+    if (buffer_size_ != wanted) {
         try {
-            buffer_.reset(new std::byte[limits_.read_size]);
-            buffer_size_ = limits_.read_size;
+            buffer_.reset(new std::byte[wanted]);
+            buffer_size_ = wanted;
         } catch (const std::bad_alloc&) {
             return finish(std::make_error_code(std::errc::not_enough_memory));
         }
     }
-    const ssize_t count = ::read(input_.get(), buffer_.get(), buffer_size_);
+    const ssize_t count = input_.read(buffer_.get(), buffer_size_);
     if (count < 0 && would_block(errno)) return;
     // EIO: how Linux says that the other side of a terminal is gone.
     if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) return end_of_input();
@@ -253,7 +230,7 @@ bool PipeTransport::write_file(FileDescriptor file, std::uint64_t offset, std::u
             finish(Error::output_limit);
             return false;
         }
-        output_queue_.append(std::move(file), offset, length);
+        output_queue_.append(std::move(file), offset, length, output_.is_socket());
         note_queued(first);
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
@@ -278,7 +255,7 @@ void PipeTransport::note_queued(bool first) {
 // How much of it the kernel took.
 std::size_t PipeTransport::write_now(Bytes data) {
     if (data.empty()) return 0;
-    return written(without_sigpipe(data.size(), [&] { return ::write(output_.get(), data.data(), data.size()); }));
+    return written(output_.write(data));
 }
 
 // What a system call says that has written.
@@ -311,7 +288,10 @@ void PipeTransport::writable() {
         pause_told_ = true;
         return call([this] { protocol_->pause_writing(); });
     }
+    const std::size_t waiting = output_queue_.size();
     flush();
+    if (waiting > 0 && output_queue_.size() == waiting && output_.hung_up())
+        broken(std::make_error_code(std::errc::broken_pipe));
     if (over_) return;
     if (over_high_ && output_queue_.size() <= limits_.low_mark) {
         over_high_ = held_back_ = false;

@@ -7,6 +7,7 @@
 #include <reactor/file_descriptor.hpp>
 #include <reactor/detail/byte_queue.hpp>
 #include <reactor/detail/output.hpp>
+#include <reactor/detail/pipe_end.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -26,27 +27,32 @@ struct Deadlines;
 /// Limits::close_timeout, and does not read on until the peer has closed too: a pipe's directions know nothing of each
 /// other, so nothing is lost by unread input. `abort` closes both. There are no addresses. A write to a pipe that nobody
 /// reads is the error broken_pipe and no SIGPIPE, whatever that signal's disposition; what the peer has still to say is
-/// then received before `disconnected` tells it.
+/// then received before `disconnected` tells it. So is a full terminal of which the other side has hung up.
 ///
 /// Regular files are always ready, on every backend, and a read from a slow disk holds up the loop: fit for a small
 /// program's redirected standard input. To send one there is `write_file`.
 class REACTOR_EXPORT PipeTransport final : public OwnedHandler, public Transport {
 public:
-    /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. They are made
-    /// non-blocking. That is a property of what is opened and not of the descriptor, shared with every duplicate and
-    /// every process that has inherited one (open(2), "open file description"); so if they were blocking they are made
-    /// so again before they are closed. Throws std::invalid_argument if both are absent or there is no protocol,
-    /// std::system_error, or std::bad_alloc; they are then closed.
+    /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. Throws
+    /// std::invalid_argument if both are absent or there is no protocol, std::system_error, or std::bad_alloc; they are then
+    /// closed.
+    ///
+    /// The loop never waits for them, and as a rule nothing changes for others that hold the same open file (open(2),
+    /// "open file description"): duplicates, children, the shell. On Linux a pipe or a terminal is opened once more
+    /// (/proc/thread-self/fd), and the new open file is this transport's alone. A socket is asked not to block in each
+    /// call. A regular file stays as it is.
+    ///
+    /// The rest becomes non-blocking for all that share it: a terminal's master side, other devices, and a pipe that
+    /// cannot be opened again, because there is no /proc or it is another user's. Until the last transport of this
+    /// program over it has ended, printf and children that write there may see EAGAIN; then it is what it was before. A
+    /// program that is killed leaves it non-blocking. If another process makes it blocking meanwhile, a write may hold
+    /// up the loop.
     static PipeTransport& open(Reactor& reactor, FileDescriptor input, FileDescriptor output,
                                std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
     /// Over standard input and standard output, which themselves stay open: duplicates are read and written. So whoever
-    /// reads the output sees its end when the process ends, not at shutdown_write.
-    ///
-    /// A terminal is opened anew under its name, if that may be, and so stays blocking for everybody else: its standard
-    /// input, output and error are as a rule the same open file, which the shell has too. Otherwise, and until the
-    /// transport has ended, printf and others that write there may see EAGAIN; and a program that is killed leaves it
-    /// so.
+    /// reads the output sees its end when the process ends, not at shutdown_write. Throws std::system_error if one of
+    /// the two is closed.
     static PipeTransport& standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
     ~PipeTransport() override;
@@ -68,22 +74,6 @@ public:
     Address local() const override { return {}; }
 
 private:
-    // A descriptor that is non-blocking for as long as it is here.
-    class End {
-    public:
-        explicit End(FileDescriptor descriptor);
-        ~End() { close(); }
-        End(const End&) = delete;
-        End& operator=(const End&) = delete;
-        int get() const noexcept { return descriptor_.get(); }
-        explicit operator bool() const noexcept { return bool(descriptor_); }
-        void close() noexcept;
-
-    private:
-        FileDescriptor descriptor_;
-        int flags_ = -1;  // to be put back
-    };
-
     PipeTransport(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
                   const Limits& limits);
 
@@ -118,7 +108,7 @@ private:
     Reactor& reactor_;
     std::unique_ptr<Protocol> protocol_;
     Limits limits_;
-    End input_, output_;
+    PipeEnd input_, output_;
     Registration reading_, writing_;  // the reactor owns this object by the first of them that there is
     std::unique_ptr<std::byte[]> buffer_;
     std::size_t buffer_size_ = 0;

@@ -8,6 +8,9 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,9 +34,9 @@ namespace {
 
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
-    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
+    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pidfd_open", "pidfd_send_signal", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
     "recv", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
-    "socket", "socketpair", "splice", "write", "allocation"};
+    "socket", "socketpair", "splice", "waitid", "write", "allocation"};
 
 struct State {
     bool armed = false;
@@ -89,6 +92,21 @@ void break_if_broken(int descriptor) noexcept {
     const int saved = errno;
     static const auto real = next<int(int, int)>("shutdown");
     real(descriptor, SHUT_RDWR);
+    errno = saved;
+}
+
+// The same for a pipe that was written to: it is exchanged for one without a reader, and the old one's reader comes to
+// its end.
+void break_pipe_if_broken(int descriptor) noexcept {
+    struct stat kind {};
+    int ends[2];
+    const int saved = errno;
+    static const auto real = next<int(int)>("close");
+    if (saved == EPIPE && ::fstat(descriptor, &kind) == 0 && S_ISFIFO(kind.st_mode) && ::pipe(ends) == 0) {
+        real(ends[0]);
+        ::dup3(ends[1], descriptor, O_CLOEXEC);
+        real(ends[1]);
+    }
     errno = saved;
 }
 
@@ -161,6 +179,9 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
     static constexpr int for_listen[] = {EADDRINUSE, EOPNOTSUPP};
     static constexpr int for_open[] = {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM};
+    static constexpr int for_pidfd_open[] = {EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM, ESRCH};
+    static constexpr int for_pidfd_send_signal[] = {ENOSYS, EPERM};
+    static constexpr int for_waitid[] = {EINTR, EINVAL, EPERM};
     static constexpr int for_pipe2[] = {EMFILE, ENFILE, ENOSYS, EPERM};
     static constexpr int for_poll[] = {EINTR, EINVAL, ENOMEM};
     static constexpr int for_pread[] = {EINTR, EIO};
@@ -198,6 +219,8 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::getsockopt: return for_getsockopt;
         case Call::listen: return for_listen;
         case Call::open: return for_open;
+        case Call::pidfd_open: return for_pidfd_open;
+        case Call::pidfd_send_signal: return for_pidfd_send_signal;
         case Call::pipe2: return for_pipe2;
         case Call::poll:
         case Call::ppoll: return for_poll;
@@ -216,6 +239,7 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::socket: return for_socket;
         case Call::socketpair: return for_socketpair;
         case Call::splice: return for_splice;
+        case Call::waitid: return for_waitid;
         case Call::write: return for_write;
         case Call::allocation: return for_allocation;
         case Call::none: break;
@@ -533,10 +557,31 @@ ssize_t splice(int from, off_t* from_offset, int to, off_t* to_offset, size_t si
     return -1;
 }
 
+// Those that the C library has no name for everywhere.
+long syscall(long number, ...) noexcept {
+    static const auto real = next<long(long, ...)>("syscall");
+    va_list list;
+    va_start(list, number);
+    long arguments[6];
+    for (long& argument : arguments) argument = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_pidfd_open) {
+        return fails(Call::pidfd_open) ? -1 : opened(int(real(number, arguments[0], arguments[1])));
+    }
+    if (number == SYS_pidfd_send_signal && fails(Call::pidfd_send_signal)) return -1;
+    return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+int waitid(idtype_t kind, id_t id, siginfo_t* information, int options) {
+    static const auto real = next<int(idtype_t, id_t, siginfo_t*, int)>("waitid");
+    return fails(Call::waitid) ? -1 : real(kind, id, information, options);
+}
+
 ssize_t write(int descriptor, const void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, const void*, size_t)>("write");
     if (!fails(Call::write)) return real(descriptor, buffer, size > wakeup ? shortened(size) : size);
     break_if_broken(descriptor);
+    break_pipe_if_broken(descriptor);
     return -1;
 }
 

@@ -12,8 +12,9 @@ namespace faults {
 
 enum class Call {
     accept4, bind, close, connect, epoll_create1, epoll_ctl, epoll_pwait2, epoll_wait, eventfd, fcntl, getpeername,
-    getsockname, getsockopt, listen, open, pipe2, poll, ppoll, pread, pselect, read, recv, recvmmsg, recvmsg, send,
-    sendfile, sendmmsg, sendmsg, setsockopt, shutdown, socket, socketpair, splice, write, allocation, none
+    getsockname, getsockopt, listen, open, pidfd_open, pidfd_send_signal, pipe2, poll, ppoll, pread, pselect, read, recv,
+    recvmmsg, recvmsg, send, sendfile, sendmmsg, sendmsg, setsockopt, shutdown, socket, socketpair, splice, waitid, write,
+    allocation, none
 };
 constexpr std::size_t kinds = std::size_t(Call::none);
 

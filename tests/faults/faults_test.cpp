@@ -241,12 +241,11 @@ private:
         });
         Connection::open(reactor, std::move(yours), std::make_unique<RawEcho>(outcome_.server_reasons));
         Connection::open(reactor, std::move(mine), std::make_unique<RawClient>(outcome_.adopted, &reactor));
-        // Sockets here, because the plan knows when they are opened; they are read and written with the calls of pipes.
-        auto [question_out, question_in] = Socket::pair();
-        auto [answer_out, answer_in] = Socket::pair();
-        PipeTransport::open(reactor, question_out.release(), answer_in.release(),
+        auto [question_out, question_in] = make_pipe();
+        auto [answer_out, answer_in] = make_pipe();
+        PipeTransport::open(reactor, std::move(question_out), std::move(answer_in),
                             std::make_unique<RawEcho>(outcome_.server_reasons));
-        PipeTransport::open(reactor, answer_out.release(), question_in.release(),
+        PipeTransport::open(reactor, std::move(answer_out), std::move(question_in),
                             std::make_unique<RawClient>(outcome_.piped));
         outcome_.set_up = true;
 
@@ -273,6 +272,12 @@ private:
         outcome_.drained = drained == 2;
         outcome_.shed = raw_acceptor.counters().shed + framed_acceptor.counters().shed;
         outcome_.back_offs = raw_acceptor.counters().back_offs + framed_acceptor.counters().back_offs;
+    }
+
+    static std::pair<FileDescriptor, FileDescriptor> make_pipe() {
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC) != 0) throw std::system_error(errno, std::system_category(), "pipe2");
+        return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
     }
 
     template <class Condition>

@@ -1,5 +1,6 @@
 // Protocols over descriptors that are no sockets: pipes, terminals, files.
 #include "../support/loop.hpp"
+#include "../support/standard_streams.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/stream/pipe.hpp>
@@ -9,12 +10,15 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
+#include <limits>
+#include <optional>
 #include <stdexcept>
 
 using namespace reactor;
@@ -72,6 +76,52 @@ struct Piped {
 };
 
 using Calls = std::vector<std::string>;
+
+struct Terminal {
+    FileDescriptor master, slave;
+};
+
+// Raw: every byte passes as it is.
+Terminal make_terminal() {
+    FileDescriptor master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    REQUIRE(master);
+    REQUIRE(::grantpt(master.get()) == 0);
+    REQUIRE(::unlockpt(master.get()) == 0);
+    FileDescriptor slave(::open(::ptsname(master.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    REQUIRE(slave);
+    termios settings{};
+    ::tcgetattr(slave.get(), &settings);
+    ::cfmakeraw(&settings);
+    ::tcsetattr(slave.get(), TCSANOW, &settings);
+    return {std::move(master), std::move(slave)};
+}
+
+FileDescriptor copy_of(const FileDescriptor& descriptor) {
+    return FileDescriptor(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, 3));
+}
+
+// A write that blocks fails the test instead of holding it up for ever: after five seconds a signal interrupts it.
+class BlockingCaught {
+public:
+    BlockingCaught() {
+        caught = 0;
+        struct sigaction action {};
+        action.sa_handler = [](int) { caught = 1; };
+        ::sigaction(SIGALRM, &action, &before_);
+        ::alarm(5);
+    }
+    ~BlockingCaught() {
+        ::alarm(0);
+        ::sigaction(SIGALRM, &before_, nullptr);
+    }
+    BlockingCaught(const BlockingCaught&) = delete;
+    BlockingCaught& operator=(const BlockingCaught&) = delete;
+    bool blocked() const noexcept { return caught != 0; }
+
+private:
+    static inline volatile std::sig_atomic_t caught = 0;
+    struct sigaction before_ {};
+};
 
 }  // namespace
 
@@ -397,21 +447,237 @@ TEST_CASE("An exception out of a pipe's protocol ends it and leaves the loop") {
     CHECK(pipe.journal.reason == Error::exception);
 }
 
-TEST_CASE("What was blocking is blocking again when a pipe has ended") {
+TEST_CASE("S103, S104: others that hold a pipe, a terminal or a socket never see it non-blocking") {
     Reactor reactor;
     Journal journal;
-    Ends to = make_pipe(), from = make_pipe();
-    const FileDescriptor shared(::dup(to.reading.get()));  // as another process may hold it
-    const FileDescriptor other(::dup(from.writing.get()));
-    PipeTransport& pipe = PipeTransport::open(reactor, std::move(to.reading), std::move(from.writing),
-                                              std::make_unique<Recorder>(journal));
-    CHECK(nonblocking(shared.get()));
-    CHECK(nonblocking(other.get()));
-    pipe.shutdown_write();
+    FileDescriptor input, output, far_input, far_output;
+    SUBCASE("pipes") {
+        Ends to = make_pipe(), from = make_pipe();
+        input = std::move(to.reading);
+        far_input = std::move(to.writing);
+        output = std::move(from.writing);
+        far_output = std::move(from.reading);
+    }
+    SUBCASE("a terminal") {
+        Terminal terminal = make_terminal();
+        input = copy_of(terminal.slave);
+        output = std::move(terminal.slave);
+        far_input = copy_of(terminal.master);
+        far_output = std::move(terminal.master);
+    }
+    SUBCASE("sockets") {
+        int ends[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+        input.reset(ends[0]);
+        output = copy_of(input);
+        far_input.reset(ends[1]);
+        far_output = copy_of(far_input);
+    }
+    const FileDescriptor shared = copy_of(input), other = copy_of(output);  // as another process may hold them
+    PipeTransport& pipe =
+        PipeTransport::open(reactor, std::move(input), std::move(output), std::make_unique<Recorder>(journal));
+    REQUIRE(::write(far_input.get(), "hello", 5) == 5);
+    run_until(reactor, [&] { return journal.input == "hello"; });
+    CHECK_FALSE(nonblocking(shared.get()));
     CHECK_FALSE(nonblocking(other.get()));
-    to.writing.reset();
+    const BlockingCaught caught;
+    pipe.write(std::string(3'000'000, 'x'));
+    settle(reactor);
+    CHECK_FALSE(caught.blocked());
+    CHECK(pipe.queued() > 1'000'000);
+    CHECK_FALSE(nonblocking(other.get()));
+    pipe.abort();
     run_until(reactor, [&] { return journal.over; });
     CHECK_FALSE(nonblocking(shared.get()));
+    CHECK_FALSE(nonblocking(other.get()));
+}
+
+TEST_CASE("S103: what can only be made non-blocking for all that hold it is what it was when a transport has ended") {
+    Reactor reactor;
+    Journal journal;
+    Terminal terminal = make_terminal();
+    const FileDescriptor shared = copy_of(terminal.master);
+    SUBCASE("blocking") {}
+    SUBCASE("non-blocking") { set_nonblocking(terminal.master); }
+    const bool before = nonblocking(shared.get());
+    PipeTransport& pipe =
+        PipeTransport::open(reactor, {}, std::move(terminal.master), std::make_unique<Recorder>(journal));
+    settle(reactor);
+    CHECK(nonblocking(shared.get()));
+    pipe.close();
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(nonblocking(shared.get()) == before);
+}
+
+TEST_CASE("S103: the end of one transport leaves another over the same open file non-blocking, whichever ends first") {
+    Reactor reactor;
+    FileDescriptor shared, far;
+    bool flagged = false;
+    SUBCASE("a pipe") {
+        Ends ends = make_pipe();
+        shared = std::move(ends.writing);
+        far = std::move(ends.reading);
+    }
+    SUBCASE("a socket") {
+        int ends[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+        shared.reset(ends[0]);
+        far.reset(ends[1]);
+    }
+    SUBCASE("a terminal's master") {
+        Terminal terminal = make_terminal();
+        shared = std::move(terminal.master);
+        far = std::move(terminal.slave);
+        flagged = true;
+    }
+    Terminal stranger = make_terminal();  // has the same name as the other master, and is another open file
+    const FileDescriptor strange = copy_of(stranger.master);
+    Journal strangers;
+    PipeTransport::open(reactor, {}, std::move(stranger.master), std::make_unique<Recorder>(strangers));
+    for (const std::size_t first : {0U, 1U}) {
+        Journal journals[2];
+        PipeTransport* transports[2];
+        for (const std::size_t i : {0U, 1U})
+            transports[i] = &PipeTransport::open(reactor, {}, copy_of(shared), std::make_unique<Recorder>(journals[i]));
+        settle(reactor);
+        transports[first]->close();
+        run_until(reactor, [&] { return journals[first].over; });
+        if (flagged) REQUIRE(nonblocking(shared.get()));
+        const BlockingCaught caught;
+        transports[1 - first]->write(std::string(3'000'000, 'x'));  // more than fits, and not read
+        settle(reactor);
+        CHECK_FALSE(caught.blocked());
+        CHECK(transports[1 - first]->queued() > 0);
+        transports[1 - first]->abort();
+        run_until(reactor, [&] { return journals[1 - first].over; });
+        CHECK_FALSE(nonblocking(shared.get()));
+    }
+    CHECK(nonblocking(strange.get()));
+}
+
+TEST_CASE("S103: another process that makes its end of a pipe or a socket blocking does not hold up the loop") {
+    for (const bool socket : {false, true}) {
+        for (const bool file : {false, true}) {
+            CAPTURE(socket);
+            CAPTURE(file);
+            int ends[2];
+            REQUIRE((socket ? ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : ::pipe(ends)) == 0);
+            const FileDescriptor far(ends[0]), shared(::dup(ends[1]));
+            FileDescriptor near(ends[1]);
+            set_nonblocking(near);
+            Reactor reactor;
+            Journal journal;
+            PipeTransport& pipe = PipeTransport::open(reactor, {}, std::move(near), std::make_unique<Recorder>(journal));
+            settle(reactor);
+            ::fcntl(shared.get(), F_SETFL, ::fcntl(shared.get(), F_GETFL) & ~O_NONBLOCK);
+            const BlockingCaught caught;
+            if (file) {
+                std::FILE* const large = std::tmpfile();
+                REQUIRE(::ftruncate(::fileno(large), 3'000'000) == 0);
+                CHECK(pipe.write_file(FileDescriptor(::dup(::fileno(large)))));
+                std::fclose(large);
+            } else {
+                pipe.write(std::string(3'000'000, 'x'));
+            }
+            settle(reactor);
+            CHECK_FALSE(caught.blocked());
+            CHECK(pipe.queued() > 2'000'000);
+            CHECK(pipe.queued() < 3'000'000);
+        }
+    }
+}
+
+TEST_CASE("A pipe with a name of which the writer has gone gives what was written, and its end") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "fifo";
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+    FileDescriptor reading(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    FileDescriptor writing(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    REQUIRE(writing);
+    REQUIRE(::write(writing.get(), "last words", 10) == 10);
+    Reactor reactor;
+    Journal journal;
+    SUBCASE("before the transport") { writing.reset(); }
+    SUBCASE("and after it") {}
+    PipeTransport::open(reactor, std::move(reading), {}, std::make_unique<Recorder>(journal));
+    settle(reactor);
+    writing.reset();
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(journal.calls == Calls{"connected", "received", "end", "disconnected"});
+    CHECK(journal.input == "last words");
+}
+
+TEST_CASE("A full terminal of which the other side has gone ends its transport, and the loop does not spin") {
+    Reactor reactor;
+    Journal journal;
+    Terminal terminal = make_terminal();
+    FileDescriptor input;
+    SUBCASE("that only writes") {}
+    SUBCASE("that reads, too, and pauses") { input = copy_of(terminal.master); }
+    const bool reads(input);
+    PipeTransport& pipe = PipeTransport::open(reactor, std::move(input), std::move(terminal.master),
+                                              std::make_unique<Recorder>(journal));
+    settle(reactor);
+    if (reads) pipe.pause_reading();
+    pipe.write(std::string(500'000, 'x'));
+    CHECK(settle(reactor) < 100);
+    CHECK(pipe.queued() > 0);
+    terminal.slave.reset();
+    if (reactor.backend() == "select") {  // which does not tell a writer of a hang-up
+        CHECK(settle(reactor) < 100);
+        return;
+    }
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(journal.reason == std::errc::broken_pipe);
+}
+
+TEST_CASE("S91: limits of nothing, of one and of all that a number holds are safe for a pipe") {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t size : {std::size_t(0), std::size_t(1), most - 1, most}) {
+        CAPTURE(size);
+        Limits limits;
+        SUBCASE("for reading") { limits.read_size = limits.largest_read = size; }
+        SUBCASE("for what is left") { limits.input_limit = size; }
+        SUBCASE("for what waits") { limits.output_limit = size; }
+        SUBCASE("for the marks") { limits.high_mark = limits.low_mark = size; }
+        Reactor reactor;
+        Piped pipe(reactor, limits);
+        pipe.journal.on_received = [&](Bytes input) {
+            pipe.journal.input += text_of(input);
+            pipe.transport->write(input);
+            return input.size();
+        };
+        pipe.write("some text");
+        pipe.input.reset();
+        run_until(reactor, [&] { return pipe.journal.over; });
+        if (!pipe.journal.reason) {
+            CHECK(pipe.journal.input == "some text");
+            CHECK(pipe.read() == "some text");
+        } else if (pipe.journal.reason == Error::output_limit) {
+            CHECK(limits.output_limit == 0);
+        } else {
+            CHECK(pipe.journal.reason == std::errc::not_enough_memory);
+            CHECK(limits.read_size >= most - 1);
+        }
+    }
+}
+
+TEST_CASE("A protocol that says it consumed more than it was given has consumed all of it") {
+    Reactor reactor;
+    Piped pipe(reactor);
+    std::vector<std::string> inputs;
+    pipe.journal.on_received = [&](Bytes input) {
+        inputs.emplace_back(text_of(input));
+        return inputs.size() == 1 ? std::size_t(1) : std::numeric_limits<std::size_t>::max();
+    };
+    pipe.write("abc");
+    run_until(reactor, [&] { return inputs.size() == 1; });
+    pipe.write("def");
+    run_until(reactor, [&] { return inputs.size() == 2; });
+    pipe.write("ghi");
+    run_until(reactor, [&] { return inputs.size() == 3; });
+    CHECK(inputs == std::vector<std::string>{"abc", "bcdef", "ghi"});
+    CHECK(pipe.transport->unconsumed().empty());
 }
 
 TEST_CASE("S18: regular files are read to their end and written") {
@@ -494,33 +760,40 @@ TEST_CASE("Both sides of a terminal are transports, and its hang-up is an end") 
     }
 }
 
-TEST_CASE("Standard input and output are what they were when a transport over them has ended") {
+TEST_CASE("S104: standard input and output stay as they are for children and printf while a transport is over them") {
     Reactor reactor;
-    const FileDescriptor kept_input(::dup(0)), kept_output(::dup(1));
-    std::fflush(stdout);
-    const auto put_back = [&] {
-        ::dup2(kept_input.get(), 0);
-        ::dup2(kept_output.get(), 1);
-    };
+    std::optional<KeptStandardStreams> kept(std::in_place);
     std::string failed;
     const auto expect = [&](bool holds, const char* what) {  // doctest writes to standard output
         if (!holds && failed.empty()) failed = what;
     };
-    SUBCASE("pipes: non-blocking meanwhile") {
+    SUBCASE("pipes: never touched") {
         Ends to = make_pipe(), from = make_pipe();
         ::dup2(to.reading.get(), 0);
         ::dup2(from.writing.get(), 1);
         PipeTransport::standard(reactor, std::make_unique<Echo>());
-        expect(nonblocking(0) && nonblocking(1), "non-blocking");
         expect(::write(to.writing.get(), "hello", 5) == 5, "written");
         char buffer[6] = {};
         set_nonblocking(from.reading);
         for (int i = 0; i < 1000 && ::read(from.reading.get(), buffer, 5) != 5; ++i)
             reactor.run_once(std::chrono::milliseconds(1));
         expect(std::string_view(buffer) == "hello", "echoed");
-        to.writing.reset();
-        for (int i = 0; i < 1000 && nonblocking(0); ++i) reactor.run_once(std::chrono::milliseconds(1));
-        expect(!nonblocking(0) && !nonblocking(1), "blocking again");
+        expect(!nonblocking(0) && !nonblocking(1), "blocking");
+    }
+    SUBCASE("a terminal's master: that one, and not the next terminal") {
+        Terminal terminal = make_terminal();
+        ::dup2(terminal.master.get(), 0);
+        ::dup2(terminal.master.get(), 1);
+        PipeTransport& pipe = PipeTransport::standard(reactor, std::make_unique<Echo>());
+        expect(::write(terminal.slave.get(), "hello", 5) == 5, "written");
+        set_nonblocking(terminal.slave);
+        char buffer[6] = {};
+        for (int i = 0; i < 1000 && ::read(terminal.slave.get(), buffer, 5) != 5; ++i)
+            reactor.run_once(std::chrono::milliseconds(1));
+        expect(std::string_view(buffer) == "hello", "echoed");
+        pipe.close();
+        for (int i = 0; i < 5; ++i) reactor.run_once(Duration::zero());
+        expect(!nonblocking(0) && !nonblocking(1), "blocking");
     }
     SUBCASE("a terminal: never touched") {
         const FileDescriptor master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -545,7 +818,7 @@ TEST_CASE("Standard input and output are what they were when a transport over th
         for (int i = 0; i < 5; ++i) reactor.run_once(Duration::zero());
         expect(!nonblocking(0) && !nonblocking(1), "blocking");
     }
-    put_back();
+    kept.reset();
     CHECK(failed == "");
 }
 
