@@ -1,9 +1,12 @@
 #include <reactor/signals_blocked_impl.hpp>
 #include <reactor/stream/process.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
+#include <reactor/c_string_impl.hpp>
 #include <reactor/stream/pipe.hpp>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,20 +40,21 @@ struct Pipe {
 
     static Pipe make() {
         int ends[2];
-#ifdef __linux__
-        if (::pipe2(ends, O_CLOEXEC) != 0) check(errno, "pipe2");
-#else
-        if (::pipe(ends) != 0) check(errno, "pipe");
-        for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
-#endif
-        Pipe pipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
-        for (FileDescriptor* end : {&pipe.reading, &pipe.writing}) {
-            if (end->get() > STDERR_FILENO) continue;
-            FileDescriptor higher(::fcntl(end->get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-            if (!higher) check(errno, "fcntl(F_DUPFD_CLOEXEC)");
-            *end = std::move(higher);
-        }
+        if (!make_closed_on_exec(ends)) check(errno, "pipe");
+        Pipe pipe{beyond_standard(ends[0]), beyond_standard(ends[1])};
+        if (!pipe.reading || !pipe.writing) check(errno, "fcntl(F_DUPFD_CLOEXEC)");
         return pipe;
+    }
+
+private:
+    static bool make_closed_on_exec(int (&ends)[2]) noexcept {
+#ifdef __linux__
+        if (::pipe2(ends, O_CLOEXEC) == 0) return true;
+        if (errno != ENOSYS && errno != EPERM) return false;  // EPERM: a filter does not know it (seccomp(2))
+#endif
+        if (::pipe(ends) != 0) return false;
+        for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
+        return true;
     }
 };
 
@@ -111,25 +115,49 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
     return result;
 }
 
-// Waits for this child and no other. An empty result means that it has not ended; `flags` as for waitpid(2).
-std::optional<ExitStatus> wait_for(pid_t id, int flags) noexcept {
-    int status = 0;
-    pid_t waited = 0;
+// As waitid(2), and not interrupted.
+int wait_id(idtype_t kind, id_t id, siginfo_t& ended, int flags) noexcept {
+    int result = 0;
     do {
-        waited = ::waitpid(id, &status, flags);
-    } while (waited < 0 && errno == EINTR);
-    if (waited == 0) return std::nullopt;
-    ExitStatus result;
-    if (waited == id && WIFEXITED(status)) result.code = WEXITSTATUS(status);
-    if (waited == id && WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+        ended = {};
+        result = ::waitid(kind, id, &ended, WEXITED | flags);
+    } while (result < 0 && errno == EINTR);
     return result;
+}
+
+// Waits for this child and no other. An empty result means that it has not ended; `flags` as for waitid(2).
+//
+// By the handle where there is one: if the child has been waited for already, its number may belong to another child
+// of this program by now, and that one's end would be taken.
+std::optional<ExitStatus> wait_for(pid_t id, [[maybe_unused]] const FileDescriptor& handle, int flags) noexcept {
+    siginfo_t ended;
+    int result = -1;
+    bool by_number = true;
+#ifdef SYS_pidfd_open
+    constexpr auto by_handle = idtype_t(3);  // P_PIDFD, for which glibc 2.28 has no name
+    if (handle) {
+        result = wait_id(by_handle, id_t(handle.get()), ended, flags);
+        by_number = result < 0 && errno != ECHILD;  // EINVAL before Linux 5.4
+    }
+#endif
+    if (by_number) result = wait_id(P_PID, id_t(id), ended, flags);
+    if (result == 0 && ended.si_pid == 0) return std::nullopt;
+    ExitStatus status;
+    if (result == 0) (ended.si_code == CLD_EXITED ? status.code : status.signal) = ended.si_status;
+    return status;
+}
+
+// Closed here, or close-on-exec, the child would not have it; what it opens first would be this standard stream of it.
+bool is_inherited(int number) noexcept {
+    const int flags = ::fcntl(number, F_GETFD);
+    return flags >= 0 && (flags & FD_CLOEXEC) == 0;
 }
 
 // The kernel's handle of a process, readable when it has ended; none before Linux 5.3 and elsewhere. It is
 // close-on-exec by itself (pidfd_open(2)).
 FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
 #ifdef SYS_pidfd_open
-    return FileDescriptor(int(::syscall(SYS_pidfd_open, id, 0)));
+    return beyond_standard(int(::syscall(SYS_pidfd_open, id, 0)));
 #else
     return {};
 #endif
@@ -143,10 +171,15 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     const bool input = options.input == Stream::pipe, output = options.output == Stream::pipe;
     const bool error = options.error == Stream::pipe;
     if (command.empty()) throw std::invalid_argument("Process: an empty command");
+    const std::string name = std::string("Process: ") + command[0].c_str() + ": ";
+    for (const std::string& argument : command) refuse_nul(argument, name + "an argument");
+    for (const std::string& variable : options.environment.value_or(std::vector<std::string>()))
+        refuse_nul(variable, name + "a variable");
+    refuse_nul(options.directory, name + "the directory");
     if ((input || output) != bool(options.protocol) || error != bool(options.error_protocol))
-        throw std::invalid_argument("Process: " + command[0] + ": to each pipe a protocol and the other way round");
+        throw std::invalid_argument(name + "to each pipe a protocol and the other way round");
     if (options.input == Stream::output || options.output == Stream::output)
-        throw std::invalid_argument("Process: " + command[0] + ": only standard error can join standard output");
+        throw std::invalid_argument(name + "only standard error can join standard output");
 
     FileActions actions;
     if (!options.directory.empty()) actions.change_to(options.directory);
@@ -157,7 +190,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
         if (streams[number] == Stream::pipe) {
             pipe = Pipe::make();
             actions.duplicate(number == STDIN_FILENO ? pipe.reading.get() : pipe.writing.get(), number);
-        } else if (streams[number] == Stream::null) {
+        } else if (streams[number] == Stream::null || (streams[number] == Stream::inherit && !is_inherited(number))) {
             actions.open_null(number, number == STDIN_FILENO ? O_RDONLY : O_WRONLY);
         } else if (streams[number] == Stream::output && number == STDERR_FILENO) {
             actions.duplicate(STDOUT_FILENO, STDERR_FILENO);
@@ -194,13 +227,21 @@ Process::~Process() { end(); }
 void Process::end() noexcept {
     registration_.reset();
     if (self_ != nullptr) *self_ = nullptr;
-    if (running_) ::kill(id_, SIGKILL);
+    kill(SIGKILL);
     if (waiting_.joinable()) waiting_.join();
-    if (std::exchange(running_, false)) wait_for(id_, 0);
+    if (std::exchange(running_, false) && !collected_) wait_for(id_, handle_, 0);
 }
 
 void Process::watch() {
     handle_ = handle_of(id_);
+    if (!handle_ && errno == ESRCH) {  // it has ended, and SIGCHLD is ignored or somebody was quick to wait for it
+        collected_ = true;
+        self_ = std::make_shared<Process*>(this);
+        reactor_.post([self = self_] {
+            if (*self != nullptr) (*self)->reap();
+        });
+        return;
+    }
     if (!handle_) return watch_by_thread();
     registration_ = reactor_.watch(handle_.get(), Interest::readable, *this);
 }
@@ -227,15 +268,14 @@ void Process::watch_by_thread() {
     });
 }
 
-// The kernel has no room to watch the handle.
+// The kernel has no room to watch the handle, which still serves for signals.
 void Process::lost(std::error_code) {
     registration_.reset();
-    handle_.reset();
     watch_by_thread();
 }
 
 void Process::reap() {
-    const std::optional<ExitStatus> status = wait_for(id_, WNOHANG);
+    const std::optional<ExitStatus> status = collected_ ? ExitStatus() : wait_for(id_, handle_, WNOHANG);
     if (!status) {
         // The handle is readable and there is nothing to collect: the child is traced (ptrace(2)), and its tracer has not
         // waited for it yet. The kernel says nothing when it does.
@@ -251,6 +291,20 @@ void Process::reap() {
     exited_(*status);  // may destroy this
 }
 
-bool Process::kill(int signal) noexcept { return running_ && ::kill(id_, signal) == 0; }
+// The handle means this child or no process. The number means another one if the child has been waited for by somebody
+// else, or by the kernel, as it is where SIGCHLD is ignored.
+bool Process::kill(int signal) noexcept {
+    if (!running_ || collected_) return false;
+#ifdef SYS_pidfd_send_signal
+    if (handle_) {
+        if (::syscall(SYS_pidfd_send_signal, handle_.get(), signal, nullptr, 0) == 0) return true;
+        // EPERM: the child is another user's by now, or a filter forbids the call (seccomp(2)) and kill(2) may not be.
+        if (errno != EPERM && errno != ENOSYS) return false;
+        pollfd ended{handle_.get(), POLLIN, 0};
+        if (::poll(&ended, 1, 0) != 0) return false;
+    }
+#endif
+    return ::kill(id_, signal) == 0;
+}
 
 }  // namespace reactor

@@ -32,7 +32,7 @@ struct ExitStatus {
 
 struct ProcessOptions {
     enum class Stream {
-        inherit,  ///< the program's own
+        inherit,  ///< the program's own; /dev/null where that is closed, or close-on-exec
         null,     ///< /dev/null
         pipe,     ///< a pipe to a protocol here
         output    ///< for standard error: where standard output goes
@@ -64,8 +64,8 @@ public:
     /// `exited` is called from the loop, exactly once, and may destroy this object.
     ///
     /// Throws std::system_error with what exec said (no_such_file_or_directory, permission_denied …) and the command's
-    /// name; std::invalid_argument for an empty command, for an empty `exited`, and for a protocol without a pipe or a
-    /// pipe without one.
+    /// name, and (invalid_argument) for a NUL in an argument, a variable or the directory; std::invalid_argument for an
+    /// empty command, for an empty `exited`, and for a protocol without a pipe or a pipe without one.
     Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
             MoveOnlyFunction<void(ExitStatus)> exited);
 
@@ -78,8 +78,12 @@ public:
     pid_t id() const noexcept { return id_; }
     bool running() const noexcept { return running_; }
 
-    /// Sends it a signal: kill(2). False, and nobody is sent anything, if it has exited. A child that has ended and
-    /// whose exit has not been told yet still counts as running, and so the signal never meets another process.
+    /// Sends the child a signal. False, and no process is sent anything, if the child has exited. The signal never meets
+    /// another process: it goes through the child's handle (pidfd_send_signal(2), Linux 5.3).
+    ///
+    /// Without a handle (other systems, a filter that forbids pidfd_open(2), no free descriptor) kill(2) is called with the
+    /// child's number. The kernel then keeps the number until the exit has been told, with two exceptions: a program that
+    /// ignores SIGCHLD, and one that waits for children that are not its own, may hit another process that has it since.
     bool kill(int signal) noexcept;
 
 private:
@@ -94,6 +98,7 @@ private:
     Callback<void(ExitStatus)> exited_;
     pid_t id_ = -1;
     bool running_ = false;
+    bool collected_ = false;  // not by this one: its number may be another process's
     FileDescriptor handle_;  // of the child: readable when it has ended
     Registration registration_;
     Timer look_again_{reactor_, [this] { reap(); }};  // for the end of a child that is traced

@@ -1,16 +1,27 @@
 // Children: started, spoken with, ended and waited for.
 #include "../support/loop.hpp"
+#include "../support/standard_streams.hpp"
 
 #include <protocols/echo.hpp>
+#include <protocols/send_file.hpp>
+#include <reactor/net/resolver.hpp>
+#include <reactor/signals.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/inherited.hpp>
+#include <reactor/stream/pipe.hpp>
 #include <reactor/stream/process.hpp>
 
 #include <fcntl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <optional>
 #include <stdexcept>
 
 using namespace reactor;
@@ -237,13 +248,12 @@ TEST_CASE("A child has its environment, no blocked signal, the default for SIGPI
 #endif
 }
 
-TEST_CASE("The pipes are right even if the program has closed its own standard streams") {
+TEST_CASE("S104: the pipes are right even if the program has closed its own standard streams") {
     Reactor reactor;
-    const FileDescriptor kept_input(::fcntl(0, F_DUPFD_CLOEXEC, 10)), kept_output(::fcntl(1, F_DUPFD_CLOEXEC, 10)),
-        kept_error(::fcntl(2, F_DUPFD_CLOEXEC, 10));
-    for (const int number : {0, 1, 2}) ::close(number);
     std::string output, errors;
     {
+        const KeptStandardStreams kept;
+        KeptStandardStreams::close_all();
         Child child(reactor, shell("cat; echo err >&2"), streams(Stream::pipe, Stream::pipe, Stream::pipe));
         child.journal.on_connected = [&] {
             child.journal.transport->write("through");
@@ -254,12 +264,158 @@ TEST_CASE("The pipes are right even if the program has closed its own standard s
         output = child.journal.input;
         errors = child.errors.input;
     }
-    ::dup2(kept_input.get(), 0);
-    ::dup2(kept_output.get(), 1);
-    ::dup2(kept_error.get(), 2);
     CHECK(output == "through");
     CHECK(errors == "err\n");
 }
+
+TEST_CASE("S104: a child has all three standard streams, also those that are closed here or close-on-exec") {
+    const auto exit_code = [](bool closed) {
+        Reactor reactor;
+        const KeptStandardStreams kept;
+        for (int number = 0; number < 3; ++number)
+            closed ? ::close(number) : ::fcntl(number, F_SETFD, FD_CLOEXEC);
+        // What it opens first must not be one of them, and it can read and write them.
+        Child child(reactor, shell("exec 9</etc/passwd; cat && echo out && echo err >&2 && test -e /dev/fd/0 -a -e /dev/fd/1"));
+        for (int i = 0; i < 10'000 && child.exits == 0; ++i) reactor.run_once(std::chrono::milliseconds(10));
+        return child.result.code;
+    };
+    for (const bool closed : {true, false}) {
+        CAPTURE(closed);
+        CHECK(exit_code(closed) == 0);
+    }
+}
+
+TEST_CASE("S104: nothing that the library opens takes the number of a standard stream that is closed") {
+    std::string failed;
+    {
+        const KeptStandardStreams kept;
+        KeptStandardStreams::close_all();
+        const auto look = [&](const char* after) {
+            for (int number = 0; number < 3; ++number)
+                if (::fcntl(number, F_GETFD) >= 0 && failed.empty())
+                    failed = std::to_string(number) + " is open after " + after;
+        };
+        Reactor reactor;
+        reactor.run_once(Duration::zero());
+        look("a loop");
+        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        Socket client = Socket::open(Address::Family::ipv4);
+        (void)client.connect(acceptor.addresses().at(0));
+        for (int i = 0; i < 1000 && acceptor.connections() == 0; ++i) reactor.run_once(std::chrono::milliseconds(1));
+        look("a connection");
+        ConnectionOptions options;
+        options.descriptors = 3;
+        Journal sender, receiver;
+        auto [one, other] = Socket::pair();
+        Connection& sends = Connection::open(reactor, std::move(one), std::make_unique<Recorder>(sender), options);
+        Connection::open(reactor, std::move(other), std::make_unique<Recorder>(receiver), options);
+        for (int i = 0; i < 10; ++i) reactor.run_once(Duration::zero());
+        const int number = client.get();
+        sends.send_descriptors(bytes_of("here"), {&number, 1});
+        for (int i = 0; i < 10; ++i) reactor.run_once(Duration::zero());
+        if (receiver.input != "here") failed = "the descriptor did not come";
+        look("a descriptor that came");
+        Child child(reactor, shell("cat; exit 3"), streams(Stream::pipe, Stream::pipe));
+        for (int i = 0; i < 10; ++i) reactor.run_once(Duration::zero());
+        look("a child");
+        const Signals signals(reactor, {SIGUSR2}, [](int) {});
+        look("a watched signal");
+        try {
+            PipeTransport::standard(reactor, std::make_unique<Echo>());
+            failed = "a transport over standard streams that are closed";
+        } catch (const std::system_error& error) {
+            if (error.code() != std::errc::bad_file_descriptor) failed = error.what();
+        }
+    }
+    CHECK(failed == "");
+}
+
+TEST_CASE("S105: a NUL in an argument, a variable, a directory or a program's path is refused, not cut off") {
+    Reactor reactor;
+    const std::string cut("true\0lost", 9);
+    const auto refusal = [](auto&& start) {
+        try {
+            start();
+        } catch (const std::system_error& error) {
+            CHECK(std::string_view(error.what()).find("NUL") != std::string_view::npos);
+            return error.code() == std::errc::invalid_argument;
+        }
+        return false;
+    };
+    const auto start = [&](const std::vector<std::string>& command, ProcessOptions options = {}) {
+        return refusal([&] { const Process process(reactor, command, std::move(options), [](ExitStatus) {}); });
+    };
+    CHECK(start({cut}));
+    CHECK(start({"true", cut}));
+    ProcessOptions options;
+    options.environment = {{"PATH=/usr/bin:/bin", "NAME=" + cut}};
+    CHECK(start({"true"}, std::move(options)));
+    options = {};
+    options.directory = std::string("/\0lost", 6);
+    CHECK(start({"true"}, std::move(options)));
+    CHECK(refusal([&] { start_successor({}, cut, {"true"}); }));
+    CHECK(refusal([&] { start_successor({}, "/bin/true", {"true", cut}); }));
+    CHECK(refusal([&] { const SendFile protocol(cut); }));
+    CHECK(refusal([&] { interface_number(std::string("lo\0lost", 7)); }));
+    CHECK_FALSE(Address::ip(std::string("fe80::1%lo\0lost", 15), 80));
+    CHECK_THROWS_AS(Address::unix_path(cut), std::system_error);
+    CHECK_THROWS_AS(Address::parse("unix:" + cut), std::system_error);
+    CHECK_THROWS_AS(resolve_blocking(cut, 80), std::system_error);
+    CHECK(no_children());
+}
+
+#if defined(__linux__) && defined(SYS_clone3)
+namespace {
+
+// A child with the number that it is given, which ends with 7 when it is asked to. -1 where that is not allowed.
+pid_t fork_as(pid_t number, int asked) {
+    struct {  // clone_args, of which old headers know less
+        std::uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size;
+    } arguments{};
+    arguments.exit_signal = SIGCHLD;
+    arguments.set_tid = reinterpret_cast<std::uintptr_t>(&number);
+    arguments.set_tid_size = 1;
+    const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (child != 0) return pid_t(child);
+    char byte;
+    ::_exit(::read(asked, &byte, 1) == 1 ? 7 : 1);
+}
+
+}  // namespace
+
+TEST_CASE("S106: a child whose number another process has by now is neither signalled nor waited for in its place") {
+    Reactor reactor;
+    struct sigaction before {}, ignored {};
+    ignored.sa_handler = SIG_IGN;
+    ::sigaction(SIGCHLD, &ignored, &before);
+    std::optional<Child> child(std::in_place, reactor, shell("exit 4"));
+    const pid_t number = child->process->id();
+    // Where SIGCHLD is ignored this waits for the end, after which the kernel gives the number away.
+    CHECK(::waitpid(number, nullptr, 0) == -1);
+    ::sigaction(SIGCHLD, &before, nullptr);
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const FileDescriptor asked(ends[0]), asks(ends[1]);
+    const pid_t stranger = fork_as(number, asked.get());
+    if (stranger != number) {
+        MESSAGE("only root can give a process a number: " << std::strerror(errno));
+        return;
+    }
+    CHECK(child->process->running());
+    CHECK_FALSE(child->process->kill(SIGTERM));
+    SUBCASE("destroyed") { child.reset(); }
+    SUBCASE("told") {
+        run_until(reactor, [&] { return child->exits > 0; });
+        CHECK_FALSE(child->result.code);
+        CHECK_FALSE(child->result.signal);
+    }
+    REQUIRE(::write(asks.get(), "!", 1) == 1);
+    int status = 0;
+    CHECK(::waitpid(stranger, &status, 0) == stranger);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 7);
+}
+#endif
 
 TEST_CASE("S71: children are waited for by their own id, whatever others there are") {
     Reactor reactor;
