@@ -49,6 +49,11 @@ int serve(const Settings& settings) {
     struct stat state {};
     if (!file || ::fstat(file.get(), &state) != 0) throw std::system_error(errno, std::system_category(), settings.file);
     if (!S_ISREG(state.st_mode)) throw std::invalid_argument(settings.file + ": not a regular file");
+    try {
+        Transport::length_of(file);
+    } catch (const std::invalid_argument&) {
+        throw std::invalid_argument(settings.file + ": the file has content, and a size of 0");
+    }
     AcceptorOptions options;
     options.connection.limits.close_timeout =
         std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.timeout));

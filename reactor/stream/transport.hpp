@@ -98,11 +98,16 @@ public:
     /// The kernel sends the file's own pages: what is changed in it before the peer has received it arrives changed, also when
     /// nothing is queued any more. So replace files by rename(2). From one that becomes shorter the rest cannot be
     /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
-    /// fstat(2) says, which for those in /proc and /sys is not what can be read from them.
+    /// fstat(2) says. The files in /proc say 0 and have content, so the rest of such a file is refused: read it, and write
+    /// what was read. Most of those in /sys say more than they have, and end the connection.
     ///
-    /// False as for `write`. Throws std::invalid_argument if it is no regular file or has no such bytes, std::system_error
-    /// if it cannot be asked (fstat(2)); nothing is sent then, and the file is closed.
+    /// False as for `write`. Throws what `length_of` throws; nothing is sent then, and the file is closed.
     virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);
+
+    /// How many bytes `write_file` would send now. Throws std::invalid_argument if that is no regular file, has no such
+    /// bytes, or has content although its size is 0; std::system_error if it cannot be asked (fstat(2)).
+    static std::uint64_t length_of(const FileDescriptor& file, std::uint64_t offset = 0,
+                                   std::uint64_t length = rest_of_file);
 
     /// Says that nothing more will be written, once all that was written is sent: the peer sees the end of the
     /// stream and may go on sending. Again: nothing happens.
@@ -163,8 +168,6 @@ public:
 protected:
     ~Transport() = default;
 
-    /// For implementations of `write_file`: how many bytes it is to send. Throws what that throws.
-    static std::uint64_t length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);
     /// A file, or a piece of one, that is not worth more than being read and written.
     static constexpr std::size_t small_file = 16 * 1024;
     bool write_at_once(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length);

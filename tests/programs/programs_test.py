@@ -1250,6 +1250,13 @@ class FileServer(ProgramTest):
                 self.assertEqual((ended, output), (status, ""))
                 self.assertEqual(errors.split("; ")[0].rstrip("\n"), "file_server: " + words)
 
+    @needs_proc
+    def test_a_file_that_says_it_is_empty_and_is_not_gets_one_line_and_is_not_sent_as_nothing(self):
+        name = "/proc/self/status"
+        status, output, errors = self.start(FILE_SERVER, name, "--port", "0").end()
+        expected = f"file_server: {name}: the file has content, and a size of 0\n"
+        self.assertEqual((status, output, errors), (1, "", expected))
+
 
 class Forwarder(ProgramTest):
     def forward(self, port):

@@ -509,6 +509,56 @@ TEST_CASE("Files of any length together count no more than can be counted") {
     CHECK(way.journal.reason == Error::output_limit);
 }
 
+TEST_CASE("S91: bytes and files that are together more than a number holds still count as much") {
+    Output output;
+    output.append(bytes_of("some text"));
+    const std::uint64_t nearly = Output::most_size - 20;
+    for (int i = 0; i < 2; ++i) {
+        FileDescriptor file(::memfd_create("sparse", MFD_CLOEXEC));
+        output.append(std::move(file), 0, nearly);
+        CHECK(output.size() >= nearly);
+        CHECK(output.size() <= Output::most_size);
+    }
+}
+
+TEST_CASE("S91: an offset and a length of which the sum wraps are refused, and the last byte is sent") {
+    Reactor reactor;
+    Way way(reactor, "Unix");
+    constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+    const auto longest = std::uint64_t(std::numeric_limits<off_t>::max());
+    const auto sparse = [&] {
+        FileDescriptor file(::memfd_create("sparse", MFD_CLOEXEC));
+        REQUIRE(::ftruncate(file.get(), off_t(longest)) == 0);
+        return file;
+    };
+    CHECK_THROWS_AS(way.transport().write_file(sparse(), 2, most - 1), std::invalid_argument);
+    CHECK_THROWS_AS(way.transport().write_file(sparse(), most, 1), std::invalid_argument);
+    CHECK_THROWS_AS(way.transport().write_file(sparse(), most), std::invalid_argument);
+    CHECK_THROWS_AS(way.transport().write_file(sparse(), longest - 1, 2), std::invalid_argument);
+    CHECK(way.transport().write_file(sparse(), longest, 0));
+    CHECK(way.transport().write_file(sparse(), longest - 1, 1));
+    way.transport().shutdown_write();
+    CHECK(way.whole(reactor) == std::string(1, '\0'));
+}
+
+#ifdef __linux__
+TEST_CASE("A file that says it is empty and is not is refused, and not sent as nothing") {
+    for (const char* kind : ways) {
+        CAPTURE(kind);
+        Reactor reactor;
+        Way way(reactor, kind);
+        const auto lying = [] { return FileDescriptor(::open("/proc/self/status", O_RDONLY | O_CLOEXEC)); };
+        CHECK_THROWS_AS(way.transport().write_file(lying()), std::invalid_argument);
+        CHECK_THROWS_AS(Transport::length_of(lying()), std::invalid_argument);
+        const FileDescriptor empty(::memfd_create("empty", MFD_CLOEXEC));
+        CHECK(Transport::length_of(empty) == 0);
+        CHECK(way.transport().write("fine"));
+        way.transport().shutdown_write();
+        CHECK(way.whole(reactor) == "fine");
+    }
+}
+#endif
+
 TEST_CASE("A file that cannot be read ends its connection with what reading it says") {
     const File file(random_bytes(100'000, 28));
     for (const char* kind : ways) {
