@@ -323,6 +323,7 @@ private:
         gathers = 1 << 24,        // what the output holds was written from outside in this iteration
         unmeasured = 1 << 23,     // it has not asked yet whether the loop's buffer is as large as its reads
         hung_up = 1 << 25,        // while it does not read there is nothing more to be told of its socket
+        resets = 1 << 26,         // the peer is to get a reset and no end of stream
     };
     bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
     Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()

@@ -3,6 +3,9 @@
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/probes_impl.hpp>
 
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
 #include <chrono>
 #include <new>
 #include <stdexcept>
@@ -12,6 +15,20 @@
 namespace reactor {
 
 namespace {
+
+// SO_LINGER of 0 makes the last close a reset, and another process may hold the socket: a child of fork(2), say. TCP
+// resets at once when it is connected to no address (Linux, tcp_disconnect). A Unix socket knows no such call; it is
+// shut down, unless unread input will make its close a reset.
+void reset_peer(const Socket& socket) noexcept {
+    if (socket.local().family() == Address::Family::unix_domain) {
+        int unread = 0;
+        if (::ioctl(socket.get(), FIONREAD, &unread) == 0 && unread == 0) ::shutdown(socket.get(), SHUT_RDWR);
+        return;
+    }
+    sockaddr nowhere{};
+    nowhere.sa_family = AF_UNSPEC;
+    ::connect(socket.get(), &nowhere, sizeof nowhere);
+}
 
 // One set of options serves sockets of several kinds, so none fails for lack of an option. Linux 6.18 says ENOPROTOOPT of
 // TCP_USER_TIMEOUT on MPTCP.
@@ -67,6 +84,7 @@ Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, Connec
 
 Connection::~Connection() {
     protocol_.reset();
+    if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask who that was
     group_->leave(*this);
     group_->leave_loop();
 }
@@ -172,6 +190,7 @@ void Connection::abort(std::error_code reason) {
 }
 
 void Connection::reset_on_close() noexcept {
+    set(resets);
     try {
         socket_.set_linger(std::chrono::seconds(0));
     } catch (const std::exception&) {

@@ -10,6 +10,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -1265,6 +1267,51 @@ TEST_CASE("S42: writing to a peer that is gone raises no SIGPIPE, in any way of 
     }
     CHECK(signals == 0);
     ::sigaction(SIGPIPE, &before, nullptr);
+}
+
+TEST_CASE("S103: a peer gets the end of an aborted connection although a child of fork holds the socket") {
+    for (const bool tcp : {true, false}) {
+        CAPTURE(tcp);
+        int ends[2];
+        REQUIRE(::pipe(ends) == 0);
+        FileDescriptor lives(ends[0]), child_lives(ends[1]);
+        Reactor reactor;
+        auto pair = tcp ? tcp_pair() : Socket::pair();
+        Conversation talk(reactor, std::move(pair), {});
+        settle(reactor);
+        const pid_t child = ::fork();
+        if (child == 0) {  // holds all that is open here until it is asked to end
+            char byte;
+            child_lives.reset();
+            ::_exit(::read(lives.get(), &byte, 1) < 0 ? 1 : 0);
+        }
+        talk.journal.transport->abort();
+        run_until(reactor, [&] { return talk.journal.over; });
+        settle(reactor);
+        bool ended = false;
+        read_all(talk.peer, &ended);
+        const int reason = errno;
+        CHECK(ended);
+        if (tcp) CHECK(reason == ECONNRESET);
+        child_lives.reset();
+        CHECK(::waitpid(child, nullptr, 0) == child);
+    }
+}
+
+TEST_CASE("S103: a protocol that is told of its abort may still ask who the peer was") {
+    struct Asks final : Protocol {
+        explicit Asks(Address& where) : peer(where) {}
+        void connected() override { transport().abort(); }
+        std::size_t received(Bytes input) override { return input.size(); }
+        void disconnected(std::error_code) override { peer = transport().peer(); }
+        Address& peer;
+    };
+    Reactor reactor;
+    auto [client, server] = tcp_pair();
+    Address peer;
+    Connection::open(reactor, std::move(server), std::make_unique<Asks>(peer));
+    settle(reactor);
+    CHECK(peer == client.local());
 }
 
 TEST_CASE("S47: aborted while a shutdown or a close waits for its queue: a reset at once, told once") {
