@@ -47,16 +47,16 @@ bool name_of(int descriptor, std::array<char, 256>& name) noexcept {
 #endif
 }
 
-// The same pipe or terminal as an open file of our own. None where it has no name (no /proc), may not be opened (another
-// user's) or has lost its other side.
+// The same pipe or terminal as an open file of our own. Empty where it has no name (no /proc), may not be opened
+// (another user's) or has lost its other side.
 FileDescriptor opened_anew(int descriptor, mode_t kind) noexcept {
     std::array<char, 256> name;
     if (!S_ISFIFO(kind) && (::isatty(descriptor) != 1 || is_master(descriptor))) return {};
     if (!name_of(descriptor, name)) return {};
     const int mode = ::fcntl(descriptor, F_GETFL) & O_ACCMODE;
     FileDescriptor opened = beyond_standard(::open(name.data(), mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    // A reader of a pipe with a name, opened when all its writers have gone, is not told of that until one more has come
-    // and gone (Linux 6.18, fifo_open). So the old open file is asked once the new one is there.
+    // When the last writer of a named pipe has gone, poll(2) reports that to a reader that was open before, and not to one
+    // that is opened later (Linux 6.18, fifo_open). So the old open file is asked once the new one is there.
     pollfd reading{descriptor, POLLIN, 0};
     if (S_ISFIFO(kind) && (::poll(&reading, 1, 0) < 0 || (reading.revents & POLLHUP) != 0)) return {};
     return opened;

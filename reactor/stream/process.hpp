@@ -78,12 +78,12 @@ public:
     pid_t id() const noexcept { return id_; }
     bool running() const noexcept { return running_; }
 
-    /// Sends the child a signal. False, and no process is sent anything, if the child has exited. The signal never meets
-    /// another process: it goes through the child's handle (pidfd_send_signal(2), Linux 5.3).
+    /// Sends the child a signal. Returns false, and sends nothing, if the child has exited. The signal goes through the
+    /// child's handle (pidfd_send_signal(2), Linux 5.3), and so never meets another process.
     ///
-    /// Without a handle (other systems, a filter that forbids pidfd_open(2), no free descriptor) kill(2) is called with the
-    /// child's number. The kernel then keeps the number until the exit has been told, with two exceptions: a program that
-    /// ignores SIGCHLD, and one that waits for children that are not its own, may hit another process that has it since.
+    /// Without a handle the child's number is used (kill(2)): on other systems, where a filter forbids pidfd_open(2), and
+    /// when no descriptor is free. The kernel keeps the number until `exited` is called. Two programs are exceptions, and
+    /// may hit another process: one that ignores SIGCHLD, and one that waits for children that are not its own.
     bool kill(int signal) noexcept;
 
 private:

@@ -98,8 +98,8 @@ public:
     /// The kernel sends the file's own pages: what is changed in it before the peer has received it arrives changed, also when
     /// nothing is queued any more. So replace files by rename(2). From one that becomes shorter the rest cannot be
     /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
-    /// fstat(2) says. The files in /proc say 0 and have content, so the rest of such a file is refused: read it, and write
-    /// what was read. Most of those in /sys say more than they have, and end the connection.
+    /// fstat(2) says. The files in /proc have content and a size of 0, so the rest of such a file is refused; read it, and
+    /// write the bytes. Most files in /sys have less content than size, and end the connection.
     ///
     /// False as for `write`. Throws what `length_of` throws; nothing is sent then, and the file is closed.
     virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);

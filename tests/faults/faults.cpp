@@ -34,7 +34,8 @@ namespace {
 
 constexpr const char* names[kinds] = {
     "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
-    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pidfd_open", "pidfd_send_signal", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
+    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pidfd_open",
+    "pidfd_send_signal", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
     "recv", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
     "socket", "socketpair", "splice", "waitid", "write", "allocation"};
 

@@ -100,7 +100,7 @@ TEST_CASE("S96: a child whose handle serves for no signal or wait is signalled a
     }
 }
 
-TEST_CASE("S106: of a child that was gone before it could be watched the end is told, and nothing is sent to its number") {
+TEST_CASE("S106: a child that is gone before it can be watched is told as ended, and its number gets no signal") {
     for (const bool told : {true, false}) {
         CAPTURE(told);
         testing::ManualClock clock;

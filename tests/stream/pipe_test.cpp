@@ -567,7 +567,8 @@ TEST_CASE("S103: another process that makes its end of a pipe or a socket blocki
             set_nonblocking(near);
             Reactor reactor;
             Journal journal;
-            PipeTransport& pipe = PipeTransport::open(reactor, {}, std::move(near), std::make_unique<Recorder>(journal));
+            PipeTransport& pipe =
+                PipeTransport::open(reactor, {}, std::move(near), std::make_unique<Recorder>(journal));
             settle(reactor);
             ::fcntl(shared.get(), F_SETFL, ::fcntl(shared.get(), F_GETFL) & ~O_NONBLOCK);
             const BlockingCaught caught;
