@@ -1,5 +1,6 @@
 #include <reactor/stream/inherited.hpp>
 
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/error.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
@@ -65,13 +66,16 @@ struct Pipe {
         int ends[2];
 #ifdef __linux__
         // In one step: a child that another thread starts now must not get them.
-        const bool made = ::pipe2(ends, O_CLOEXEC) == 0;
+        const bool made =
+            ::pipe2(ends, O_CLOEXEC) == 0 || ((errno == ENOSYS || errno == EPERM) && ::pipe(ends) == 0);
 #else
         const bool made = ::pipe(ends) == 0;
 #endif
         if (!made) throw std::system_error(last_error(), "pipe");
         for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
-        return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+        Pipe pipe{beyond_standard(ends[0]), beyond_standard(ends[1])};
+        if (!pipe.reading || !pipe.writing) throw std::system_error(last_error(), "pipe");
+        return pipe;
     }
 };
 
@@ -175,7 +179,7 @@ pid_t start(Launch& launch, int reading, int writing) {
 // The kernel's handle of a process (Linux 5.3).
 FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
 #ifdef SYS_pidfd_open
-    return FileDescriptor(int(::syscall(SYS_pidfd_open, id, 0)));
+    return beyond_standard(int(::syscall(SYS_pidfd_open, id, 0)));
 #else
     return {};
 #endif
