@@ -65,6 +65,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     family_ = local.family();
     port_ = local.port();
     connected_ = socket_.peer().family() != Address::Family::none;
+    const bool udp = family_ == Address::Family::ipv4 || family_ == Address::Family::ipv6;
     options_.largest = std::clamp<std::size_t>(options_.largest, 1, over_unix() ? largest_of_others : largest_of_udp);
     options_.descriptors = std::min(options_.descriptors, control_messages::most_descriptors);
     if (!over_unix()) options_.descriptors = 0;
