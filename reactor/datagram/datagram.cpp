@@ -102,8 +102,8 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
         accepted(IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
 #endif
     }
-    // An IPv6 socket may carry IPv4 too, and has IPv4's options then. What IPv4 says of a datagram goes by these alone:
-    // with IPV6_RECVERR only, Linux 6.1 drops an ICMP error for a mapped address. Its error queue is one for both.
+    // An IPv6 socket may carry IPv4 too, and has IPv4's options then. Without IP_RECVERR Linux (seen in 6.18) drops an
+    // ICMP error for a mapped address, whatever IPV6_RECVERR is. Its error queue is one for both.
     if (udp) {
 #ifdef IP_RECVERR
         error_queue_ = accepted(IPPROTO_IP, IP_RECVERR, 1) || error_queue_;
