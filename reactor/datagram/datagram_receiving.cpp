@@ -148,7 +148,8 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
             datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
             std::size_t piece = 0;
             if (message.msg_hdr.msg_controllen > 0) piece = take_control(space.incoming[index].msg_hdr, datagram);
-            if (options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0) datagram.descriptors_truncated = true;
+            if (options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
+                datagram.descriptors_truncated = true;
             if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
                 finish(broken_);
                 break;

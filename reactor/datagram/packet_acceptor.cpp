@@ -11,7 +11,8 @@ AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
     result.backlog = options.backlog;
     result.accepts_per_turn = options.accepts_per_turn;
     result.max_connections = options.max_connections;
-    result.connection.descriptors = options.connection.descriptors;  // or those sent before it is accepted would be refused
+    result.connection.descriptors =
+        options.connection.descriptors;  // or those sent before it is accepted would be refused
     return result;
 }
 
@@ -36,8 +37,9 @@ PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProto
     : reactor_(reactor),
       factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
       options_(options.connection),
-      acceptor_(reactor, told_of_descriptors(std::move(listening), options), [this](Socket socket) { return serve(std::move(socket)); },
-                of_acceptor(options)) {}
+      acceptor_(
+          reactor, told_of_descriptors(std::move(listening), options),
+          [this](Socket socket) { return serve(std::move(socket)); }, of_acceptor(options)) {}
 
 Address PacketAcceptor::address() const {
     const std::vector<Address> addresses = acceptor_.addresses();

@@ -65,7 +65,8 @@ private:
         end_ = used;
     }
 
-    static constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 2;  // so that twice it is still a size
+    static constexpr std::size_t most =
+        std::numeric_limits<std::size_t>::max() / 2;  // so that twice it is still a size
 
     std::unique_ptr<std::byte[]> memory_;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;

@@ -104,7 +104,8 @@ ssize_t Output::send_file(int to, std::size_t most) noexcept {
             return without_sigpipe(size, [&] { return ::sendfile(to, file.descriptor.get(), &offset, size); });
         };
         count = send();
-        // EAGAIN may be the file's word as well as the receiver's: a file system in a process of its own (FUSE) may say it.
+        // EAGAIN may be the file's word as well as the receiver's: a file system in a process of its own (FUSE) may say
+        // it.
         if (count < 0 && errno == EAGAIN && has_room(to)) count = send();
         // It does not work between these two, or one of them is broken: then reading and writing show which.
         file.copied = count < 0 && errno != EINTR && (errno != EAGAIN || has_room(to));

@@ -17,11 +17,12 @@ namespace reactor::control_messages {
 
 constexpr std::size_t most_descriptors = 253;  // SCM_MAX_FD, unix(7)
 
-// Closes a descriptor that came and that nobody took. A socket may have SO_LINGER set by its sender: the last close(2) of it
-// then waits until its data is acknowledged, for up to 18 hours, and O_NONBLOCK makes no difference (Linux 6.18).
+// Closes a descriptor that came and that nobody took. A socket may have SO_LINGER set by its sender: the last close(2)
+// of it then waits until its data is acknowledged, for up to 18 hours, and O_NONBLOCK makes no difference (Linux 6.18).
 inline void close_unwanted(FileDescriptor descriptor) noexcept {
     const ::linger off{};
-    if (descriptor) ::setsockopt(descriptor.get(), SOL_SOCKET, SO_LINGER, &off, sizeof off);  // ENOTSOCK of anything else
+    if (descriptor)
+        ::setsockopt(descriptor.get(), SOL_SOCKET, SO_LINGER, &off, sizeof off);  // ENOTSOCK of anything else
 }
 
 template <class Value>

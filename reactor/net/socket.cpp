@@ -123,8 +123,8 @@ int at_least_one(std::chrono::seconds time) noexcept {
     return as_int(std::max(time, std::chrono::seconds(1)).count());
 }
 
-// Its peer is a process of this machine, which the kernel itself sees end: nothing of TCP's has a meaning there, and the
-// kernel refuses its options (EOPNOTSUPP).
+// Its peer is a process of this machine, which the kernel itself sees end: nothing of TCP's has a meaning there, and
+// the kernel refuses its options (EOPNOTSUPP).
 bool over_unix(const Socket& socket) noexcept { return socket.local().family() == Address::Family::unix_domain; }
 
 // What IPv4 and IPv6 name differently, with the same int for a value.
@@ -253,7 +253,8 @@ std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     socklen_t length = sizeof known;
     // Other families answer too, with a user of -1, which is nobody's; so does a Unix socket that is not connected. A
     // process of 0 alone is one that this pid namespace does not show.
-    if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.uid == uid_t(-1)) return std::nullopt;
+    if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.uid == uid_t(-1))
+        return std::nullopt;
     PeerCredentials credentials{std::nullopt, known.uid, known.gid};
     if (known.pid != 0) credentials.process = known.pid;
     return credentials;

@@ -86,14 +86,14 @@ public:
     void join_group(const Address& group, unsigned interface = 0);
     void leave_group(const Address& group, unsigned interface = 0);
 
-    // Options: socket(7), tcp(7), ipv6(7). Named as they are; sizes in bytes. A size or number that the kernel's int cannot
-    // hold is the largest that it can. TCP's options are ignored for Unix sockets. Otherwise what the kernel refuses, also
-    // because this kind of socket has no such option, throws std::system_error that names it.
+    // Options: socket(7), tcp(7), ipv6(7). Named as they are; sizes in bytes. A size or number that the kernel's int
+    // cannot hold is the largest that it can. TCP's options are ignored for Unix sockets. Otherwise what the kernel
+    // refuses, also because this kind of socket has no such option, throws std::system_error that names it.
     void set_no_delay(bool on);                           ///< TCP_NODELAY
     void set_keep_alive(std::optional<KeepAlive> times);  ///< SO_KEEPALIVE with its times; nullopt: off
     void set_user_timeout(Duration timeout);              ///< TCP_USER_TIMEOUT, milliseconds rounded up; zero: the system's
-    /// SO_PASSRIGHTS of a Unix socket, on at first: without it the call of a peer that sends descriptors fails with EPERM.
-    /// Also of a listening socket, for all that it accepts. Ignored for other sockets, and before Linux 6.16.
+    /// SO_PASSRIGHTS of a Unix socket, on at first: without it the call of a peer that sends descriptors fails with
+    /// EPERM. Also of a listening socket, for all that it accepts. Ignored for other sockets, and before Linux 6.16.
     void set_accepts_descriptors(bool on) noexcept;
     void set_reuse_address(bool on);                      ///< SO_REUSEADDR
     void set_reuse_port(bool on);                         ///< SO_REUSEPORT

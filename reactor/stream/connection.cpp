@@ -86,7 +86,8 @@ void Connection::readable_unusual() {
     read_more();
 }
 
-// Before the short way may be taken: it reads as much as its group says, and asks nothing. The buffer never gets smaller.
+// Before the short way may be taken: it reads as much as its group says, and asks nothing. The buffer never gets
+// smaller.
 bool Connection::make_room_for_reads() noexcept {
     try {
         workspace().room_for_input(limits().read_size);
@@ -433,8 +434,8 @@ void Connection::update_interest() {
     const bool to_tell = is(over_high) && !is(pause_told | fresh);
     const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
     if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
-    // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who waits
-    // for tokens looks again when they come.
+    // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who
+    // waits for tokens looks again when they come.
     if (wanted == Interest::none && is(paused | held_back | passing_waits | peer_ended) && !is(hung_up))
         wanted = Interest::error;
     const Interest before = registration().interest();
@@ -443,9 +444,10 @@ void Connection::update_interest() {
     if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
 }
 
-// While nothing is read or sent: an error, a hang-up, or urgent data. An error ends it, as it would end a send: what had come
-// before it is lost. A hang-up alone is an end in good order, which waits with the data in front of it. It stays ready for
-// ever, as does an error that SO_ERROR does not know (that of an error queue): so it is watched no more.
+// While nothing is read or sent: an error, a hang-up, or urgent data. An error ends it, as it would end a send: what
+// had come before it is lost. A hang-up alone is an end in good order, which waits with the data in front of it. It
+// stays ready for ever, as does an error that SO_ERROR does not know (that of an error queue): so it is watched no
+// more.
 void Connection::error() {
     if (is(write_broken)) return finish(extra_->reason);  // by which SO_ERROR is used up
     if (const std::error_code reason = socket_.pending_error()) return finish(reason);

@@ -38,8 +38,8 @@ struct REACTOR_EXPORT ConnectionOptions {
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
     /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one more
-    /// the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call fails with
-    /// EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
+    /// the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call fails
+    /// with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
     std::size_t descriptors = 0;
 
     /// Sets the options of the socket's on it. On a listening socket they hold for all that it accepts: Linux and

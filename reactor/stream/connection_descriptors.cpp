@@ -144,7 +144,8 @@ ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) 
         }
     }
     if (is(closing)) return count;
-    if (!refused && (message.msg_flags & MSG_CTRUNC) != 0) refused = std::make_error_code(std::errc::too_many_files_open);
+    if (!refused && (message.msg_flags & MSG_CTRUNC) != 0)
+        refused = std::make_error_code(std::errc::too_many_files_open);
     if (refused) finish(refused);
     return count;
 }

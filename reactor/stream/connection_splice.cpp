@@ -75,8 +75,8 @@ bool Connection::pass_on() {
     }
     Channel& channel = *target.extra_->channel;
     const ssize_t count = ::splice(socket_.get(), nullptr, channel.in.get(), nullptr, pipe_size, splice_flags);
-    // The end, or what recv(2) will say. EAGAIN does not say that there is nothing: of urgent data splice(2) says it for as
-    // long as the urgent byte is the next one (Linux 6.18), and recv(2) passes over that.
+    // The end, or what recv(2) will say. EAGAIN does not say that there is nothing: of urgent data splice(2) says it
+    // for as long as the urgent byte is the next one (Linux 6.18), and recv(2) passes over that.
     if (count <= 0) {
         pass_on_no_longer();
         return false;

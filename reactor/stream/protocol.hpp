@@ -42,8 +42,8 @@ public:
 
     /// Bytes have come: everything that was not consumed before, and what is new. Returns how many of them,
     /// from the front, are dealt with; the rest is kept and stands first in the next call, which comes when
-    /// there is more. More than there are counts as all of them. The bytes are valid until this call returns. Never called
-    /// with none.
+    /// there is more. More than there are counts as all of them. The bytes are valid until this call returns. Never
+    /// called with none.
     virtual std::size_t received(Bytes input) = 0;
 
     /// The peer has shut its side: nothing more will be received, but everything may still be written. What

@@ -41,8 +41,8 @@ struct Limits {
     /// What one read takes at most, and so what one turn spends on a peer that never stops. 1 byte to `most_read`: each
     /// transport takes the nearest of these for another number.
     std::size_t read_size = 64 * 1024;
-    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more than
-    /// `most_read`.
+    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more
+    /// than `most_read`.
     std::size_t largest_read = 256 * 1024;
     /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
@@ -59,8 +59,8 @@ struct Limits {
     /// 16 MiB. The kernel seldom holds more for one connection, and the loop keeps a buffer of the largest read.
     static constexpr std::size_t most_read = 16 * 1024 * 1024;
 
-    /// The limits that hold for a transport which was given these: the sizes of reads are within their bounds. All other
-    /// fields may have any value.
+    /// The limits that hold for a transport which was given these: the sizes of reads are within their bounds. All
+    /// other fields may have any value.
     Limits bounded() const noexcept {
         Limits result = *this;
         result.read_size = std::clamp<std::size_t>(read_size, 1, most_read);
@@ -123,8 +123,8 @@ public:
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
-    /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received is
-    /// lost. Pausing twice is pausing once.
+    /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received
+    /// is lost. Pausing twice is pausing once.
     virtual void pause_reading() = 0;
 
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.

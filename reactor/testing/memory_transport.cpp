@@ -28,7 +28,8 @@ struct Flag {
 }  // namespace
 
 struct MemoryTransport::Memory {
-    explicit Memory(Protocol& the_protocol, const Limits& the_limits) : protocol(the_protocol), limits(the_limits.bounded()) {
+    explicit Memory(Protocol& the_protocol, const Limits& the_limits)
+        : protocol(the_protocol), limits(the_limits.bounded()) {
         since.begin(clock.now());
     }
 

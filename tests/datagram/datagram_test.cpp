@@ -1038,7 +1038,7 @@ TEST_CASE("S83: descriptors come with packets and datagrams; who takes one has i
     }
 }
 
-TEST_CASE("S83, S102: descriptors that nobody asked for are refused or closed by the kernel, and those that cannot go are refused") {
+TEST_CASE("S83, S102: descriptors that nobody asked for are refused or closed, and those that cannot go are refused") {
     const std::size_t before = open_descriptors();
     {
         Reactor reactor;
@@ -1092,7 +1092,7 @@ TEST_CASE("S102: a socket that came with a datagram and was not taken is closed 
     }
 }
 
-TEST_CASE("S109: a connection of packets whose peer resets ends at once, although it receives nothing, and an end waits") {
+TEST_CASE("S109: a paused connection of packets ends at once when its peer resets, and an end in good order waits") {
     for (const bool reset : {false, true}) {
         CAPTURE(reset);
         Reactor reactor;
@@ -1123,7 +1123,8 @@ TEST_CASE("S91: options of datagrams may have any size: what fits is received wh
                  {&DatagramOptions::largest, &DatagramOptions::queue_limit, &DatagramOptions::receives_per_turn,
                   &DatagramOptions::batch, &DatagramOptions::descriptors, &DatagramOptions::receive_buffer,
                   &DatagramOptions::send_buffer}) {
-                for (const std::size_t value : {std::size_t(0), std::size_t(1), most / 2, most / 2 + 1, most - 1, most}) {
+                for (const std::size_t value :
+                     {std::size_t(0), std::size_t(1), most / 2, most / 2 + 1, most - 1, most}) {
                     CAPTURE(value);
                     DatagramOptions options;
                     options.*field = value;
@@ -1137,7 +1138,8 @@ TEST_CASE("S91: options of datagrams may have any size: what fits is received wh
                                                               socklen_t(to.size()));
                     REQUIRE(sent == ssize_t(text.size()));
                     settle(reactor);
-                    if (field == &DatagramOptions::receive_buffer && letters.data.empty()) continue;  // dropped by the kernel
+                    if (field == &DatagramOptions::receive_buffer && letters.data.empty())
+                        continue;  // dropped by the kernel
                     REQUIRE(letters.data.size() == 1);
                     const bool cut = field == &DatagramOptions::largest && value <= 1;
                     CHECK(letters.heads[0].truncated == cut);

@@ -190,7 +190,7 @@ TEST_CASE("S75: any call that sends a file fails: what arrives is the beginning 
     }
 }
 
-TEST_CASE("S90: a file that would block, as one of a file system in a process may, is read and written, and nothing spins") {
+TEST_CASE("S90: a file that says it would block, as one of FUSE may, is read and written, and nothing spins") {
     const TemporaryFolder folder;
     const std::string content = random_bytes(600'000, 90), path = folder / "file";
     std::ofstream(path, std::ios::binary) << content;

@@ -582,9 +582,10 @@ TEST_CASE("Framings are read from text, and what is not one is refused with what
 TEST_CASE("S91: a framing takes any maximum, and any length that a peer announces, without a sum that wraps") {
     constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
     const auto all_with = [](std::size_t maximum) {
-        std::vector<AnyFraming> framings{Delimited("\r\n", maximum), Lines(maximum), VarintPrefixed(maximum), Netstring(maximum),
-                                         UntilClose(maximum)};
-        for (const unsigned width : {1u, 2u, 4u, 8u}) framings.push_back(LengthPrefixed(width, std::endian::big, maximum));
+        std::vector<AnyFraming> framings{Delimited("\r\n", maximum), Lines(maximum), VarintPrefixed(maximum),
+                                         Netstring(maximum), UntilClose(maximum)};
+        for (const unsigned width : {1u, 2u, 4u, 8u})
+            framings.push_back(LengthPrefixed(width, std::endian::big, maximum));
         return framings;
     };
     const std::vector<AnyFraming> ordinary = all_with(default_maximum_message);
@@ -604,12 +605,14 @@ TEST_CASE("S91: a framing takes any maximum, and any length that a peer announce
         }
     }
     for (const bool in_parts : {false, true}) {
-        for (const std::string_view announced : {"\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff\xff\xff\xfe"}) {
+        for (const std::string_view announced :
+             {"\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff\xff\xff\xfe"}) {
             const Outcome outcome =
                 decode(LengthPrefixed(8, std::endian::big, most), std::string(announced) + "rest", in_parts);
             CHECK(outcome.error.code() == Error::ended_inside_message);
         }
-        CHECK(decode(Netstring(most), "18446744073709551615:rest", in_parts).error.code() == Error::ended_inside_message);
+        CHECK(decode(Netstring(most), "18446744073709551615:rest", in_parts).error.code() ==
+              Error::ended_inside_message);
         CHECK(decode(FixedLength(most), "rest", in_parts).error.code() == Error::ended_inside_message);
         CHECK(decode(FixedLength(1), "ab", in_parts) == Outcome{{"a", "b"}, {}});
     }

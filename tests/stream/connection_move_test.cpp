@@ -357,8 +357,8 @@ TEST_CASE("What an acceptor's options say holds for its connections elsewhere to
         connection.move_to(loops.there, [&] { arrived = true; });
         loops.until([&] { return arrived; });
         const Limits& there = connection.limits();
-        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit, &Limits::input_limit,
-                                           &Limits::read_size, &Limits::largest_read})
+        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit,
+                                           &Limits::input_limit, &Limits::read_size, &Limits::largest_read})
             CHECK(there.*field == limits.*field);
         for (Duration Limits::*field :
              {&Limits::idle_timeout, &Limits::message_timeout, &Limits::write_timeout, &Limits::close_timeout})

@@ -60,7 +60,7 @@ TEST_CASE("S7: a connection is told connected, received, end and disconnected, e
     CHECK_FALSE(talk.journal.reason);
 }
 
-TEST_CASE("S7: `connected` comes first, whatever is asked of a connection before it, and not at all to one closed by then") {
+TEST_CASE("S7: `connected` comes first, whatever is asked before it, and not at all once the connection is closed") {
     for (const bool tcp : {true, false}) {
         for (const std::size_t written : {0, 10, 5'000'000}) {
             for (int asked = 0; asked < 6; ++asked) {
@@ -70,7 +70,8 @@ TEST_CASE("S7: `connected` comes first, whatever is asked of a connection before
                 Reactor reactor;
                 auto [peer, mine] = tcp ? tcp_pair() : Socket::pair();
                 Journal journal;
-                Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<Recorder>(journal));
+                Connection& connection =
+                    Connection::open(reactor, std::move(mine), std::make_unique<Recorder>(journal));
                 const bool closed = asked == 3 || asked == 4;
                 if (written > 0) connection.write(std::string(written, 'x'));
                 if (asked == 1) connection.pause_reading();
@@ -462,7 +463,7 @@ TEST_CASE("S48: a producer whose reader takes everything at once is still stoppe
     CHECK(most_in_one_call <= 200'000);
 }
 
-TEST_CASE("S48: a producer of large pieces whose reader takes everything at once is stopped at the high mark, every turn") {
+TEST_CASE("S48: a producer of large pieces is stopped at the high mark every turn, however fast its reader is") {
     Reactor reactor;
     Conversation talk(reactor);
     std::size_t most_in_one_call = 0;
@@ -550,8 +551,8 @@ TEST_CASE("S91: a limit may have any value: the conversation goes on, or ends by
     constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
     std::vector<Limits> all;
     for (const std::size_t value : {std::size_t(0), std::size_t(1), most / 2, most / 2 + 1, most - 1, most}) {
-        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit, &Limits::input_limit,
-                                           &Limits::read_size, &Limits::largest_read}) {
+        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit,
+                                           &Limits::input_limit, &Limits::read_size, &Limits::largest_read}) {
             all.emplace_back().*field = value;
         }
         Limits& both = all.emplace_back();
@@ -593,7 +594,8 @@ TEST_CASE("S91: a limit may have any value: the conversation goes on, or ends by
             CHECK(input == sent.substr(0, input.size()));
             const std::error_code reason = talk.journal.reason;
             if (!reason) CHECK(got == sent.substr(0, sent.size() - 1));
-            CHECK((!reason || reason == std::errc::timed_out || reason == Error::input_limit || reason == Error::output_limit));
+            CHECK((!reason || reason == std::errc::timed_out || reason == Error::input_limit ||
+                   reason == Error::output_limit));
         }
     }
 }

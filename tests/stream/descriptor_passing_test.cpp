@@ -345,7 +345,8 @@ TEST_CASE("S83: a descriptor that is sent before the connection has begun arrive
     auto [here, there] = Socket::pair();
     here.set_send_buffer(8 * 1024);
     Connection& sender = Connection::open(reactor, std::move(here), std::make_unique<Recorder>(sending), taking(4));
-    Connection& receiver = Connection::open(reactor, std::move(there), std::make_unique<Recorder>(receiving), taking(4));
+    Connection& receiver =
+        Connection::open(reactor, std::move(there), std::make_unique<Recorder>(receiving), taking(4));
     sender.write(std::string(100'000, 'x'));
     CHECK(send_descriptor(sender, "y", named("early")));
     run_until(reactor, [&] { return receiving.input.size() == 100'001; });

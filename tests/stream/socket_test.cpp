@@ -265,7 +265,7 @@ TEST_CASE("S84: whether an IPv6 socket takes IPv4 as well is set on purpose") {
     CHECK(contains(message_of([] { Socket::open(Address::Family::ipv4).set_v6_only(true); }), "IPV6_V6ONLY"));
 }
 
-TEST_CASE("S108: TCP's options are ignored by Unix sockets, and connection options leave out what a socket does not have") {
+TEST_CASE("S108: Unix sockets ignore TCP's options, and connection options leave out what a socket does not have") {
     Socket unix_socket = Socket::open(Address::Family::unix_domain);
     unix_socket.set_keep_alive(KeepAlive{});
     unix_socket.set_user_timeout(10s);

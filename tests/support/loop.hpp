@@ -110,7 +110,8 @@ struct FewDescriptors {
 };
 
 /// What a peer that is not ours does: so many copies of one descriptor with one message. 0, or errno.
-inline int send_descriptor_raw(const reactor::Socket& socket, std::string_view data, int descriptor, std::size_t count = 1) {
+inline int send_descriptor_raw(const reactor::Socket& socket, std::string_view data, int descriptor,
+                               std::size_t count = 1) {
     alignas(cmsghdr) char control[CMSG_SPACE(100 * sizeof(int))] = {};
     iovec piece{const_cast<char*>(data.data()), data.size()};
     msghdr message{};
