@@ -25,6 +25,11 @@ constexpr std::size_t worthwhile = 16 * 1024;      // less at a time costs more 
 constexpr std::size_t most_idle_channels = 16;     // of a loop
 constexpr unsigned splice_flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
 
+// The call failed, and not the socket.
+bool cannot_splice(int error) noexcept {
+    return error == EINVAL || error == ENOMEM || error == ENOSYS || error == EPERM || error == EOPNOTSUPP;
+}
+
 }  // namespace
 
 bool Connection::can_be_passed_on_to() const noexcept {
@@ -75,6 +80,11 @@ bool Connection::pass_on() {
     }
     Channel& channel = *target.extra_->channel;
     const ssize_t count = ::splice(socket_.get(), nullptr, channel.in.get(), nullptr, pipe_size, splice_flags);
+    // A reset, for one. The socket reports it once: recv(2) would then say that the stream has ended (Linux 6.18).
+    if (count < 0 && !would_block(errno) && !cannot_splice(errno)) {
+        finish(last_error());
+        return true;
+    }
     // The end, or what recv(2) will say. EAGAIN does not say that there is nothing: of urgent data splice(2) says it
     // for as long as the urgent byte is the next one (Linux 6.18), and recv(2) passes over that.
     if (count <= 0) {

@@ -1,10 +1,11 @@
-"""Abuse of the programs: storms of resets, peers that read nothing and a crowd of subscribers. Memory and descriptors stay
-bounded, and an honest client is answered throughout."""
+"""Abuse of the programs: storms of resets, peers that read nothing, a silent target and a crowd of subscribers. Memory
+and descriptors stay bounded, and an honest client is answered throughout."""
 
 import contextlib
 import os
 import resource
 import select
+import signal
 import socket
 import threading
 import unittest
@@ -86,6 +87,28 @@ class Abuse(ProcessTest):
         for client in clients:
             reset(client)
         self.assert_echoes(honest)
+
+    def test_a_silent_target(self):
+        """S109: a forwarder keeps no client that has reset while its target is silent."""
+        server = self.echo_server()
+        forwarder = self.forwarder(f"127.0.0.1:{server.port}")
+        before = forwarder.descriptors()
+        server.signal(signal.SIGSTOP)  # from now on the kernel takes connections and bytes, and nothing answers
+        self.addCleanup(server.signal, signal.SIGCONT)
+        clients = []
+        for number in range(300):
+            client = self.connect(forwarder)
+            clients.append(client)
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # some until nothing more fits anywhere
+                for _ in range(400 if number < 5 else 1):
+                    client.send(bytes(1 << 16))
+        self.until(lambda: forwarder.descriptors() >= before + 600, "two descriptors for each client")
+        for client in clients:
+            reset(client)
+        self.assert_descriptors_return_to(forwarder, before + 32)  # a loop keeps 16 pipes for splice(2)
+        server.signal(signal.SIGCONT)
+        self.assert_echoes(self.connect(forwarder))
 
     def test_1000_subscribers(self):
         """S110: while one client publishes thousands of lines to 1000 subscribers, another one is answered again and again."""
