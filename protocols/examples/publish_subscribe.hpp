@@ -56,6 +56,7 @@ public:
         WhenSlow when_slow = WhenSlow::drop;
         /// Bytes that may wait for one subscriber. Below Limits::high_mark, so that a slow subscriber can
         /// still be heard, to unsubscribe for instance.
+        /// An iteration's messages wait until its end, up to 16 KiB of them also for one that reads.
         std::size_t backlog = 64 * 1024;
         /// Topics that one connection may subscribe to.
         std::size_t most_topics = 100;

@@ -330,11 +330,11 @@ int serve(const Settings& settings) {
 
     for (const Address& address : addresses)
         program::say("listening on {} ({})", address.to_string(), group[0].backend());
-    group[0].post([&predecessor] { predecessor.ready(); });  // when the loop runs
+    if (!alone) group.start();
+    group[0].post([&predecessor] { predecessor.ready(); });  // when all loops run
     if (alone) {
         group[0].run();  // this thread will do
     } else {
-        group.start();
         group.join();
     }
     if (settings.stats > 0)
