@@ -30,14 +30,15 @@ void reset_peer(const Socket& socket) noexcept {
     ::connect(socket.get(), &nowhere, sizeof nowhere);
 }
 
-// One set of options serves sockets of several kinds, so none fails for lack of an option. Linux 6.18 says ENOPROTOOPT of
-// TCP_USER_TIMEOUT on MPTCP.
+// One set of options serves sockets of several kinds, so none fails for lack of an option. Linux 6.18 says ENOPROTOOPT
+// of TCP_USER_TIMEOUT on MPTCP.
 template <class Set>
 void where_known(Set&& set) {
     try {
         set();
     } catch (const std::system_error& failure) {
-        if (failure.code() != std::errc::no_protocol_option && failure.code() != std::errc::operation_not_supported) throw;
+        if (failure.code() != std::errc::no_protocol_option && failure.code() != std::errc::operation_not_supported)
+            throw;
     }
 }
 
