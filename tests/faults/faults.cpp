@@ -281,6 +281,7 @@ extern "C" {
 
 int accept(int descriptor, sockaddr* address, socklen_t* length) {
     static const auto real = next<int(int, sockaddr*, socklen_t*)>("accept");
+    if (state.plan.neighbour && fails(Call::accept4)) return -1;
     return opened(real(descriptor, address, length));
 }
 

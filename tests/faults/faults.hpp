@@ -27,6 +27,7 @@ struct Plan {
     unsigned from = 1;         ///< the first call of this kind that fails
     unsigned times = 1;        ///< how many fail in a row
     int error = 0;             ///< with what; an allocation throws
+    bool neighbour = false;    ///< accept(2) fails, and counts, as accept4 does
     std::size_t piece = 0;     ///< recv, send and sendmsg move no more than this at once; 0: as much as there is
     bool interrupted = false;  ///< every other call that a signal may interrupt says EINTR
 };

@@ -1008,7 +1008,8 @@ TEST_CASE("S95, S96: an accept that a filter of system calls forbids makes the l
     faults::Plan plan;
     plan.call = Call::accept4;
     plan.error = EPERM;
-    plan.times = 3 * 64;
+    plan.neighbour = true;
+    plan.times = 3 * 64 * 2;
     const TimePoint begin = clock.now();
     const faults::Armed armed(plan, clock, true);
     for (int turns = 0; turns < 100 && acceptor.connections() == 0; ++turns) reactor.run_once();

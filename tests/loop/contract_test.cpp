@@ -64,8 +64,6 @@ void arrived(const Socket& socket, short events) {
     REQUIRE(::poll(&entry, 1, 10'000) == 1);
 }
 
-void make_non_blocking(int descriptor) { checked(::fcntl(descriptor, F_SETFL, O_NONBLOCK)); }
-
 struct Ends {
     FileDescriptor reading, writing;
 };
