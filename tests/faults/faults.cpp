@@ -103,7 +103,8 @@ void break_pipe_if_broken(int descriptor) noexcept {
     int ends[2];
     const int saved = errno;
     static const auto real = next<int(int)>("close");
-    if (saved == EPIPE && ::fstat(descriptor, &kind) == 0 && S_ISFIFO(kind.st_mode) && ::pipe(ends) == 0) {
+    static const auto real_pipe = next<int(int*)>("pipe");
+    if (saved == EPIPE && ::fstat(descriptor, &kind) == 0 && S_ISFIFO(kind.st_mode) && real_pipe(ends) == 0) {
         real(ends[0]);
         ::dup3(ends[1], descriptor, O_CLOEXEC);
         real(ends[1]);
