@@ -138,16 +138,25 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
 std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count) {
     const std::uint64_t before = counters_.received;
     space.owner = this;
+    std::size_t next = 0;
+    // Descriptors have come with those that the protocol is not told of any more as well.
+    const auto leave_rest = [&] {
+        for (close_descriptors(); next < count; close_descriptors()) {
+            Datagram untold;
+            msghdr& header = space.incoming[next++].msg_hdr;
+            if (header.msg_controllen > 0) take_control(header, untold);
+        }
+    };
     try {
-        for (std::size_t index = 0; index < count && !over_ && !closing_; ++index) {
-            const Message& message = space.incoming[index];
+        while (next < count && !over_ && !closing_) {
+            Message& message = space.incoming[next++];
             space.bytes_received += message.msg_len;
             Datagram datagram;
             datagram.data = {static_cast<const std::byte*>(message.msg_hdr.msg_iov->iov_base), message.msg_len};
             datagram.sender = sender_of(message.msg_hdr);
             datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
             std::size_t piece = 0;
-            if (message.msg_hdr.msg_controllen > 0) piece = take_control(space.incoming[index].msg_hdr, datagram);
+            if (message.msg_hdr.msg_controllen > 0) piece = take_control(message.msg_hdr, datagram);
             if (options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
                 datagram.descriptors_truncated = true;
             if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
@@ -164,9 +173,11 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
             close_descriptors();
         }
     } catch (...) {
+        leave_rest();
         callback_failed(space);
         throw;
     }
+    leave_rest();
     leave_callback(space);
     return std::size_t(counters_.received - before);
 }

@@ -1038,6 +1038,31 @@ TEST_CASE("S83: descriptors come with packets and datagrams; who takes one has i
     }
 }
 
+TEST_CASE("S83, S102: descriptors of a batch that nobody reads to its end are closed, wanted or not") {
+    Reactor reactor;
+    auto [near, far] = Socket::pair(SocketKind::datagram);
+    Letters letters, others;
+    bool throws = false;
+    SUBCASE("The protocol closes in the middle of it") {}
+    SUBCASE("The protocol throws in the middle of it") { throws = true; }
+    letters.on_received = [&](const Datagram&) {
+        if (throws) throw std::runtime_error("enough");
+        letters.transport->close();
+    };
+    reactor.on_exception([](std::exception_ptr) {});
+    DatagramEndpoint& reader = read_from(reactor, std::move(near), letters);
+    DatagramEndpoint& sender = read_from(reactor, std::move(far), others);
+    reader.socket().set_accepts_descriptors(true);  // as on every kernel before Linux 6.16
+    settle(reactor);
+    const std::size_t before = open_descriptors();
+    const FileDescriptor sent(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    for (const char* text : {"one", "two", "three"})
+        REQUIRE(sender.send_descriptors({}, bytes_of(text), std::vector<int>{sent.get()}));
+    run_until(reactor, [&] { return letters.closed == 1; });
+    CHECK(letters.data == std::vector<std::string>{"one"});
+    CHECK(open_descriptors() == before);  // one more is open here, and the socket that ended is one less
+}
+
 TEST_CASE("S83, S102: descriptors that nobody asked for are refused or closed, and those that cannot go are refused") {
     const std::size_t before = open_descriptors();
     {

@@ -70,7 +70,7 @@ constexpr bool extreme_reconnects = true;
 constexpr bool earliest_deadline = true;
 constexpr bool adopting = true;
 constexpr bool extreme_rates = true;
-constexpr bool descriptors_in_datagrams = true;
+
 }  // namespace faults
 
 constexpr std::size_t loops = 2;
@@ -1153,7 +1153,7 @@ void Storm::set_rates() {
 
 void Storm::send_descriptors() {
     const std::vector<int> descriptors(std::size_t(dice_.magnitude(dice_.chance(20) ? 300 : 5)), pattern_file());
-    if (!faults::descriptors_in_datagrams && dice_.chance(400)) {
+    if (dice_.chance(400)) {
         if (Life* const box = some_box())
             operate("send descriptors to box", [&] {
                 box->endpoint->send_descriptors({}, pattern_at(0, std::size_t(dice_.magnitude(1000))), descriptors);
