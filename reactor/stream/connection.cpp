@@ -257,7 +257,7 @@ void Connection::leave_callback(Workspace& space) {
     space.end();
     if (spilled && !is(over)) flush();
     settle();
-    if (is(over) || !is(over_high) || is(pause_told)) return;
+    if (is(over) || !is(over_high) || is(pause_told | fresh)) return;
     set(pause_told);
     call([this] { protocol_->pause_writing(); });
 }

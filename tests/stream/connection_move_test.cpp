@@ -171,6 +171,25 @@ TEST_CASE("A connection that has just been opened is told connected on the loop 
     run_until(loops.there, [&] { return journal.input == "x"; });
 }
 
+TEST_CASE("A connection that is closed before it begins, and moves, does not ask its protocol to pause") {
+    TwoLoops loops;
+    auto [near, far] = Socket::pair();
+    Journal journal;
+    ConnectionOptions options;
+    options.limits.high_mark = 1;
+    Connection& connection = Connection::open(loops.here, std::move(near), std::make_unique<Recorder>(journal), options);
+    REQUIRE(connection.write(std::string(4'000'000, 'x')));  // more than the peer's socket takes
+    connection.close();
+    bool arrived = false;
+    connection.move_to(loops.there, [&] { arrived = true; });
+    loops.until([&] { return arrived; });
+    loops.settle();
+    CHECK(journal.calls == Calls{});
+    connection.abort();
+    loops.until([&] { return journal.over; });
+    CHECK(journal.calls == Calls{"disconnected"});
+}
+
 TEST_CASE("What a connection was doing it goes on doing elsewhere") {
     TwoLoops loops;
     ConnectionOptions options;
