@@ -264,6 +264,25 @@ TEST_CASE("S2: the same with two registrations that both lost it") {
     CHECK(turns_until_quiet(reactor, 3) <= 3);
 }
 
+TEST_CASE("S2: a lost number that is used and watched again is watched for what the new watcher wants, and no more") {
+    Reactor reactor;
+    Pipe closed, fresh;
+    Probe lost, next;
+    const Registration one = reactor.watch(closed.reading.get(), readable, lost);
+    reactor.run_once(no_wait);
+    const int number = closed.reading.get();
+    closed.reading.reset();
+    one.set_interest(readable | writable);  // epoll reports the loss only where something changes
+    reactor.run_once(no_wait);
+    REQUIRE(lost.losses == 1);
+    const FileDescriptor reopened(::dup2(fresh.reading.get(), number));
+    const Registration two = reactor.watch(number, Interest::none, next);
+    fresh.write();
+    for (int turn = 0; turn < 3; ++turn) CHECK(reactor.run_once(no_wait) == 0);
+    CHECK(next.calls() == 0);
+    CHECK(lost.calls() == 1);
+}
+
 TEST_CASE("S2: out of descriptors the loop cannot leave a set that reports a closed file; it leaves it when it can") {
     Reactor reactor;
     ClosedBehindTheBack closed(reactor);
