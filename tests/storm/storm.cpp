@@ -59,20 +59,6 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Faults that are known and not mended yet: the operations that meet them are left out as long.
-namespace faults {
-constexpr bool huge_descriptor_limits = true;
-constexpr bool extreme_reads = true;
-constexpr bool huge_datagrams = true;
-constexpr bool no_accepts_per_turn = true;
-constexpr bool destroying_from_connectors_factory = true;
-constexpr bool extreme_reconnects = true;
-constexpr bool earliest_deadline = true;
-constexpr bool adopting = true;
-constexpr bool extreme_rates = true;
-
-}  // namespace faults
-
 constexpr std::size_t loops = 2;
 constexpr std::size_t most_alive = 40;     // protocols at a time
 constexpr std::size_t most_of_a_kind = 6;  // acceptors, connectors, timers and so on
@@ -222,7 +208,7 @@ private:
     bool crowded() const { return alive_ >= most_alive; }
     Life& new_life(std::size_t loop);
     std::unique_ptr<Protocol> player(std::size_t loop);
-    ProtocolFactory factory(std::size_t loop, Token alive, bool of_connector = false);
+    ProtocolFactory factory(std::size_t loop, Token alive);
     DatagramProtocolFactory box_factory(std::size_t loop, Token alive);
     std::pair<Socket, Socket> pair();
     Wish& wish(std::size_t loop, Token owner);
@@ -781,7 +767,6 @@ Duration Storm::duration() {
 
 Rate Storm::rate() {
     if (dice_.chance(500)) return {};
-    if (faults::extreme_rates) return {1 + dice_.magnitude(100'000), 1 + dice_.magnitude(100'000)};
     return {size(100'000), size(100'000)};
 }
 
@@ -798,11 +783,6 @@ Limits Storm::limits() {
     if (dice_.chance(300)) result.input_limit = size(1'000'000);
     result.read_size = size(100'000);
     result.largest_read = size(300'000);
-    if (faults::extreme_reads) {
-        result.read_size = std::max<std::size_t>(result.read_size, 1);
-        result.largest_read = std::min<std::size_t>(result.largest_read, std::numeric_limits<std::size_t>::max() / 4);
-        result.read_size = std::min<std::size_t>(result.read_size, std::numeric_limits<std::size_t>::max() / 4);
-    }
     if (dice_.chance(300)) result.idle_timeout = duration();
     if (dice_.chance(300)) result.message_timeout = duration();
     if (dice_.chance(300)) result.write_timeout = duration();
@@ -820,7 +800,7 @@ ConnectionOptions Storm::connection_options() {
     if (dice_.chance(100)) result.user_timeout = duration();
     if (dice_.chance(200)) result.receive_buffer = size(100'000);
     if (dice_.chance(200)) result.send_buffer = size(100'000);
-    if (dice_.chance(500)) result.descriptors = faults::huge_descriptor_limits ? dice_.below(10) : size(10);
+    if (dice_.chance(500)) result.descriptors = size(10);
     return result;
 }
 
@@ -830,7 +810,6 @@ DatagramOptions Storm::datagram_options() {
     result.largest = size(70'000);
     result.queue_limit = size(100'000);
     result.receives_per_turn = size(100);
-    if (faults::huge_datagrams) result.largest = std::min<std::size_t>(result.largest, 1'000'000);
     result.batch = size(64);
     result.arrival = dice_.chance(500);
     result.descriptors = size(10);
@@ -879,12 +858,12 @@ std::unique_ptr<Protocol> Storm::player(std::size_t loop) {
 }
 
 // What it has captured it uses to the end, also if its owner has gone meanwhile.
-ProtocolFactory Storm::factory(std::size_t loop, Token alive, bool of_connector) {
-    return [this, loop, alive, of_connector, end = std::string("the captures of a factory live as long as its call")] {
+ProtocolFactory Storm::factory(std::size_t loop, Token alive) {
+    return [this, loop, alive, end = std::string("the captures of a factory live as long as its call")] {
         std::unique_ptr<Protocol> made;
         callback("factory", loop, [&] {
             check(*alive, "the factory of what is destroyed is not called");
-            if (!faults::destroying_from_connectors_factory || !of_connector) act();
+            act();
             maybe_throw();
             if (!crowded() && (!acting_ || dice_.chance(900))) made = player(loop);
         });
@@ -1220,7 +1199,7 @@ void Storm::move() {
 void Storm::adopt() {
     Life* const life = some_connection();
     Door* const door = some(doors_);
-    if (faults::adopting || life == nullptr || door == nullptr || life->moving || door->loop != life->loop) return;
+    if (life == nullptr || door == nullptr || life->moving || door->loop != life->loop) return;
     operate("adopt", [&] { door->acceptor->adopt(*life->connection); });
 }
 
@@ -1307,7 +1286,7 @@ void Storm::open_door() {
         options.connection = connection_options();
         if (dice_.chance(300)) options.backlog = int(size(10));
         options.reuse_port = dice_.chance(200);
-        options.accepts_per_turn = faults::no_accepts_per_turn ? 1 + dice_.below(100) : size(100);
+        options.accepts_per_turn = size(100);
         if (dice_.chance(300)) options.max_connections = size(5);
         if (dice_.chance(200)) options.max_connections_per_peer = size(5);
         if (dice_.chance(300)) options.sharing = sharing_.get();
@@ -1381,7 +1360,7 @@ void Storm::open_packet_door() {
         PacketAcceptorOptions options;
         options.connection = datagram_options();
         if (dice_.chance(300)) options.backlog = int(size(10));
-        options.accepts_per_turn = faults::no_accepts_per_turn ? 1 + dice_.below(100) : size(100);
+        options.accepts_per_turn = size(100);
         if (dice_.chance(300)) options.max_connections = size(5);
         const Address address =
             Address::unix_abstract("reactor-storm-" + std::to_string(::getpid()) + "-" + std::to_string(++names_));
@@ -1432,10 +1411,8 @@ void Storm::open_caller() {
         if (dice_.chance(300)) options.attempt_delay = duration();
         if (dice_.chance(100)) options.local = *Address::ip("127.0.0.1", 0);
         if (dice_.chance(200)) options.reconnect = Reconnect{duration(), duration(), double(dice_.below(3)) / 2};
-        if (faults::extreme_reconnects && options.reconnect)
-            options.reconnect = Reconnect{milliseconds(1) + dice_.delay(milliseconds(200)), seconds(1), 0.5};
         caller->connector = std::make_unique<Connector>(reactor(caller->loop), addresses,
-                                                        factory(caller->loop, caller->alive, true), options);
+                                                        factory(caller->loop, caller->alive), options);
         callers_.push_back(std::move(caller));
     });
 }
@@ -1490,8 +1467,7 @@ void Storm::use_alarm() {
                 return;
             }
             case 2: {
-                constexpr TimePoint extremes[] = {faults::earliest_deadline ? TimePoint() : TimePoint::min(),
-                                                  TimePoint(), TimePoint::max()};
+                constexpr TimePoint extremes[] = {TimePoint::min(), TimePoint(), TimePoint::max()};
                 alarm.due = extremes[dice_.below(std::size(extremes))];
                 if (dice_.chance(500)) alarm.due = clock_.now() + dice_.delay(seconds(1));
                 alarm.timer->start_at(alarm.due);
