@@ -1,15 +1,22 @@
-// The same course as connection.cpp's, with read and write for recv and send, two descriptors for one, and without what
-// makes the way of a single message there as short as it is.
+// A pipe's transport: StreamState decides, read and write move the bytes. Connection does the same for sockets, with a short
+// way for each message that this one does not need.
 #include <reactor/stream/pipe.hpp>
 
+#include <reactor/detail/byte_queue.hpp>
+#include <reactor/detail/output.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/pipe_end_impl.hpp>
+#include <reactor/stream/stream_state_impl.hpp>
+#include <reactor/timer.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -25,17 +32,78 @@ FileDescriptor duplicate(int descriptor, const char* name) {
     return copy;
 }
 
-}  // namespace
+class Pipe final : public OwnedHandler, public PipeTransport {
+public:
+    Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
+         const Limits& limits);
+    ~Pipe() override { protocol_.reset(); }
+    static Pipe& begin(Reactor& reactor, std::unique_ptr<Pipe> made);
+
+    using Transport::write;
+    bool write(Bytes data) override;
+    bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
+    void shutdown_write() override;
+    void close() override;
+    void abort(std::error_code reason) override { finish(reason); }
+    void pause_reading() override;
+    void resume_reading() override;
+    bool reading() const noexcept override { return state_.reading(); }
+    Bytes unconsumed() const noexcept override { return rest_.view(); }
+    std::size_t queued() const noexcept override { return output_queue_.size(); }
+    const Limits& limits() const noexcept override { return limits_; }
+    void set_limits(const Limits& limits) override;
+    Address peer() const override { return {}; }
+    Address local() const override { return {}; }
+
+private:
+    // From the loop.
+    void readable() override;
+    void writable() override;
+    void lost(std::error_code reason) override { finish(reason); }
+    void retired() override { protocol_->disconnected(reason_); }
+    void deadline();
+
+    bool make(StreamState::Call due);
+    template <class ProtocolCall>
+    void call(ProtocolCall&& protocol_call);
+    void leave_callback();
+    void deliver(Bytes input);
+    void queue(Bytes data);
+    void note_queued(bool first);
+    std::size_t write_now(Bytes data);
+    std::size_t written(ssize_t count);
+    void flush();
+    void broken(std::error_code reason);
+    void settle();
+    void update_interest() noexcept;
+    void trigger(Interest ready) noexcept;
+    void plan_deadline();
+    void wait_for_deadline() noexcept;
+    void note_activity() noexcept;
+    void finish(std::error_code reason) noexcept;
+    void out_of_memory() noexcept { finish(std::make_error_code(std::errc::not_enough_memory)); }
+
+    Reactor& reactor_;
+    std::unique_ptr<Protocol> protocol_;
+    Limits limits_;
+    PipeEnd input_, output_;
+    Registration reading_, writing_;  // the reactor owns this object by the first of them that there is
+    std::unique_ptr<std::byte[]> buffer_;
+    std::size_t buffer_size_ = 0;
+    ByteQueue rest_;  // unconsumed input
+    Output output_queue_;
+    Timer deadline_;
+    Deadlines since_;
+    std::error_code reason_;
+    StreamState state_;
+    bool inside_ = false;     // the protocol is being called,
+    bool answering_ = false;  // with input
+};
 
 // ── beginning and end ──
 
-PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileDescriptor output,
-                                   std::unique_ptr<Protocol> protocol, const Limits& limits) {
-    if (protocol == nullptr) throw std::invalid_argument("PipeTransport::open: there is no protocol");
-    if (!input && !output) throw std::invalid_argument("PipeTransport::open: no descriptor to read or to write");
-    std::unique_ptr<PipeTransport> made(
-        new PipeTransport(reactor, std::move(input), std::move(output), std::move(protocol), limits));
-    PipeTransport& pipe = *made;
+Pipe& Pipe::begin(Reactor& reactor, std::unique_ptr<Pipe> made) {
+    Pipe& pipe = *made;
     if (pipe.input_) {
         if (pipe.output_) pipe.writing_ = reactor.watch(pipe.output_.get(), Interest::none, pipe);
         pipe.reading_ = reactor.adopt(pipe.input_.get(), Interest::readable, std::move(made));
@@ -47,36 +115,22 @@ PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileD
     return pipe;
 }
 
-PipeTransport& PipeTransport::standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits) {
-    FileDescriptor input = duplicate(STDIN_FILENO, "standard input");
-    return open(reactor, std::move(input), duplicate(STDOUT_FILENO, "standard output"), std::move(protocol), limits);
-}
-
-PipeTransport::PipeTransport(Reactor& reactor, FileDescriptor input, FileDescriptor output,
-                             std::unique_ptr<Protocol> protocol, const Limits& limits)
+Pipe::Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
+           const Limits& limits)
     : reactor_(reactor),
       protocol_(std::move(protocol)),
       limits_(limits.bounded()),
       input_(std::move(input)),
       output_(std::move(output)),
-      deadline_(reactor, [this] { deadline(); }),
-      since_(std::make_unique<Deadlines>()) {
+      deadline_(reactor, [this] { deadline(); }) {
     attach(*protocol_, this);
-    input_ended_ = !input_;
-    output_ended_ = !output_;
+    if (!input_) state_.set(StreamState::input_ended);
+    if (!output_) state_.set(StreamState::shutting | StreamState::output_ended);
 }
 
-PipeTransport::~PipeTransport() { protocol_.reset(); }
-
-void PipeTransport::start() {
-    fresh_ = false;
-    plan_deadline();
-    if (!over_) call([this] { protocol_->connected(); });
-}
-
-void PipeTransport::finish(std::error_code reason) noexcept {
-    if (over_) return;
-    over_ = true;
+void Pipe::finish(std::error_code reason) noexcept {
+    if (state_.is(StreamState::over)) return;
+    state_.set(StreamState::over);
     reason_ = reason;
     deadline_.cancel();
     output_queue_.clear();  // not the rest: received() may be looking at it
@@ -86,143 +140,130 @@ void PipeTransport::finish(std::error_code reason) noexcept {
 
 // ── reading ──
 
-void PipeTransport::readable() {
-    if (fresh_) return start();
-    if (rest_due_) {
-        rest_due_ = false;
-        return rest_.empty() ? settle() : deliver(rest_.view());
-    }
-    // A read of nothing would be taken for the end.
-    const std::size_t wanted = std::max<std::size_t>(limits_.read_size, 1);
-    if (buffer_size_ != wanted) {
+void Pipe::readable() {
+    if (make(state_.next_call(queued(), limits_)) || state_.is(StreamState::over)) return;
+    if (buffer_size_ != limits_.read_size) {
         try {
-            buffer_.reset(new std::byte[wanted]);
-            buffer_size_ = wanted;
+            buffer_.reset(new std::byte[limits_.read_size]);
+            buffer_size_ = limits_.read_size;
         } catch (const std::bad_alloc&) {
-            return finish(std::make_error_code(std::errc::not_enough_memory));
+            return out_of_memory();
         }
     }
     const ssize_t count = input_.read(buffer_.get(), buffer_size_);
     if (count < 0 && would_block(errno)) return;
-    // EIO: how Linux says that the other side of a terminal is gone.
-    if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) return end_of_input();
-    if (count < 0) return finish(write_broken_ ? reason_ : last_error());
+    // EIO: Linux says so if the other side of a terminal is gone.
+    if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) {
+        if (!make(state_.peer_ended())) settle();
+        return;
+    }
+    if (count < 0) return finish(state_.is(StreamState::output_broken) ? reason_ : last_error());
     note_activity();
     const Bytes input(buffer_.get(), std::size_t(count));
     if (rest_.empty()) return deliver(input);
     try {
         rest_.append(input);
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
     deliver(rest_.view());
 }
 
-void PipeTransport::deliver(Bytes input) {
-    in_received_ = true;
+void Pipe::deliver(Bytes input) {
+    answering_ = true;
     call([&] {
         const std::size_t consumed = protocol_->received(input);
-        keep_rest(input, std::min(consumed, input.size()));
-    });
-}
-
-// The input is the rest, or what was read when there was none.
-void PipeTransport::keep_rest(Bytes input, std::size_t consumed) {
-    if (over_ || closing_) return;
-    const bool known = !rest_.empty();
-    try {
-        if (known) {
-            rest_.consume(consumed);
-        } else {
-            rest_.append(input.subspan(consumed));
+        try {
+            const bool begins = state_.keep_rest(rest_, input, consumed);
+            if (rest_.size() > limits_.input_limit) return finish(Error::input_limit);
+            if (!begins || limits_.message_timeout <= Duration::zero()) return;
+            since_.rest_since = reactor_.turn_time();
+            wait_for_deadline();
+        } catch (const std::bad_alloc&) {
+            out_of_memory();
         }
-    } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-    rest_due_ = !reading() && !rest_.empty();
-    if (rest_.size() > limits_.input_limit) return finish(Error::input_limit);
-    // Another message begins with what is left, unless nothing was taken from it.
-    if (limits_.message_timeout <= Duration::zero() || rest_.empty() || (consumed == 0 && known)) return;
-    since_->rest_since = reactor_.turn_time();
-    wait_for_deadline();
-}
-
-void PipeTransport::end_of_input() {
-    input_ended_ = true;
-    if (write_broken_) return finish(reason_);
-    call([this] {
-        protocol_->end_of_stream();
-        if (!over_) rest_.clear();
     });
 }
 
-void PipeTransport::pause_reading() {
-    paused_ = true;
-    update_interest();
+void Pipe::pause_reading() {
+    if (state_.pause_reading()) update_interest();
 }
 
-void PipeTransport::resume_reading() {
-    if (!std::exchange(paused_, false) || over_) return;
-    rest_due_ = true;
-    update_interest();
-}
-
-bool PipeTransport::reading() const noexcept {
-    return !paused_ && !held_back_ && !input_ended_ && !closing_ && !over_;
+void Pipe::resume_reading() {
+    if (state_.resume_reading()) update_interest();
 }
 
 // ── calling the protocol ──
 
-template <class Call>
-void PipeTransport::call(Call&& protocol_call) {
+bool Pipe::make(StreamState::Call due) {
+    switch (due) {
+        case StreamState::Call::none: return false;
+        case StreamState::Call::connected:
+            plan_deadline();
+            if (!state_.is(StreamState::over)) call([this] { protocol_->connected(); });
+            return true;
+        case StreamState::Call::received: rest_.empty() ? settle() : deliver(rest_.view()); return true;
+        case StreamState::Call::end_of_stream:
+            call([this] {
+                protocol_->end_of_stream();
+                if (!state_.is(StreamState::over)) rest_.clear();
+            });
+            return true;
+        case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
+        case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
+    }
+    return false;
+}
+
+template <class ProtocolCall>
+void Pipe::call(ProtocolCall&& protocol_call) {
     inside_ = true;
     try {
         protocol_call();
     } catch (...) {
-        inside_ = in_received_ = false;
+        inside_ = answering_ = false;
         finish(Error::exception);
         throw;
     }
-    inside_ = in_received_ = false;
+    inside_ = answering_ = false;
     leave_callback();
 }
 
-// Sends what was written in the call and does all that it has led to.
-void PipeTransport::leave_callback() {
+// Sends what was written in the call, and does everything that it led to. A resume comes from the loop: a protocol that
+// writes without end in it would never return.
+void Pipe::leave_callback() {
     flush();
     settle();
-    if (over_ || !over_high_ || pause_told_) return;
-    pause_told_ = true;
-    call([this] { protocol_->pause_writing(); });
+    if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called)) make(state_.next_call(queued(), limits_));
 }
 
 // ── writing ──
 
-bool PipeTransport::write(Bytes data) {
-    if (!output_ || shutting_ || closing_ || write_broken_ || over_) return false;
+bool Pipe::write(Bytes data) {
+    if (!state_.accepts_writes()) return false;
     if (inside_ || !output_queue_.empty()) {
         queue(data);
     } else {
         queue(data.subspan(write_now(data)));
     }
-    return !over_;
+    return !state_.is(StreamState::over);
 }
 
-void PipeTransport::queue(Bytes data) {
-    if (data.empty() || over_ || write_broken_) return;
+void Pipe::queue(Bytes data) {
+    if (data.empty() || state_.is(StreamState::over | StreamState::output_broken)) return;
     try {
         if (output_queue_.in_memory() >= limits_.output_limit) return finish(Error::output_limit);
         const bool first = output_queue_.empty();
         output_queue_.append(data);
         note_queued(first);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
     }
 }
 
-bool PipeTransport::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+bool Pipe::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
     length = length_of(file, offset, length);
-    if (!output_ || shutting_ || closing_ || write_broken_ || over_) return false;
+    if (!state_.accepts_writes()) return false;
     if (length <= small_file) return write_at_once(file, offset, length);
     try {
         const bool first = output_queue_.empty();
@@ -233,33 +274,31 @@ bool PipeTransport::write_file(FileDescriptor file, std::uint64_t offset, std::u
         output_queue_.append(std::move(file), offset, length, output_.is_socket());
         note_queued(first);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
     }
     if (!inside_) flush();
-    return !over_;
+    return !state_.is(StreamState::over);
 }
 
-void PipeTransport::note_queued(bool first) {
+void Pipe::note_queued(bool first) {
     if (first && limits_.write_timeout > Duration::zero()) {
-        since_->output_since = reactor_.turn_time();
-        if (!closing_) wait_for_deadline();
-        if (over_) return;
+        since_.output_since = reactor_.turn_time();
+        if (!state_.is(StreamState::closing)) wait_for_deadline();
+        if (state_.is(StreamState::over)) return;
     }
-    const bool passed = !over_high_ && output_queue_.size() > limits_.high_mark;
-    if (passed) over_high_ = true;
-    if (over_high_ && in_received_) held_back_ = true;
+    const bool passed = state_.output_queued(queued(), limits_, answering_);
     update_interest();
     if (passed && !inside_) trigger(Interest::writable);  // not from inside this call
 }
 
 // How much of it the kernel took.
-std::size_t PipeTransport::write_now(Bytes data) {
+std::size_t Pipe::write_now(Bytes data) {
     if (data.empty()) return 0;
     return written(output_.write(data));
 }
 
-// What a system call says that has written.
-std::size_t PipeTransport::written(ssize_t count) {
+// The bytes that a system call has written.
+std::size_t Pipe::written(ssize_t count) {
     if (count < 0) {
         if (!would_block(errno)) broken(last_error());
         return 0;
@@ -268,8 +307,8 @@ std::size_t PipeTransport::written(ssize_t count) {
     return std::size_t(count);
 }
 
-void PipeTransport::flush() {
-    if (over_ || output_queue_.empty()) return;
+void Pipe::flush() {
+    if (state_.is(StreamState::over) || output_queue_.empty()) return;
     std::size_t taken = 0;
     if (output_queue_.begins_with_file()) {
         const ssize_t count = output_queue_.send_file(output_.get(), Output::file_piece);
@@ -279,116 +318,103 @@ void PipeTransport::flush() {
         taken = write_now(output_queue_.bytes());
         if (taken > 0) output_queue_.consume(taken);
     }
-    if (taken > 0 && limits_.write_timeout > Duration::zero()) since_->output_since = reactor_.turn_time();
+    if (taken > 0 && limits_.write_timeout > Duration::zero()) since_.output_since = reactor_.turn_time();
 }
 
-void PipeTransport::writable() {
-    if (fresh_) return start();
-    if (over_high_ && !pause_told_ && output_queue_.size() > limits_.low_mark) {
-        pause_told_ = true;
-        return call([this] { protocol_->pause_writing(); });
-    }
-    const std::size_t waiting = output_queue_.size();
+void Pipe::writable() {
+    if (make(state_.next_call(queued(), limits_))) return;
+    const std::size_t waiting = queued();
     flush();
-    if (waiting > 0 && output_queue_.size() == waiting && output_.hung_up())
-        broken(std::make_error_code(std::errc::broken_pipe));
-    if (over_) return;
-    if (over_high_ && output_queue_.size() <= limits_.low_mark) {
-        over_high_ = held_back_ = false;
-        if (std::exchange(pause_told_, false)) return call([this] { protocol_->resume_writing(); });
-    }
-    settle();
+    if (waiting > 0 && queued() == waiting && output_.hung_up()) broken(std::make_error_code(std::errc::broken_pipe));
+    if (!make(state_.next_call(queued(), limits_))) settle();
 }
 
-// A write failed. Who does not read may still have something to say: a child that was asked enough answers.
-void PipeTransport::broken(std::error_code reason) {
-    if (reason != std::errc::broken_pipe || closing_ || paused_ || input_ended_) return finish(reason);
+// A write failed. A peer that does not read may still have something to say: a child that was asked enough answers.
+void Pipe::broken(std::error_code reason) {
+    if (!state_.write_failed(reason == std::errc::broken_pipe)) return finish(reason);
     reason_ = reason;
-    write_broken_ = true;
-    over_high_ = held_back_ = false;
     output_queue_.clear();
     update_interest();
 }
 
-void PipeTransport::shutdown_write() {
-    shutting_ = true;
-    if (!inside_) settle();
+void Pipe::shutdown_write() {
+    if (state_.shutdown_write() && !inside_) settle();
 }
 
-void PipeTransport::close() {
-    if (closing_ || over_) return;
-    closing_ = true;
-    rest_due_ = false;
+// The directions of a pipe know nothing of each other: nothing is read any more, and no end is waited for.
+void Pipe::close() {
+    if (!state_.close()) return;
+    state_.set(StreamState::input_ended);
     plan_deadline();
     if (!inside_) settle();
 }
 
-void PipeTransport::abort(std::error_code reason) { finish(reason); }
-
 // ── in between ──
 
-// Does what became due. Calls nobody, so that it may run inside any call to the transport.
-void PipeTransport::settle() {
-    if (over_) return;
-    if (output_queue_.empty()) {
-        if (closing_) return finish(write_broken_ ? reason_ : std::error_code());
-        if (shutting_ && input_ && !write_broken_) {
-            writing_.reset();
-            output_.close();
-            output_ended_ = true;
-        }
-        if (input_ended_ && (output_ended_ || shutting_)) return finish({});
+// Does what became due. Calls no protocol, so that it may run inside any call to the transport.
+void Pipe::settle() {
+    for (;;) {
+        const StreamState::Step step = state_.next_step(queued());
+        if (step == StreamState::Step::none) return update_interest();
+        if (step == StreamState::Step::finish)
+            return finish(state_.is(StreamState::output_broken) ? reason_ : std::error_code());
+        writing_.reset();
+        output_.close();
     }
-    update_interest();
 }
 
-void PipeTransport::update_interest() noexcept {
-    if (over_) return;
-    const bool send = !output_queue_.empty() || over_high_;
-    const Interest writable = send || (fresh_ && !input_) ? Interest::writable : Interest::none;
+void Pipe::update_interest() noexcept {
+    if (state_.is(StreamState::over)) return;
+    const bool fresh = state_.is(StreamState::fresh);
+    const bool send = !output_queue_.empty() || state_.is(StreamState::over_high);
+    const Interest writable = send || (fresh && !input_) ? Interest::writable : Interest::none;
     if (writing_ && writing_.interest() != writable) writing_.set_interest(writable);
     if (!reading_) return;
     const Interest before = reading_.interest();
-    const Interest readable = reading() || fresh_ ? Interest::readable : Interest::none;
+    const Interest readable = reading() || fresh ? Interest::readable : Interest::none;
     if (readable == before) return;
     reading_.set_interest(readable);
-    if (rest_due_ && readable != Interest::none) trigger(Interest::readable);
+    if (state_.is(StreamState::input_due) && readable != Interest::none) trigger(Interest::readable);
 }
 
-void PipeTransport::trigger(Interest ready) noexcept {
+void Pipe::trigger(Interest ready) noexcept {
     try {
         (ready == Interest::readable ? reading_ : writing_).trigger(ready);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
     }
 }
 
-void PipeTransport::set_limits(const Limits& limits) {
+// ── deadlines ──
+
+void Pipe::set_limits(const Limits& limits) {
     limits_ = limits.bounded();
-    if (!closing_ && !fresh_ && !over_) plan_deadline();
+    if (!state_.is(StreamState::closing | StreamState::fresh | StreamState::over)) plan_deadline();
 }
 
 // From now on other deadlines hold, and begin.
-void PipeTransport::plan_deadline() {
-    since_->begin(reactor_.now());
+void Pipe::plan_deadline() {
+    since_.begin(reactor_.now());
     wait_for_deadline();
 }
 
-void PipeTransport::wait_for_deadline() noexcept {
-    const TimePoint at = since_->next(limits_, closing_, !rest_.empty(), !output_queue_.empty()).at;
-    if (at == TimePoint::max() && !closing_) return void(deadline_.cancel());
+void Pipe::wait_for_deadline() noexcept {
+    const bool closing = state_.is(StreamState::closing);
+    const TimePoint at = since_.next(limits_, closing, !rest_.empty(), !output_queue_.empty()).at;
+    if (at == TimePoint::max() && !closing) return void(deadline_.cancel());
     try {
         deadline_.start_at(at);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
     }
 }
 
 // As Connection::deadline.
-void PipeTransport::deadline() {
+void Pipe::deadline() {
     const TimePoint now = reactor_.turn_time();
-    if (!reading()) since_->rest_since = now;
-    const Deadlines::Next next = since_->next(limits_, closing_, !rest_.empty(), !output_queue_.empty());
+    if (!reading()) since_.rest_since = now;
+    const Deadlines::Next next =
+        since_.next(limits_, state_.is(StreamState::closing), !rest_.empty(), !output_queue_.empty());
     if (now < next.at) return wait_for_deadline();
     reactor_.notice(next.notice, [&] {
         return std::string("a pipe: ") + next.text + ", with " + std::to_string(queued()) + " bytes unsent";
@@ -396,8 +422,23 @@ void PipeTransport::deadline() {
     finish(next.error);
 }
 
-void PipeTransport::note_activity() noexcept {
-    if (deadline_.active()) since_->last_activity = reactor_.turn_time();
+void Pipe::note_activity() noexcept {
+    if (deadline_.active()) since_.last_activity = reactor_.turn_time();
+}
+
+}  // namespace
+
+PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileDescriptor output,
+                                   std::unique_ptr<Protocol> protocol, const Limits& limits) {
+    if (protocol == nullptr) throw std::invalid_argument("PipeTransport::open: there is no protocol");
+    if (!input && !output) throw std::invalid_argument("PipeTransport::open: no descriptor to read or to write");
+    return Pipe::begin(reactor, std::make_unique<Pipe>(reactor, std::move(input), std::move(output), std::move(protocol),
+                                                       limits));
+}
+
+PipeTransport& PipeTransport::standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits) {
+    FileDescriptor input = duplicate(STDIN_FILENO, "standard input");
+    return open(reactor, std::move(input), duplicate(STDOUT_FILENO, "standard output"), std::move(protocol), limits);
 }
 
 }  // namespace reactor

@@ -1,4 +1,4 @@
-#include <reactor/detail/pipe_end.hpp>
+#include <reactor/stream/pipe_end_impl.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/last_error_impl.hpp>
