@@ -4,6 +4,7 @@
 
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/datagram/datagram.hpp>
 

@@ -3,6 +3,7 @@
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/net/bind_everywhere_impl.hpp>
 #include <reactor/net/socket_file.hpp>
+#include <reactor/stream/connection_impl.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -109,7 +110,7 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
 // the connection has its memory by then: putting it in its place cannot fail.
 struct Acceptor::Peers {
     using Counts = std::map<Address, std::size_t>;
-    using Notes = std::map<const Connection*, Counts::iterator>;
+    using Notes = std::map<const SocketConnection*, Counts::iterator>;
 
     Notes::node_type count_one_more(const Address& peer) {
         Notes made;
@@ -122,11 +123,11 @@ struct Acceptor::Peers {
     void count_one_less(Counts::iterator peer) noexcept {
         if (--peer->second == 0) counts.erase(peer);
     }
-    void put(const Connection& connection, Notes::node_type note) noexcept {
+    void put(const SocketConnection& connection, Notes::node_type note) noexcept {
         note.key() = &connection;
         notes.insert(std::move(note));
     }
-    void ended(const Connection& connection) noexcept {
+    void ended(const SocketConnection& connection) noexcept {
         const auto note = notes.find(&connection);
         if (note == notes.end()) return;  // adopted
         count_one_less(note->second);
@@ -329,7 +330,7 @@ bool Acceptor::serve(Socket socket) {
     if (watch.over()) return false;
     if (!protocol) return true;
     if (peers_ == nullptr) {
-        Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+        SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_);
         return true;
     }
     auto note = peers_->count_one_more(socket.peer().with_port(0));
@@ -340,7 +341,7 @@ bool Acceptor::serve(Socket socket) {
         return true;
     }
     try {
-        peers_->put(Connection::open(reactor_, std::move(socket), std::move(protocol), group_), std::move(note));
+        peers_->put(SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_), std::move(note));
     } catch (...) {
         if (!watch.over()) peers_->count_one_less(peer);
         throw;
@@ -365,7 +366,7 @@ void Acceptor::count_shared(std::size_t arrived) noexcept {
 }
 
 void Acceptor::adopt(Connection& connection) {
-    connection.join(group_);
+    static_cast<SocketConnection&>(connection).join(group_);
     drain_.connection_came();
     drain_.tell_again();
     count_shared();
@@ -432,7 +433,7 @@ void Acceptor::update_interest() noexcept {
 
 // From a connection that is about to close its descriptor.
 void Acceptor::connection_ended(const OwnedHandler& connection) noexcept {
-    if (peers_ != nullptr) peers_->ended(static_cast<const Connection&>(connection));
+    if (peers_ != nullptr) peers_->ended(static_cast<const SocketConnection&>(connection));
     back_off_timer_.cancel();
     count_shared();
     update_interest();

@@ -7,6 +7,7 @@
 #include <reactor/detail/lifetime.hpp>
 #include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/timer.hpp>
 

@@ -29,8 +29,8 @@ constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is rea
 
 // ── the way of nearly every message ──
 
-void Connection::readable() {
-    if (state_ != ordinary) [[unlikely]]
+void SocketConnection::readable() {
+    if (!state_.is_ordinary()) [[unlikely]]
         return readable_unusual();
     Workspace& space = workspace();
     // Not read(2): that is four instructions less here, and some 50 ns more in the kernel, which passes by the socket's
@@ -42,7 +42,7 @@ void Connection::readable() {
     space.bytes_received += size;
     space.unanswered = this;
     const std::size_t consumed = call_received(space, {space.input.get(), size});
-    if (consumed != size || state_ != ordinary) [[unlikely]]
+    if (consumed != size || !state_.is_ordinary()) [[unlikely]]
         return after_received(space, {space.input.get(), size}, consumed);
     if (space.unanswered != this) {
         const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
@@ -55,7 +55,7 @@ void Connection::readable() {
     space.owner = nullptr;
 }
 
-bool Connection::write(Bytes data) {
+bool SocketConnection::write(Bytes data) {
     Workspace& space = workspace();
     if (space.unanswered == this && space.in_input(data)) [[likely]] {
         space.gathered = data;  // it stays there until the callback returns
@@ -65,7 +65,7 @@ bool Connection::write(Bytes data) {
     return write_unusual(data);
 }
 
-inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
+inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input) {
     space.owner = this;
     try {
         return protocol_->received(input);
@@ -77,18 +77,18 @@ inline std::size_t Connection::call_received(Workspace& space, Bytes input) {
 
 // ── reading ──
 
-void Connection::readable_unusual() {
+void SocketConnection::readable_unusual() {
     if (leaving()) return;  // it goes when it is told to be writable
     if (is(closing)) return discard();
     if (is(fresh)) return start();
     if (is(unmeasured) && !make_room_for_reads()) return;
-    if (is(rest_due)) return read_rest();
+    if (is(input_due)) return read_rest();
     read_more();
 }
 
 // Before the short way may be taken: it reads as much as its group says, and asks nothing. The buffer never gets
 // smaller.
-bool Connection::make_room_for_reads() noexcept {
+bool SocketConnection::make_room_for_reads() noexcept {
     try {
         workspace().room_for_input(limits().read_size);
     } catch (const std::bad_alloc&) {
@@ -101,7 +101,7 @@ bool Connection::make_room_for_reads() noexcept {
 
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
-void Connection::read_more() {
+void SocketConnection::read_more() {
     if (is(passes_on) && pass_on()) return;
     std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
     if (is(metered)) {
@@ -132,7 +132,7 @@ void Connection::read_more() {
     deliver(extra_->input.view());
 }
 
-void Connection::read_unusual(Workspace& space, ssize_t count) {
+void SocketConnection::read_unusual(Workspace& space, ssize_t count) {
     if (count <= 0) return nothing_read(count);
     space.bytes_received += std::size_t(count);
     judge_read(std::size_t(count));
@@ -141,55 +141,45 @@ void Connection::read_unusual(Workspace& space, ssize_t count) {
 
 // Who fills what it is read with gets more, for as long as it fills more than that. Small reads stay as they are: their
 // size is somebody's choice.
-void Connection::judge_read(std::size_t count) noexcept {
+void SocketConnection::judge_read(std::size_t count) noexcept {
     const Limits& allowed = limits();
     const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
     filled && allowed.largest_read > allowed.read_size ? set(eager) : unset(eager);
 }
 
-void Connection::nothing_read(ssize_t count) {
+void SocketConnection::nothing_read(ssize_t count) {
     if (count == 0) return end_of_input();
     if (would_block(errno)) return;
     finish(is(write_broken) ? extra_->reason : last_error());
 }
 
-void Connection::read_rest() {
-    unset(rest_due);
+void SocketConnection::read_rest() {
+    unset(input_due);
     if (extra_ == nullptr || extra_->input.empty()) return settle();
     deliver(extra_->input.view());
 }
 
-void Connection::deliver(Bytes input) {
+void SocketConnection::deliver(Bytes input) {
     Workspace& space = workspace();
     space.begin(*this);
     after_received(space, input, call_received(space, input));
 }
 
-void Connection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
+void SocketConnection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
     if (space.unanswered == this) space.leave_short_way();
-    if (consumed < input.size() || extra_ != nullptr) keep_rest(input, std::min(consumed, input.size()));
+    if (consumed < input.size() || extra_ != nullptr) keep_rest(input, consumed);
     leave_callback(space);
 }
 
 // The input lies in the rest's own memory, or in the loop's, which is about to be used again.
-void Connection::keep_rest(Bytes input, std::size_t consumed) {
+void SocketConnection::keep_rest(Bytes input, std::size_t consumed) {
     if (is(over | closing)) return;
     try {
         ByteQueue& rest = extra().input;
-        const std::size_t known = rest.size();
-        if (!rest.empty() && rest.view().data() == input.data()) {
-            rest.consume(consumed);
-        } else if (consumed < known) {
-            rest.consume(consumed);
-            rest.append(input.subspan(known));
-        } else {
-            rest.clear();
-            rest.append(input.subspan(consumed));
-        }
-        if (!reading() && !rest.empty()) set(rest_due);
+        const bool begins = state_.keep_rest(rest, input, consumed);
+        if (leaving() && !rest.empty()) set(input_due);
         if (rest.size() > limits().input_limit) return finish(Error::input_limit);
-        // Another message begins with what is left, unless nothing was taken from it.
-        if (limits().message_timeout <= Duration::zero() || rest.empty() || (consumed == 0 && known > 0)) return;
+        if (!begins || limits().message_timeout <= Duration::zero()) return;
         extra_->since.rest_since = loop().turn_time();
         wait_for_deadline();
     } catch (const std::bad_alloc&) {
@@ -197,18 +187,14 @@ void Connection::keep_rest(Bytes input, std::size_t consumed) {
     }
 }
 
-void Connection::end_of_input() {
-    set(peer_ended);
-    if (is(write_broken)) return finish(extra_->reason);
-    if (is(closing)) return settle();
-    call([this] {
-        protocol_->end_of_stream();
-        if (extra_ != nullptr && !is(over)) extra_->input.clear();
-    });
+void SocketConnection::end_of_input() {
+    const StreamState::Call due = state_.peer_ended();
+    leave_short_way();
+    if (!make(due)) settle();
 }
 
 // While closing: what still comes is read, so that the kernel need not answer it with a reset, and thrown away.
-void Connection::discard() {
+void SocketConnection::discard() {
     std::byte* into = nullptr;
     try {
         into = workspace().room_for_input(limits().read_size);
@@ -221,51 +207,66 @@ void Connection::discard() {
     if (count > 0) workspace().bytes_received += std::size_t(count);
     if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(last_error());
-    set(peer_ended);
-    settle();
+    end_of_input();
 }
 
-void Connection::pause_reading() {
-    if (is(paused | over)) return;
-    set(paused);
+void SocketConnection::pause_reading() {
+    if (!state_.pause_reading()) return;
+    leave_short_way();
     update_interest();
 }
 
-void Connection::resume_reading() {
-    if (!is(paused) || is(over)) return;
-    unset(paused);
-    set(rest_due);
+void SocketConnection::resume_reading() {
+    if (!state_.resume_reading()) return;
+    leave_short_way();
     update_interest();
 }
 
 // ── calling the protocol ──
 
-void Connection::callback_failed(Workspace& space) noexcept {
+// Calls the protocol, as it is owed. False if it is owed nothing.
+bool SocketConnection::make(StreamState::Call due) {
+    switch (due) {
+        case StreamState::Call::none: return false;
+        case StreamState::Call::connected: start(); return true;
+        case StreamState::Call::received: read_rest(); return true;
+        case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
+        case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
+        case StreamState::Call::end_of_stream:
+            call([this] {
+                protocol_->end_of_stream();
+                if (extra_ != nullptr && !is(over)) extra_->input.clear();
+            });
+            return true;
+    }
+    return false;
+}
+
+void SocketConnection::callback_failed(Workspace& space) noexcept {
     finish(Error::exception);
     space.end();
 }
 
-void Connection::gathered_sent_in_part(Workspace& space, ssize_t count) {
+void SocketConnection::gathered_sent_in_part(Workspace& space, ssize_t count) {
     sent_in_part(count, space.gathered, {});
     space.end();
 }
 
 // Sends what was gathered and does all that the call has led to.
-void Connection::leave_callback(Workspace& space) {
+void SocketConnection::leave_callback(Workspace& space) {
     if (!space.gathered.empty() && !is(over)) send_now(space.gathered, {});
     const bool spilled = space.spilled;
     space.end();
     if (spilled && !is(over)) flush();
     settle();
-    if (is(over) || !is(over_high) || is(pause_told | fresh)) return;
-    set(pause_told);
-    call([this] { protocol_->pause_writing(); });
+    // A resume comes from the loop: a protocol that writes without end in it would never return.
+    if (is(over_high) && !is(pause_called | fresh)) make(state_.next_call(output_size(), limits()));
 }
 
 // ── writing ──
 
-bool Connection::write_unusual(Bytes data) {
-    if (is(shutting | closing | write_broken | over)) return false;
+bool SocketConnection::write_unusual(Bytes data) {
+    if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
@@ -288,11 +289,11 @@ bool Connection::write_unusual(Bytes data) {
 // Written from outside, in another connection's callback for instance: what one iteration writes leaves together, at the
 // iteration's end, as one send and not as one for each write. Between iterations it leaves at once, and so does what is
 // large. What is gathered counts as sent, as long as the kernel may take it: no mark is passed by it.
-void Connection::gather_for_later(Bytes data) {
+void SocketConnection::gather_for_later(Bytes data) {
     try {
         Extra& extra = this->extra();
         if (!extra.listed()) {
-            std::vector<Connection*>& list = workspace().gathering;
+            std::vector<SocketConnection*>& list = workspace().gathering;
             list.push_back(this);
             extra.place_in_gathering = list.size() - 1;
             loop().call_workspace_at_end();
@@ -309,7 +310,7 @@ void Connection::gather_for_later(Bytes data) {
 }
 
 // What has been gathered is sent, or queued as far as the kernel does not take it.
-void Connection::send_gathered() {
+void SocketConnection::send_gathered() {
     if (!is(gathers)) return;
     flush();
     if (is(over)) return;
@@ -317,16 +318,16 @@ void Connection::send_gathered() {
     if (!is(over) && workspace().owner != this) settle();
 }
 
-void Connection::leave_gathering() noexcept {
+void SocketConnection::leave_gathering() noexcept {
     if (extra_ == nullptr || !extra_->listed()) return;
     workspace().gathering[extra_->place_in_gathering] = nullptr;
     extra_->place_in_gathering = Extra::not_listed;
 }
 
 // At the iteration's end. Nothing here calls a protocol.
-void Connection::Workspace::iteration_ends() {
+void SocketConnection::Workspace::iteration_ends() {
     for (std::size_t i = 0; i < gathering.size(); ++i) {
-        Connection* const connection = gathering[i];
+        SocketConnection* const connection = gathering[i];
         if (connection == nullptr) continue;
         connection->leave_gathering();
         connection->is(gathers) ? connection->send_gathered() : connection->settle();
@@ -335,7 +336,7 @@ void Connection::Workspace::iteration_ends() {
 }
 
 // Collects what is written in one callback: as a view as long as it is one piece of the input, else as a copy.
-void Connection::gather(Workspace& space, Bytes data) {
+void SocketConnection::gather(Workspace& space, Bytes data) {
     Bytes& gathered = space.gathered;
     const bool copied = gathered.data() == space.output.get();
     const bool view = space.in_input(data);
@@ -372,7 +373,7 @@ void Connection::gather(Workspace& space, Bytes data) {
 }
 
 // Sends both pieces with one system call.
-void Connection::send_now(Bytes first, Bytes second) {
+void SocketConnection::send_now(Bytes first, Bytes second) {
     if (is(metered)) {
         queue(first);
         if (!is(over)) queue(second);
@@ -388,9 +389,9 @@ void Connection::send_now(Bytes first, Bytes second) {
     note_sent(std::size_t(count));
 }
 
-void Connection::shutdown_write() {
-    if (is(shutting | closing | over)) return;
-    set(shutting);
+void SocketConnection::shutdown_write() {
+    if (!state_.shutdown_write()) return;
+    leave_short_way();
     if (workspace().owner != this) settle();
 }
 
@@ -398,40 +399,37 @@ void Connection::shutdown_write() {
 
 // Does what became due: the end of stream once everything is sent, the end once both sides have closed. Calls
 // nobody, so that it may run inside any call to the transport.
-void Connection::settle() {
+void SocketConnection::settle() {
     if (is(over)) return;
-    const bool all_sent = output_size() == 0;
-    if (all_sent && is(closing) && is(peer_ended | write_broken))
-        return finish(is(write_broken) ? extra_->reason : std::error_code());
-    if (all_sent && is(shutting | closing) && !is(write_ended | write_broken)) {
-        set(write_ended);
+    for (StreamState::Step step; (step = state_.next_step(output_size())) != StreamState::Step::none;) {
+        if (step == StreamState::Step::finish) return finish(is(write_broken) ? extra_->reason : std::error_code());
+        leave_short_way();
         if (const auto error = socket_.shutdown_write()) {
-            // ENOTCONN says that the connection is over already, and SO_ERROR how: of a reset, say, nobody has heard
-            // who was not reading.
+            // ENOTCONN says that the connection is over already, and SO_ERROR how: a connection that was not reading has
+            // not seen a reset, for instance.
             const auto reason = error == std::errc::not_connected ? socket_.pending_error() : error;
             return broken(reason ? reason : error);
         }
     }
-    if (is(peer_ended) && is(write_ended)) return finish({});
     if (is(closing) && (extra_ == nullptr || !extra_->scheduled())) {
         plan_deadline();
         if (is(over)) return;
     }
-    if (all_sent && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
+    if (output_size() == 0 && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
     update_interest();
     if (extra_ == nullptr || extra_->in_use()) return;
     extra_.reset();
     unset(holds_extra);
 }
 
-void Connection::update_interest() {
+void SocketConnection::update_interest() {
     if (is(over)) return;
     if (leaving()) return registration().set_interest(Interest::writable);
     Interest wanted = Interest::none;
     const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
     if (!is(peer_ended) && !waits) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
-    const bool to_tell = is(over_high) && !is(pause_told | fresh);
+    const bool to_tell = is(over_high) && !is(pause_called | fresh);
     const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
     if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
     // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who
@@ -441,14 +439,14 @@ void Connection::update_interest() {
     const Interest before = registration().interest();
     if (wanted == before) return;
     registration().set_interest(wanted);
-    if (is(rest_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
+    if (is(input_due) && any(wanted & ~before, Interest::readable)) trigger(Interest::readable);
 }
 
 // While nothing is read or sent: an error, a hang-up, or urgent data. An error ends it, as it would end a send: what
 // had come before it is lost. A hang-up alone is an end in good order, which waits with the data in front of it. It
 // stays ready for ever, as does an error that SO_ERROR does not know (that of an error queue): so it is watched no
 // more.
-void Connection::error() {
+void SocketConnection::error() {
     if (is(write_broken)) return finish(extra_->reason);  // by which SO_ERROR is used up
     if (const std::error_code reason = socket_.pending_error()) return finish(reason);
     pollfd entry{socket_.get(), POLLPRI, 0};
@@ -460,7 +458,7 @@ void Connection::error() {
     update_interest();
 }
 
-void Connection::trigger(Interest ready) noexcept {
+void SocketConnection::trigger(Interest ready) noexcept {
     try {
         registration().trigger(ready);
     } catch (const std::bad_alloc&) {
@@ -468,29 +466,29 @@ void Connection::trigger(Interest ready) noexcept {
     }
 }
 
-void Connection::note_sent(std::size_t count) noexcept {
+void SocketConnection::note_sent(std::size_t count) noexcept {
     workspace().bytes_sent += count;
     note_activity();
 }
 
-void Connection::note_activity() noexcept {
+void SocketConnection::note_activity() noexcept {
     if (is(watches_idleness | closing) && extra_ != nullptr) [[unlikely]]
         extra_->since.last_activity = loop().turn_time();
 }
 
-bool Connection::reading() const noexcept {
-    return !is(paused | held_back | input_spent | passing_waits | peer_ended | closing | over) && !leaving();
+bool SocketConnection::reading() const noexcept {
+    return state_.reading() && !leaving();
 }
 
-Bytes Connection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
+Bytes SocketConnection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
 
-std::size_t Connection::queued() const noexcept {
+std::size_t SocketConnection::queued() const noexcept {
     if (is(over)) return 0;
     const Workspace& space = workspace();
     return output_size() + (space.owner == this && space.unanswered != this ? space.gathered.size() : 0);
 }
 
-const Limits& Connection::limits() const noexcept {
+const Limits& SocketConnection::limits() const noexcept {
     if (extra_ != nullptr && extra_->limits != nullptr) [[unlikely]]
         return *extra_->limits;
     return group_->limits;

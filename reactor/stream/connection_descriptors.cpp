@@ -27,7 +27,7 @@ using Control = std::array<char, CMSG_SPACE(most_descriptors * sizeof(int))>;
 
 }  // namespace
 
-bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) {
+bool SocketConnection::send_descriptors(Bytes data, std::span<const int> descriptors) {
     if (data.empty()) throw std::invalid_argument("Connection::send_descriptors: there is no byte for them to go with");
     if (descriptors.size() > most_descriptors)
         throw std::invalid_argument("Connection::send_descriptors: " + std::to_string(descriptors.size()) +
@@ -53,7 +53,7 @@ bool Connection::send_descriptors(Bytes data, std::span<const int> descriptors) 
     });
 }
 
-FileDescriptor Connection::take_descriptor() noexcept {
+FileDescriptor SocketConnection::take_descriptor() noexcept {
     if (extra_ == nullptr || extra_->passing == nullptr || extra_->passing->received.empty()) return {};
     std::deque<FileDescriptor>& received = extra_->passing->received;
     FileDescriptor first = std::move(received.front());
@@ -62,7 +62,7 @@ FileDescriptor Connection::take_descriptor() noexcept {
 }
 
 // From now on so many may wait; those that wait already stay. Throws std::bad_alloc, and then nothing has changed.
-void Connection::accept_descriptors(std::size_t most) {
+void SocketConnection::accept_descriptors(std::size_t most) {
     if (most == 0 && !is(takes_descriptors)) return;
     if (socket_.local().family() != Address::Family::unix_domain) return;
     if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
@@ -72,7 +72,7 @@ void Connection::accept_descriptors(std::size_t most) {
 }
 
 // As send(2), of what waits: up to the next descriptors, or from them on.
-ssize_t Connection::send_with_descriptors(Bytes data) noexcept {
+ssize_t SocketConnection::send_with_descriptors(Bytes data) noexcept {
     std::deque<Passing::Outgoing>& to_send = extra_->passing->to_send;
     const std::uint64_t sent = extra_->passing->sent;
     if (to_send.front().at > sent) {
@@ -102,7 +102,7 @@ ssize_t Connection::send_with_descriptors(Bytes data) noexcept {
 }
 
 // Why not, if it is not kept.
-std::error_code Connection::keep_descriptor(FileDescriptor& descriptor) noexcept {
+std::error_code SocketConnection::keep_descriptor(FileDescriptor& descriptor) noexcept {
     Passing& passing = *extra_->passing;
     if (passing.received.size() >= passing.most) return Error::descriptor_limit;
     try {
@@ -114,7 +114,7 @@ std::error_code Connection::keep_descriptor(FileDescriptor& descriptor) noexcept
 }
 
 // As recv(2). What comes has an owner before anything else is done; while closing, nobody will take it.
-ssize_t Connection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
+ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
 #ifdef MSG_CMSG_CLOEXEC
     constexpr int flags = MSG_CMSG_CLOEXEC;
 #else

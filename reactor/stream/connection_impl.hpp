@@ -4,6 +4,10 @@
 
 #include <reactor/detail/byte_queue.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/detail/connection_group.hpp>
+#include <reactor/stream/drain.hpp>
+#include <reactor/stream/stream_state_impl.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/detail/output.hpp>
@@ -19,15 +23,186 @@
 
 namespace reactor {
 
+class REACTOR_EXPORT SocketConnection final : public Drainable, public Connection {
+public:
+    static SocketConnection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                                  ConnectionGroup::Reference group);
+    ~SocketConnection() override;
+
+    using Transport::write;
+    bool write(Bytes data) override;
+    void shutdown_write() override;
+    void close() override;
+    void abort(std::error_code reason) override;
+    void pause_reading() override;
+    void resume_reading() override;
+    bool reading() const noexcept override;
+    Bytes unconsumed() const noexcept override;
+    std::size_t queued() const noexcept override;
+    const Limits& limits() const noexcept override;
+    void set_limits(const Limits& limits) override;
+    bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
+    void message_received() override;
+    void pass_on_to(Transport& other) override {
+        if (is(eager)) other.pass_on_from(*this);
+    }
+    void pass_on_from(Connection& source) override;
+    Address peer() const override { return socket_.peer(); }
+    Address local() const override { return socket_.local(); }
+    std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
+    void set_rates(const RateLimits& rates) override;
+    bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
+    FileDescriptor take_descriptor() noexcept override;
+    void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
+    const void* belongs_to() const noexcept override { return group_->workspace; }
+
+    struct Workspace;
+    static Workspace& workspace_of(Reactor& reactor);
+    void join(ConnectionGroup::Reference group);
+
+private:
+    friend class ConnectionGroup;
+    struct Extra;
+    struct Move;
+    struct Meter;
+    struct Flow;
+    struct Passing;
+    struct Channel;
+
+    SocketConnection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
+
+    // From the loop.
+    void readable() override;
+    void writable() override;
+    void error() override;
+    void lost(std::error_code reason) override;
+    void retired() override;
+    void deadline();
+
+    Workspace& workspace() const noexcept;
+    Extra& extra();
+    bool make(StreamState::Call due);
+    void start();
+    const ConnectionGroup* group() const noexcept override { return group_.get(); }
+    void tell_draining() override;
+    void begin_drain() noexcept override { unset(told_of_drain); }
+    bool leaving() const noexcept;
+    void depart();
+    void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
+    bool make_room_for_reads() noexcept;
+    void accept_descriptors(std::size_t most);
+    std::error_code keep_descriptor(FileDescriptor& descriptor) noexcept;
+    void readable_unusual();
+    void read_more();
+    void read_rest();
+    ssize_t receive_with_descriptors(std::byte* into, std::size_t size) noexcept;
+    ssize_t send_with_descriptors(Bytes data) noexcept;
+    void read_unusual(Workspace& space, ssize_t count);
+    void judge_read(std::size_t count) noexcept;
+    void nothing_read(ssize_t count);
+    void discard();
+    std::size_t call_received(Workspace& space, Bytes input);
+    void after_received(Workspace& space, Bytes input, std::size_t consumed);
+    void deliver(Bytes input);
+    void keep_rest(Bytes input, std::size_t consumed);
+    void end_of_input();
+    template <class Call>
+    void call(Call&& protocol_call);
+    void callback_failed(Workspace& space) noexcept;
+    void leave_callback(Workspace& space);
+    bool write_unusual(Bytes data);
+    void gather(Workspace& space, Bytes data);
+    void gather_for_later(Bytes data);
+    void send_gathered();
+    void leave_gathering() noexcept;
+    void send_now(Bytes first, Bytes second);
+    void gathered_sent_in_part(Workspace& space, ssize_t count);
+    void sent_in_part(ssize_t count, Bytes first, Bytes second);
+    void queue(Bytes data);
+    template <class Append>
+    bool queue_behind(Append&& append);
+    void note_queued(bool first);
+    ssize_t send_queued(Bytes data, bool more) noexcept;
+    void flush();
+    void broken(std::error_code reason);
+    void settle();
+    void update_interest();
+    void trigger(Interest ready) noexcept;
+    void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
+    bool can_be_passed_on_to() const noexcept;
+    bool pass_on();
+    void pass_on_no_longer() noexcept;
+    void send_channel();
+    void drop_channel() noexcept;
+    void channel_is_empty() noexcept;
+    void wait_for_tokens(Flow& flow, TimePoint ready) noexcept;
+    void tokens_came(Flow& flow);
+    std::size_t may_move(Flow& flow, std::size_t wanted) noexcept;
+    void plan_deadline();
+    void wait_for_deadline() noexcept;
+    void note_sent(std::size_t count) noexcept;
+    void note_activity() noexcept;
+    void finish(std::error_code reason) noexcept;
+    void reset_on_close() noexcept;
+    std::size_t output_size() const noexcept;
+
+    // The common flags are StreamState's. The first of its own are reasons not to read.
+    enum Flag : std::uint32_t {
+        fresh = StreamState::fresh,
+        paused = StreamState::paused,
+        over_high = StreamState::over_high,
+        held_back = StreamState::held_back,
+        pause_called = StreamState::pause_called,
+        peer_ended = StreamState::input_ended,
+        shutting = StreamState::shutting,
+        closing = StreamState::closing,
+        write_broken = StreamState::output_broken,
+        input_due = StreamState::input_due,
+        over = StreamState::over,
+        input_spent = StreamState::of_transport << 0,    // nothing is read before there are tokens
+        passing_waits = StreamState::of_transport << 1,  // nothing is read before the one it passes on to has sent
+        output_spent = StreamState::of_transport << 4,   // nothing is sent before there are tokens
+        out_of_memory = StreamState::of_transport << 5,  // there was none even to note the reason
+        watches_idleness = StreamState::of_transport << 6,
+        holds_extra = StreamState::of_transport << 7,
+        eager = StreamState::of_transport << 8,    // the last read was filled: the next one is larger
+        metered = StreamState::of_transport << 9,  // it has rates, or shares in some
+        takes_descriptors = StreamState::of_transport << 10,
+        passes_on = StreamState::of_transport << 11,  // its input goes straight on to another connection
+        told_of_drain = StreamState::of_transport << 12,
+        gathers = StreamState::of_transport << 13,     // its output was written from outside in this iteration
+        unmeasured = StreamState::of_transport << 14,  // the loop's buffer may be smaller than its reads
+        hung_up = StreamState::of_transport << 15,     // while it does not read its socket has no further news
+        resets = StreamState::of_transport << 16,      // the peer gets a reset and no end of stream
+    };
+    bool is(std::uint32_t flags) const noexcept { return state_.is(flags); }
+    void set(Flag flag) noexcept {
+        state_.set(flag);
+        leave_short_way();
+    }
+    void unset(Flag flag) noexcept { state_.unset(flag); }
+    void leave_short_way() noexcept;
+    Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()
+    RegistrationView registration() const noexcept { return {loop(), socket_.get(), registration_id_}; }
+
+    // A line of the cache, of which malloc takes the rest: a million idle ones are a million of these.
+    std::unique_ptr<Protocol> protocol_;
+    ConnectionGroup::Reference group_;
+    std::unique_ptr<Extra> extra_;  // only while there is something in it
+    Socket socket_;
+    StreamState state_;
+    std::uint32_t registration_id_ = 0;
+};
+
 // The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
-struct Connection::Channel {
+struct SocketConnection::Channel {
     FileDescriptor in, out;
     std::size_t held = 0;          // bytes in the pipe: before all that is in the output of the one that sends them
-    Connection* source = nullptr;  // null when it has ended, or gone back to the ordinary way
+    SocketConnection* source = nullptr;  // null when it has ended, or gone back to the ordinary way
 };
 
 // What the connections of a loop share: only one of them is in its protocol at a time.
-struct Connection::Workspace final : Reactor::Workspace {
+struct SocketConnection::Workspace final : Reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
     explicit Workspace(Reactor& reactor) : loop(reactor) {}
@@ -37,19 +212,19 @@ struct Connection::Workspace final : Reactor::Workspace {
     std::size_t input_size = 0;
     std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
 
-    const Connection* owner = nullptr;  // whose protocol is being called
+    const SocketConnection* owner = nullptr;  // whose protocol is being called
     Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
     // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
     // short way, and what `gathered` holds is from another time.
-    const Connection* unanswered = nullptr;
-    const Connection* straight = nullptr;  // who sent large writes in this turn
+    const SocketConnection* unanswered = nullptr;
+    const SocketConnection* straight = nullptr;  // who sent large writes in this turn
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
     bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
     bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
 
     // Connections that were written to from outside in this iteration; null where one has left.
-    std::vector<Connection*> gathering;
+    std::vector<SocketConnection*> gathering;
     void iteration_ends() override;
 
     std::vector<std::unique_ptr<Channel>> channels;  // a few that are not in use
@@ -61,7 +236,7 @@ struct Connection::Workspace final : Reactor::Workspace {
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
     }
-    void begin(const Connection& connection) noexcept {
+    void begin(const SocketConnection& connection) noexcept {
         owner = &connection;
         leave_short_way();
     }
@@ -84,14 +259,14 @@ struct Connection::Workspace final : Reactor::Workspace {
     }
 };
 
-inline Connection::Workspace& Connection::workspace() const noexcept {
+inline SocketConnection::Workspace& SocketConnection::workspace() const noexcept {
     return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended; not on the way
 }
 
-inline Reactor& Connection::loop() const noexcept { return workspace().loop; }
+inline Reactor& SocketConnection::loop() const noexcept { return workspace().loop; }
 
 // Where to go.
-struct Connection::Move {
+struct SocketConnection::Move {
     Reactor& target;
     MoveOnlyFunction<void()> arrived;
 };
@@ -99,8 +274,8 @@ struct Connection::Move {
 // One direction of a connection that has rates. What it may move next it has taken from all the budgets before, and
 // waits until all of it has come: so each of those who wait for a budget that they share has its turn, and is woken
 // once for it.
-struct Connection::Flow final : TimerQueue::Node {
-    Flow(Connection& owner, bool input, Rate rate, TokenBucket& all) noexcept
+struct SocketConnection::Flow final : TimerQueue::Node {
+    Flow(SocketConnection& owner, bool input, Rate rate, TokenBucket& all) noexcept
         : connection(owner), of_input(input), own(rate), together(all) {}
     ~Flow();
     void due() override { connection.tokens_came(*this); }
@@ -108,7 +283,7 @@ struct Connection::Flow final : TimerQueue::Node {
     bool limits() const noexcept { return own.limits() || together.limits(); }
     void used(std::size_t count) noexcept;
 
-    Connection& connection;
+    SocketConnection& connection;
     const bool of_input;
     TokenBucket own;
     TokenBucket& together;
@@ -117,8 +292,8 @@ struct Connection::Flow final : TimerQueue::Node {
     std::size_t coming = 0;   // taken, and there when the timer comes
 };
 
-struct Connection::Meter {
-    Meter(Connection& owner, const RateLimits& the_rates, bool of_its_own, ConnectionGroup::Budget& together) noexcept
+struct SocketConnection::Meter {
+    Meter(SocketConnection& owner, const RateLimits& the_rates, bool of_its_own, ConnectionGroup::Budget& together) noexcept
         : rates(the_rates),
           own(of_its_own),
           input(owner, true, rates.bytes_in, together.bytes_in),
@@ -134,7 +309,7 @@ struct Connection::Meter {
 };
 
 // Descriptors that come and go. What is to be sent goes with a certain byte of the output, and not before.
-struct Connection::Passing {
+struct SocketConnection::Passing {
     struct Outgoing {
         std::uint64_t at;  // of all bytes of the output since this began
         std::vector<FileDescriptor> descriptors;
@@ -153,14 +328,14 @@ struct Connection::Passing {
 };
 
 // What an idle connection does not need.
-struct Connection::Extra final : TimerQueue::Node {
-    explicit Extra(Connection& owner) noexcept : connection(owner), timers(&owner.loop().timers()) {}
+struct SocketConnection::Extra final : TimerQueue::Node {
+    explicit Extra(SocketConnection& owner) noexcept : connection(owner), timers(&owner.loop().timers()) {}
     ~Extra() {
         if (scheduled()) timers->cancel(*this);
     }
     void due() override { connection.deadline(); }
 
-    Connection& connection;
+    SocketConnection& connection;
     TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
     std::unique_ptr<Move> move;
     ByteQueue input;  // what received() left
@@ -169,7 +344,7 @@ struct Connection::Extra final : TimerQueue::Node {
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
     std::unique_ptr<Channel> channel;  // from another one
-    Connection* passes_to = nullptr;   // by its channel
+    SocketConnection* passes_to = nullptr;   // by its channel
     Deadlines since;
     std::error_code reason;
     static constexpr std::size_t not_listed = std::size_t(-1);
@@ -185,15 +360,15 @@ struct Connection::Extra final : TimerQueue::Node {
     }
 };
 
-inline bool Connection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
+inline bool SocketConnection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
 
 // What waits to be sent.
-inline std::size_t Connection::output_size() const noexcept {
+inline std::size_t SocketConnection::output_size() const noexcept {
     if (extra_ == nullptr) return 0;
     return extra_->output.size() + (extra_->channel == nullptr ? 0 : extra_->channel->held);
 }
 
-inline Connection::Extra& Connection::extra() {
+inline SocketConnection::Extra& SocketConnection::extra() {
     if (extra_ == nullptr) {
         extra_ = std::make_unique<Extra>(*this);
         set(holds_extra);
@@ -202,15 +377,14 @@ inline Connection::Extra& Connection::extra() {
 }
 
 // The short way is for the ordinary state alone.
-inline void Connection::set(State state) noexcept {
-    state_ |= state;
+inline void SocketConnection::leave_short_way() noexcept {
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
 }
 
 // What is neither gathered nor sent at once: `append` puts it behind all that was written before.
 template <class Append>
-bool Connection::queue_behind(Append&& append) {
+bool SocketConnection::queue_behind(Append&& append) {
     Workspace& space = workspace();
     const bool in_callback = space.owner == this;
     if (space.unanswered == this) space.leave_short_way();
@@ -229,7 +403,7 @@ bool Connection::queue_behind(Append&& append) {
 
 // For every call but received().
 template <class Call>
-void Connection::call(Call&& protocol_call) {
+void SocketConnection::call(Call&& protocol_call) {
     Workspace& space = workspace();
     space.begin(*this);
     space.in_received = false;

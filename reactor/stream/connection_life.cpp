@@ -58,15 +58,16 @@ void ConnectionOptions::apply_to(Socket& socket) const {
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              const ConnectionOptions& options) {
     options.apply_to(socket);
-    return open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options));
+    return SocketConnection::open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options));
 }
 
-Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
-                             ConnectionGroup::Reference group) {
+SocketConnection& SocketConnection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
+                                         ConnectionGroup::Reference group) {
     if (protocol == nullptr) throw std::invalid_argument("Connection::open: there is no protocol");
     const int descriptor = socket.get();
-    std::unique_ptr<Connection> made(new Connection(std::move(socket), std::move(protocol), std::move(group)));
-    Connection& connection = *made;
+    std::unique_ptr<SocketConnection> made(
+        new SocketConnection(std::move(socket), std::move(protocol), std::move(group)));
+    SocketConnection& connection = *made;
     connection.registration_id_ = reactor.adopt(descriptor, Interest::readable, std::move(made)).leave().id();
     ++connection.workspace().connections;
     REACTOR_PROBE(connection_opened, descriptor);
@@ -76,14 +77,15 @@ Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Pr
     return connection;
 }
 
-Connection::Connection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept
+SocketConnection::SocketConnection(Socket socket, std::unique_ptr<Protocol> protocol,
+                                   ConnectionGroup::Reference group) noexcept
     : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
     attach(*protocol_, this);
     group_->join();
     group_->enter_loop(*group_->workspace);
 }
 
-Connection::~Connection() {
+SocketConnection::~SocketConnection() {
     protocol_.reset();
     if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask who that was
     group_->leave(*this);
@@ -91,7 +93,7 @@ Connection::~Connection() {
 }
 
 // Throws std::bad_alloc, and then it is still in its group.
-void Connection::join(ConnectionGroup::Reference group) {
+void SocketConnection::join(ConnectionGroup::Reference group) {
     if (group->workspace != group_->workspace)
         throw std::invalid_argument("Acceptor::adopt: the connection is on another loop");
     const Meter* const meter = extra_ == nullptr ? nullptr : extra_->meter.get();
@@ -104,21 +106,21 @@ void Connection::join(ConnectionGroup::Reference group) {
     set(unmeasured);  // and not now: the loop's buffer may hold what `received` is looking at
 }
 
-Connection::Workspace& Connection::workspace_of(Reactor& reactor) {
+SocketConnection::Workspace& SocketConnection::workspace_of(Reactor& reactor) {
     if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>(reactor);
     return static_cast<Workspace&>(*reactor.workspace());
 }
 
 ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options,
                                                 Owner* owner) {
-    Connection::Workspace& space = Connection::workspace_of(reactor);
+    SocketConnection::Workspace& space = SocketConnection::workspace_of(reactor);
     Reference group(new ConnectionGroup(options, space, owner));
     if (owner != nullptr) space.owners.push_back(owner);
     return group;
 }
 
 void ConnectionGroup::disown() noexcept {
-    std::erase(static_cast<Connection::Workspace&>(*workspace).owners, owner);
+    std::erase(static_cast<SocketConnection::Workspace&>(*workspace).owners, owner);
     owner = nullptr;
 }
 
@@ -129,31 +131,31 @@ void ConnectionGroup::leave(const OwnedHandler& connection) noexcept {
 
 void ConnectionGroup::enter_loop(Reactor::Workspace& loop) noexcept {
     workspace = &loop;
-    auto& space = static_cast<Connection::Workspace&>(loop);
+    auto& space = static_cast<SocketConnection::Workspace&>(loop);
     ++space.counts.live;
     if (space.drain != nullptr) space.drain->connection_came();
 }
 
 void ConnectionGroup::leave_loop() noexcept {
     if (workspace == nullptr) return;  // it is on its way
-    auto& space = static_cast<Connection::Workspace&>(*workspace);
+    auto& space = static_cast<SocketConnection::Workspace&>(*workspace);
     --space.counts.live;
     if (space.drain != nullptr) space.drain->connection_ended();
 }
 
 void ConnectionGroup::note_unsent(std::size_t bytes) noexcept {
     counts.bytes_unsent += bytes;
-    static_cast<Connection::Workspace&>(*workspace).counts.bytes_unsent += bytes;
+    static_cast<SocketConnection::Workspace&>(*workspace).counts.bytes_unsent += bytes;
 }
 
 void ConnectionGroup::note_end(std::error_code reason) noexcept {
-    for (ConnectionCounts* all : {&counts, &static_cast<Connection::Workspace&>(*workspace).counts}) {
+    for (ConnectionCounts* all : {&counts, &static_cast<SocketConnection::Workspace&>(*workspace).counts}) {
         ++all->ended;
         if (reason) ++all->failed;
     }
 }
 
-void Connection::start() {
+void SocketConnection::start() {
     unset(fresh);
     if (!make_room_for_reads()) return;
     try {
@@ -169,28 +171,27 @@ void Connection::start() {
 
 // ── the end ──
 
-void Connection::close() {
-    if (is(closing | over)) return;
-    set(closing);  // if it is fresh it stays so, and does not begin
-    unset(rest_due);
+void SocketConnection::close() {
+    if (!state_.close()) return;
+    leave_short_way();
     if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
     if (!is(over) && workspace().owner != this) settle();
 }
 
-void Connection::tell_draining() {
+void SocketConnection::tell_draining() {
     if (is(fresh)) return close();  // it has not even begun
     if (is(closing | over | told_of_drain) || leaving()) return;
     set(told_of_drain);
     call([this] { protocol_->draining(); });
 }
 
-void Connection::abort(std::error_code reason) {
+void SocketConnection::abort(std::error_code reason) {
     if (is(over)) return;
     reset_on_close();
     finish(reason);
 }
 
-void Connection::reset_on_close() noexcept {
+void SocketConnection::reset_on_close() noexcept {
     set(resets);
     try {
         socket_.set_linger(std::chrono::seconds(0));
@@ -201,7 +202,7 @@ void Connection::reset_on_close() noexcept {
 
 // Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
 // the turn, so that it can still ask for its addresses.
-void Connection::finish(std::error_code reason) noexcept {
+void SocketConnection::finish(std::error_code reason) noexcept {
     if (is(over)) return;
     // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
     if (const std::size_t unsent = queued(); unsent > 0) {
@@ -229,7 +230,7 @@ void Connection::finish(std::error_code reason) noexcept {
     loop().retire(registration());
 }
 
-void Connection::retired() {
+void SocketConnection::retired() {
     std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
     group_->note_end(reason);
@@ -237,12 +238,12 @@ void Connection::retired() {
     protocol_->disconnected(reason);
 }
 
-void Connection::lost(std::error_code reason) { finish(reason); }
+void SocketConnection::lost(std::error_code reason) { finish(reason); }
 
 // ── deadlines: of all that hold, one timer waits for the first ──
 
 // From now on other deadlines hold; that of idleness, and to close in, begins now.
-void Connection::plan_deadline() {
+void SocketConnection::plan_deadline() {
     const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
     try {
         if (is(closing) || idleness) extra();
@@ -255,7 +256,7 @@ void Connection::plan_deadline() {
     wait_for_deadline();
 }
 
-void Connection::wait_for_deadline() noexcept {
+void SocketConnection::wait_for_deadline() noexcept {
     const TimePoint first = extra_->next_deadline().at;
     try {
         if (first == TimePoint::max() && !is(closing)) {
@@ -270,7 +271,7 @@ void Connection::wait_for_deadline() noexcept {
 
 // Traffic only stores a time; here, once a period, that is turned into the next deadline. What has come since the loop
 // last looked is still unread: so not by the time that it is, but by that of the look.
-void Connection::deadline() {
+void SocketConnection::deadline() {
     Reactor& reactor = loop();
     const TimePoint now = reactor.turn_time();
     if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
@@ -284,7 +285,7 @@ void Connection::deadline() {
     finish(next.error);  // which resets what has something unsent; what the kernel has taken it may still deliver
 }
 
-void Connection::set_limits(const Limits& limits) {
+void SocketConnection::set_limits(const Limits& limits) {
     if (is(over)) return;
     extra().limits = std::make_unique<Limits>(limits.bounded());
     if (!is(closing)) plan_deadline();

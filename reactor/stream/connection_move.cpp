@@ -8,7 +8,7 @@
 
 namespace reactor {
 
-void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
+void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
     if (is(over)) return;
     auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
     // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
@@ -20,7 +20,7 @@ void Connection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
 }
 
 // From the loop. Once it is posted nothing of this object may be touched here.
-void Connection::depart() {
+void SocketConnection::depart() {
     struct Traveller {
         std::unique_ptr<OwnedHandler> connection;
         MoveOnlyFunction<void()> arrived;
@@ -36,7 +36,7 @@ void Connection::depart() {
         const auto traveller = std::make_shared<Traveller>();
         traveller->workspace = std::make_unique<Workspace>(target);
         Task task([traveller, &target] {
-            auto& connection = static_cast<Connection&>(*traveller->connection);
+            auto& connection = static_cast<SocketConnection&>(*traveller->connection);
             if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
@@ -67,7 +67,7 @@ void Connection::depart() {
 }
 
 // From the other loop, as a task.
-void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
+void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
     extra_->move.reset();
     extra_->timers = &reactor.timers();
     group_->enter_loop(*reactor.workspace());
@@ -76,11 +76,11 @@ void Connection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, Mo
     try {
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
-        state_ |= over;
+        state_.set(over);
         group_->note_end(std::make_error_code(std::errc::not_enough_memory));
         return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
     }
-    if (!extra_->input.empty() && !is(closing)) set(rest_due);
+    if (!extra_->input.empty() && !is(closing)) set(input_due);
     if (is(fresh) && !is(closing)) {
         start();
     } else {

@@ -24,7 +24,7 @@ constexpr int more_follows = 0;
 }  // namespace
 
 // Queues what the kernel did not take of two pieces.
-void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
+void SocketConnection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
     if (count < 0 && !would_block(errno)) return broken(last_error());
     const std::size_t sent = count < 0 ? 0 : std::size_t(count);
     if (sent > 0) note_sent(sent);
@@ -33,7 +33,7 @@ void Connection::sent_in_part(ssize_t count, Bytes first, Bytes second) {
     if (!is(over)) queue(second.subspan(sent - of_first));
 }
 
-void Connection::queue(Bytes data) {
+void SocketConnection::queue(Bytes data) {
     if (data.empty()) return;
     try {
         Output& output = extra().output;
@@ -47,45 +47,29 @@ void Connection::queue(Bytes data) {
     }
 }
 
-void Connection::note_queued(bool first) {
+void SocketConnection::note_queued(bool first) {
     if (first && limits().write_timeout > Duration::zero()) {
         extra_->since.output_since = loop().turn_time();
         if (!is(closing)) wait_for_deadline();
     }
     const bool in_callback = workspace().owner == this;
-    const bool passed = !is(over_high) && output_size() > limits().high_mark;
-    if (passed) set(over_high);
-    // Only who answers more than its peer reads is not read from. If that held for those who just have much to say,
-    // two of them would wait for each other for ever.
-    if (is(over_high) && in_callback && workspace().in_received) set(held_back);
+    const bool passed = state_.output_queued(output_size(), limits(), in_callback && workspace().in_received);
+    leave_short_way();
     update_interest();
     // Not from inside this call; after the callback, if we are in one.
     if (passed && !is(over) && !in_callback) trigger(Interest::writable);
 }
 
-void Connection::writable() {
+void SocketConnection::writable() {
     if (is(over)) return;
-    if (is(fresh) && !is(closing) && !leaving()) return start();
     if (leaving()) return depart();
-    if (is(over_high) && !is(pause_told | fresh) && output_size() > limits().low_mark) {
-        set(pause_told);
-        return call([this] { protocol_->pause_writing(); });
-    }
+    if (make(state_.next_call(output_size(), limits()))) return;
     flush();
-    if (is(over)) return;
-    if (is(over_high) && output_size() <= limits().low_mark) {
-        unset(over_high);
-        unset(held_back);
-        if (is(pause_told)) {
-            unset(pause_told);
-            return call([this] { protocol_->resume_writing(); });
-        }
-    }
-    settle();
+    if (!is(over) && !make(state_.next_call(output_size(), limits()))) settle();
 }
 
 // Sends of the queue what the kernel takes at once.
-void Connection::flush() {
+void SocketConnection::flush() {
     unset(gathers);
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
@@ -123,12 +107,12 @@ void Connection::flush() {
 }
 
 // As send(2). A packet need not leave before what follows at once.
-ssize_t Connection::send_queued(Bytes data, bool more) noexcept {
+ssize_t SocketConnection::send_queued(Bytes data, bool more) noexcept {
     if (extra_->passing != nullptr && !extra_->passing->to_send.empty()) return send_with_descriptors(data);
     return ::send(socket_.get(), data.data(), data.size(), send_flags | (more ? more_follows : 0));
 }
 
-bool Connection::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
+bool SocketConnection::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
     length = length_of(file, offset, length);
     if (is(shutting | closing | write_broken | over)) return false;
     if (length <= small_file) return write_at_once(file, offset, length);
@@ -147,20 +131,18 @@ bool Connection::write_file(FileDescriptor file, std::uint64_t offset, std::uint
 }
 
 // A send failed. After a reset the kernel still hands out what had come before it, so the protocol gets that first.
-void Connection::broken(std::error_code reason) {
+void SocketConnection::broken(std::error_code reason) {
     const bool reset = reason == std::errc::broken_pipe || reason == std::errc::connection_reset;
-    if (!reset || is(closing | paused | peer_ended)) return finish(reason);
     try {
         extra().reason = reason;
     } catch (const std::bad_alloc&) {
         return finish(reason);
     }
+    if (!state_.write_failed(reset)) return finish(reason);
+    leave_short_way();
     extra_->output.clear();
     if (extra_->passing != nullptr) extra_->passing->to_send.clear();
     drop_channel();
-    set(write_broken);
-    unset(over_high);
-    unset(held_back);
     update_interest();
 }
 

@@ -8,23 +8,23 @@
 
 namespace reactor {
 
-Connection::Flow::~Flow() {
+SocketConnection::Flow::~Flow() {
     if (scheduled()) timers->cancel(*this);
     together.give_back(allowed + coming);
 }
 
-void Connection::Flow::used(std::size_t count) noexcept {
+void SocketConnection::Flow::used(std::size_t count) noexcept {
     if (!limits()) return;
     own.give_back(allowed - count);
     together.give_back(allowed - count);
     allowed = 0;
 }
 
-void Connection::set_rates(const RateLimits& rates) {
+void SocketConnection::set_rates(const RateLimits& rates) {
     if (!is(over)) use_rates(rates, true, *group_.get());
 }
 
-void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& group) {
+void SocketConnection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& group) {
     std::unique_ptr<Meter> meter;
     if (own || rates.any() || group.limits_rates) {
         extra();
@@ -41,7 +41,7 @@ void Connection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& g
 }
 
 // How much of what is wanted may be read or sent now. None: not before there are tokens again.
-std::size_t Connection::may_move(Flow& flow, std::size_t wanted) noexcept {
+std::size_t SocketConnection::may_move(Flow& flow, std::size_t wanted) noexcept {
     if (!flow.limits()) return wanted;
     const TimePoint now = loop().turn_time();
     if (flow.allowed == 0) {
@@ -62,7 +62,7 @@ std::size_t Connection::may_move(Flow& flow, std::size_t wanted) noexcept {
 }
 
 // Also for two reasons at once: for the later one.
-void Connection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
+void SocketConnection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
     flow.timers = extra_->timers;
     try {
         flow.timers->schedule(flow, flow.scheduled() ? std::max(flow.deadline(), ready) : ready);
@@ -74,7 +74,7 @@ void Connection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
 }
 
 // Until now it was not the peer's time that passed.
-void Connection::tokens_came(Flow& flow) {
+void SocketConnection::tokens_came(Flow& flow) {
     flow.allowed += std::exchange(flow.coming, 0);
     if (leaving()) return;
     const TimePoint now = loop().turn_time();
@@ -88,7 +88,7 @@ void Connection::tokens_came(Flow& flow) {
     writable();
 }
 
-void Connection::message_received() {
+void SocketConnection::message_received() {
     if (!is(metered) || is(over)) return;
     Meter& meter = *extra_->meter;
     const TimePoint now = loop().turn_time();

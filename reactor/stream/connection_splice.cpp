@@ -32,11 +32,12 @@ bool cannot_splice(int error) noexcept {
 
 }  // namespace
 
-bool Connection::can_be_passed_on_to() const noexcept {
+bool SocketConnection::can_be_passed_on_to() const noexcept {
     return !is(fresh | shutting | closing | write_broken | over | metered) && !leaving();
 }
 
-void Connection::pass_on_from(Connection& source) {
+void SocketConnection::pass_on_from(Connection& from) {
+    auto& source = static_cast<SocketConnection&>(from);
     constexpr unsigned other_ways = passes_on | peer_ended | closing | over | metered | takes_descriptors;
     if (!can_be_passed_on_to() || source.is(other_ways) || source.leaving() || &source == this) return;
     if (group_->workspace != source.group_->workspace) return;
@@ -67,8 +68,8 @@ void Connection::pass_on_from(Connection& source) {
 }
 
 // Instead of reading. False: it is to be read after all.
-bool Connection::pass_on() {
-    Connection& target = *extra_->passes_to;
+bool SocketConnection::pass_on() {
+    SocketConnection& target = *extra_->passes_to;
     if (!target.can_be_passed_on_to() || !unconsumed().empty()) {
         pass_on_no_longer();
         return false;
@@ -104,7 +105,7 @@ bool Connection::pass_on() {
     return true;
 }
 
-void Connection::send_channel() {
+void SocketConnection::send_channel() {
     Channel& channel = *extra_->channel;
     const bool first = !any(registration().interest(), Interest::writable);
     const ssize_t count = without_sigpipe(
@@ -121,17 +122,17 @@ void Connection::send_channel() {
 
 #else
 
-bool Connection::can_be_passed_on_to() const noexcept { return false; }
-void Connection::pass_on_from(Connection&) {}
-bool Connection::pass_on() { return false; }
-void Connection::send_channel() {}
+bool SocketConnection::can_be_passed_on_to() const noexcept { return false; }
+void SocketConnection::pass_on_from(Connection&) {}
+bool SocketConnection::pass_on() { return false; }
+void SocketConnection::send_channel() {}
 
 #endif
 
 // What is in the channel is sent all the same.
-void Connection::pass_on_no_longer() noexcept {
+void SocketConnection::pass_on_no_longer() noexcept {
     if (!is(passes_on)) return;
-    Connection& target = *std::exchange(extra_->passes_to, nullptr);
+    SocketConnection& target = *std::exchange(extra_->passes_to, nullptr);
     target.extra_->channel->source = nullptr;
     unset(passes_on);
     unset(passing_waits);
@@ -140,15 +141,15 @@ void Connection::pass_on_no_longer() noexcept {
 }
 
 // With what it holds.
-void Connection::drop_channel() noexcept {
+void SocketConnection::drop_channel() noexcept {
     if (extra_->channel == nullptr) return;
     if (extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
     extra_->channel.reset();
 }
 
 // Its source may go on; if there is none, it is kept for another one.
-void Connection::channel_is_empty() noexcept {
-    if (Connection* const source = extra_->channel->source) {
+void SocketConnection::channel_is_empty() noexcept {
+    if (SocketConnection* const source = extra_->channel->source) {
         if (!source->is(passing_waits)) return;
         source->unset(passing_waits);
         return source->update_interest();

@@ -1,4 +1,5 @@
 #include <reactor/net/look_up_impl.hpp>
+#include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/connector.hpp>
 
 #include <algorithm>
@@ -267,7 +268,7 @@ void Connector::succeed(Socket socket) {
     state_ = State::trying;  // a connection that cannot be opened is no connection that has ended
     std::error_code error;
     try {
-        Connection::open(reactor_, std::move(socket), std::move(protocol), group_);
+        SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_);
     } catch (const std::system_error& failure) {
         error = failure.code();
     } catch (const std::bad_alloc&) {

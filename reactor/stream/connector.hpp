@@ -5,6 +5,7 @@
 #include <reactor/detail/callback.hpp>
 #include <reactor/detail/lifetime.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/net/resolver.hpp>
 #include <reactor/timer.hpp>
 

@@ -189,13 +189,13 @@ void Drain::end() noexcept {
 }
 
 Drain& Drain::of_loop(Reactor& reactor) {
-    Connection::Workspace& space = Connection::workspace_of(reactor);
+    SocketConnection::Workspace& space = SocketConnection::workspace_of(reactor);
     if (space.drain == nullptr) space.drain = std::make_unique<Drain>(reactor, space.counts, nullptr);
     return *space.drain;
 }
 
 void Drain::stop_beginnings(Reactor& reactor) noexcept {
-    for (ConnectionGroup::Owner* owner : Connection::workspace_of(reactor).owners) owner->no_new_ones();
+    for (ConnectionGroup::Owner* owner : SocketConnection::workspace_of(reactor).owners) owner->no_new_ones();
 }
 
 void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
