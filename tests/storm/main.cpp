@@ -1,4 +1,4 @@
-// Storms, one a seed. In the ordinary tests a few hundred on each backend; STORM_SEEDS says how many. To see again
+// Storms, one a seed. In the ordinary tests a thousand on each backend; STORM_SEEDS says how many. To see again
 // what failed, or to look for more:
 //
 //     storm --seed 4711 --backend poll            that storm alone
@@ -49,7 +49,7 @@ extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)())
 namespace {
 
 std::uint64_t first_seed = 1;
-std::uint64_t seeds = 300;
+std::uint64_t seeds = 1000;
 bool traced = false;
 std::string backend = "auto";
 

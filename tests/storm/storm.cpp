@@ -1676,7 +1676,8 @@ void Storm::set_hooks() {
                 return loop.on_exception(nullptr);
             case 2:
                 return loop.on_slow_call(Duration::zero(), [this, place](const SlowCall&) {
-                    if (throwing_ || inside_) return;  // the callback is being left
+                    if (throwing_ || inside_ || !acting_)
+                        return;  // the callback is being left, or nothing is to happen any more
                     if (dice_.chance(100)) callback("slow call", place, [&] { act(1); });
                 });
             case 3:
