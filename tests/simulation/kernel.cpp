@@ -358,6 +358,21 @@ int Kernel::connect(int descriptor, const Address& address) {
     return refused(dice_.chance(weather_.interrupted) ? EINTR : EINPROGRESS);
 }
 
+// connect(2) to no address (AF_UNSPEC): tcp_disconnect() in the kernel resets a connection, whatever still holds its socket.
+int Kernel::disconnect(int descriptor) {
+    called("disconnect", descriptor);
+    const auto stream = find_as<Stream>(descriptor, "connect");
+    if (stream == nullptr) return -1;
+    note_progress();
+    if (stream->state == Stream::State::connected) {
+        stream->cut = true;
+        send_reset(stream);
+    }
+    stream->state = Stream::State::dead;
+    stream->input.clear();
+    return 0;
+}
+
 // A SYN arrives.
 void Kernel::let_connect(const StreamPointer& client, const Address& address) {
     if (client->closed) return;
@@ -872,6 +887,8 @@ int Kernel::select(int count, fd_set* readable, fd_set* writable, fd_set* except
     fd_set* const sets[] = {readable, writable, exceptional};
     std::vector<Word> wanted[3];
     for (std::size_t set = 0; set < 3; ++set) {
+        wanted[set].assign(words, Word(0));
+        if (sets[set] == nullptr) continue;
         const auto* memory = reinterpret_cast<const Word*>(sets[set]);
         wanted[set].assign(memory, memory + words);
     }
@@ -883,8 +900,8 @@ int Kernel::select(int count, fd_set* readable, fd_set* writable, fd_set* except
             return refused(EBADF);
     return wait_for(limit, [&, this] {
         int ready = 0;
-        for (std::size_t set = 0; set < 3; ++set)
-            std::fill_n(reinterpret_cast<Word*>(sets[set]), words, Word(0));
+        for (fd_set* const set : sets)
+            if (set != nullptr) std::fill_n(reinterpret_cast<Word*>(set), words, Word(0));
         for (const auto& [number, file] : table_) {
             const auto descriptor = std::size_t(number);
             if (number >= count) break;
@@ -969,6 +986,19 @@ int open(const char* path, int flags, ...) {
     REAL(open, path, flags, mode);
 }
 
+// A simulated descriptor is open, close-on-exec and non-blocking: the library asks for nothing else, and changes nothing.
+int fcntl(int descriptor, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    void* const argument = va_arg(arguments, void*);
+    va_end(arguments);
+    if (Kernel::simulates(descriptor)) {
+        if (command == F_GETFL) return O_RDWR | O_NONBLOCK;
+        return command == F_GETFD ? FD_CLOEXEC : 0;
+    }
+    REAL(fcntl, descriptor, command, argument);
+}
+
 int close(int descriptor) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->close(descriptor);
     REAL(close, descriptor);
@@ -996,6 +1026,7 @@ int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
 }
 
 int connect(int descriptor, const sockaddr* address, socklen_t length) {
+    if (Kernel::simulates(descriptor) && address->sa_family == AF_UNSPEC) return Kernel::current()->disconnect(descriptor);
     if (Kernel::simulates(descriptor))
         return Kernel::current()->connect(descriptor, reactor::Address(address, length));
     REAL(connect, descriptor, address, length);

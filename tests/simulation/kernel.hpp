@@ -107,6 +107,7 @@ public:
     int listen(int descriptor, int backlog);
     int accept(int descriptor, Address& peer);
     int connect(int descriptor, const Address& address);
+    int disconnect(int descriptor);
     ssize_t receive(int descriptor, void* into, std::size_t size);
     ssize_t send(int descriptor, std::string_view data);
     int shut_down(int descriptor);
