@@ -120,6 +120,7 @@ struct Reactor::Running {
     }
     ~Running() {
         reactor.running_ = false;
+        reactor.until_idle_ = false;
         reactor.turn_time_known_ = false;
         reactor.asleep_ = true;  // nobody looks at the queue now, so posts make native_handle() readable
     }
@@ -148,6 +149,19 @@ void Reactor::run_for(Duration limit) {
         stop_ = false;
         return;
     }
+}
+
+void Reactor::run_until_idle() {
+    const Running running(*this);
+    until_idle_ = true;
+    while (!stop_.exchange(false) && (hooks_are_due() || !idle())) turn(Duration::max());
+}
+
+// Is nothing left that could happen? What other threads may be about to bring is looked at first: they post it before
+// they count it as brought.
+bool Reactor::idle() const noexcept {
+    return awaited_ == 0 && arriving_.load() == 0 && !work_waits() && !timers_.awaits_any() &&
+           !table_->watches_besides(wakeup_.descriptor());
 }
 
 void Reactor::stop() noexcept {
@@ -284,11 +298,14 @@ std::optional<Duration> Reactor::next_timeout() noexcept {
     return once_more ? Duration::zero() : longest_wait();
 }
 
+inline bool Reactor::work_waits() const noexcept {
+    return table_->changed() || !triggers_.empty() || !retired_.empty() || deferred_waiting_ > 0 || workspace_waits_ ||
+           posted_waiting_.load() || stop_.load();
+}
+
 // What the loop itself goes by, when the hooks have run and the backend is about to say what is ready.
 std::optional<Duration> Reactor::longest_wait() noexcept {
-    const bool work_waits = table_->changed() || !triggers_.empty() || !retired_.empty() || deferred_waiting_ > 0 ||
-                            workspace_waits_ || posted_waiting_.load() || stop_.load();
-    if (work_waits) return Duration::zero();
+    if (work_waits()) return Duration::zero();
     const auto next = timers_.next();
     if (!next) return std::nullopt;
     return time_between(now(), *next);
@@ -309,6 +326,7 @@ void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
     auto timeout = longest_wait();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
+    if (limit && until_idle_ && idle()) timeout = Duration::zero();  // a hook has ended the last that could happen
     if (failure_) [[unlikely]]
         timeout = Duration::zero();
     ++counters_.turns;

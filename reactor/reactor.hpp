@@ -23,6 +23,7 @@
 #include <reactor/hook.hpp>
 #include <reactor/observing.hpp>
 #include <reactor/registration.hpp>
+#include <reactor/timer.hpp>
 #include <reactor/detail/timer_queue.hpp>
 #include <reactor/detail/wakeup.hpp>
 
@@ -73,8 +74,16 @@ public:
     /// Runs for that long, or until `stop()`.
     void run_for(Duration limit);
 
-    /// Lets run(), run_for() or run_once() return when the turn is done, without another wait. From any thread
-    /// and from signal handlers. Called while nothing runs, it holds for the next one, which returns at once
+    /// Runs until `stop()`, or until nothing is left that could happen here. These can happen, and count: a timer,
+    /// unless it is started for never (Duration::max()); posted and deferred work; a registration with an interest, such
+    /// as a connection that reads, an acceptor, a child or Signals; a name that is looked up; work that a WorkerPool has;
+    /// a connection that is on its way here from another loop. These do not count: a registration without an interest,
+    /// such as a connection that reads nothing and has nothing to write; hooks; work on threads that only the program
+    /// knows. Errors: those of run().
+    void run_until_idle();
+
+    /// Lets run(), run_until_idle(), run_for() or run_once() return when the turn is done, without another wait. From any
+    /// thread and from signal handlers. Called while nothing runs, it holds for the next one, which returns at once
     /// (run_once: after a turn that does not wait). Each return uses it up.
     void stop() noexcept;
 
@@ -132,6 +141,13 @@ public:
         }
         return turn_time_;
     }
+    /// Calls `callable` once, `delay` from now: `Timer bell = reactor.after(5s, [&] { ring(); });`. Destroying the
+    /// result cancels the call. Thread: the loop's. Errors: std::invalid_argument for an empty callable, and
+    /// std::bad_alloc. Lifetime: see Timer.
+    Timer after(Duration delay, Task callable);
+    /// The same after each `period`, as Timer::start_periodic does. Errors: also std::invalid_argument for a period
+    /// that is not positive.
+    Timer every(Duration period, Task callable);
     TimerQueue& timers() noexcept { return timers_; }
 
     /// Before it sleeps the loop looks again and again, for so long, whether something is ready: who is spoken to one
@@ -206,6 +222,8 @@ public:
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
     std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
+    /// How many answers other threads owe this loop, which posts bring. Thread: the loop's.
+    std::size_t& awaited() noexcept { return awaited_; }
 
 private:
     // Callbacks so far, of all kinds.
@@ -237,6 +255,8 @@ private:
     void hand_over_changes() noexcept;
     void wait(std::optional<Duration> limit);
     std::optional<Duration> longest_wait() noexcept;
+    bool work_waits() const noexcept;
+    bool idle() const noexcept;
     std::span<const Event> busy_wait(std::optional<Duration> timeout);
     void dispatch_batch();
     void dispatch_measured();
@@ -276,6 +296,7 @@ private:
     TimePoint turn_time_{};
     bool turn_time_known_ = false;
     bool running_ = false;
+    bool until_idle_ = false;  // run_until_idle() runs
     bool workspace_waits_ = false;
     bool rebuild_ = false;     // the backend reports descriptors that are not watched any more
     bool made_by_name_ = true;  // so it can be made again
@@ -290,6 +311,7 @@ private:
     Duration slow_threshold_ = Duration::zero();
     std::unique_ptr<Callback<void(Notice, std::string_view)>> on_notice_;
     std::atomic<std::size_t> arriving_{0};
+    std::size_t awaited_ = 0;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
 

@@ -107,6 +107,12 @@ void Reactor::Table::visit_owned(void (*visit)(void*, OwnedHandler&), void* with
     }
 }
 
+bool Reactor::Table::watches_besides(int descriptor) const noexcept {
+    for (std::size_t other = 0; other < slots_.size(); ++other)
+        if (slots_[other].wanted != Interest::none && !slots_[other].lost() && int(other) != descriptor) return true;
+    return false;
+}
+
 void Reactor::Table::set_interest(int descriptor, std::uint32_t id, Interest interest) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (!slot.shared()) {

@@ -86,6 +86,8 @@ public:
     // Of a shared descriptor.
     std::vector<Watch>& watches(int descriptor) noexcept { return shared_.find(descriptor)->second; }
     void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
+    // Is any descriptor but this one watched for something?
+    bool watches_besides(int descriptor) const noexcept;
 
     // Is there a change that the backend does not know?
     bool changed() const noexcept { return !changes_.empty(); }

@@ -4,19 +4,46 @@
 #include <reactor/timer.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace reactor {
 
+Timer::Timer() noexcept : callback_(nullptr) {}
+
 Timer::Timer(Reactor& reactor, MoveOnlyFunction<void()> callback)
-    : reactor_(reactor), callback_(required(std::move(callback), "Timer: the callback is empty")) {}
+    : reactor_(&reactor), callback_(required(std::move(callback), "Timer: the callback is empty")) {}
+
+Timer::Timer(Timer&& other) noexcept : callback_(std::move(other.callback_)) { take(other); }
+
+Timer& Timer::operator=(Timer&& other) noexcept {
+    if (this == &other) return *this;
+    cancel();
+    const Callback<void()> old = std::move(callback_);  // destroyed last: what it holds may refer to this timer
+    callback_ = std::move(other.callback_);
+    take(other);
+    return *this;
+}
 
 Timer::~Timer() { cancel(); }
 
+// All but the callback.
+void Timer::take(Timer& other) noexcept {
+    reactor_ = std::exchange(other.reactor_, nullptr);
+    period_ = other.period_;
+    missed_ = other.missed_;
+    if (reactor_ != nullptr) reactor_->timers().move_place(other, *this);
+}
+
+Reactor& Timer::reactor() {
+    if (reactor_ == nullptr) throw std::logic_error("Timer::start: the timer has no reactor");
+    return *reactor_;
+}
+
 // From the time it is, not from when the turn began: a long callback before this must not eat the delay.
-void Timer::start(Duration delay) { start_at(deadline_after(reactor_.now(), delay)); }
+void Timer::start(Duration delay) { start_at(deadline_after(reactor().now(), delay)); }
 
 void Timer::start_at(TimePoint deadline) {
-    reactor_.timers().schedule(*this, deadline);
+    reactor().timers().schedule(*this, deadline);
     period_ = Duration::zero();
 }
 
@@ -26,18 +53,30 @@ void Timer::start_periodic(Duration period) {
     period_ = period;
 }
 
-bool Timer::cancel() noexcept { return reactor_.timers().cancel(*this); }
+bool Timer::cancel() noexcept { return reactor_ != nullptr && reactor_->timers().cancel(*this); }
 
 void Timer::due() {
     if (period_ > Duration::zero()) {
-        const Duration late = time_between(deadline(), reactor_.now());
+        const Duration late = time_between(deadline(), reactor_->now());
         missed_ = std::uint64_t(late / period_);
         const TimePoint last_missed = deadline_after(deadline(), late - late % period_);
-        reactor_.timers().schedule(*this, deadline_after(last_missed, period_));
+        reactor_->timers().schedule(*this, deadline_after(last_missed, period_));
     }
     REACTOR_PROBE(timer, this);
-    const Reactor::Stopwatch stopwatch(reactor_, SlowCall::Kind::timer, this);
-    callback_();
+    const Reactor::Stopwatch stopwatch(*reactor_, SlowCall::Kind::timer, this);
+    callback_();  // which may destroy or move this timer
+}
+
+Timer Reactor::after(Duration delay, Task callable) {
+    Timer timer(*this, std::move(callable));
+    timer.start(delay);
+    return timer;
+}
+
+Timer Reactor::every(Duration period, Task callable) {
+    Timer timer(*this, std::move(callable));
+    timer.start_periodic(period);
+    return timer;
 }
 
 }  // namespace reactor

@@ -13,16 +13,22 @@ namespace reactor {
 
 class Reactor;
 
-/// Never early; late by the length of the turn that it falls into. Destroying it cancels it. In its own
-/// callback it may be started, cancelled and destroyed. On the loop's thread only; must go before its reactor.
-class REACTOR_EXPORT Timer final : TimerQueue::Node {
+/// Never early; late by the length of the turn that it falls into. Destroying it cancels it. In its own callback it may
+/// be started, cancelled, moved, assigned to and destroyed. Reactor::after and Reactor::every return one that is
+/// started. Moving keeps the callback, the deadline, and the order among equal deadlines. Assigning to it cancels what
+/// it was. Thread: the loop's. Lifetime: must go before its reactor.
+class [[nodiscard]] REACTOR_EXPORT Timer final : TimerQueue::Node {
 public:
+    /// One without a reactor and a callback, as a moved one is: to be assigned to. It is not active.
+    Timer() noexcept;
     /// Throws std::invalid_argument for an empty callback.
     Timer(Reactor& reactor, MoveOnlyFunction<void()> callback);
+    Timer(Timer&& other) noexcept;
+    Timer& operator=(Timer&& other) noexcept;
     ~Timer();
 
     /// Calls back once, `delay` from now; at the next turn if that is zero or less. If it was started already,
-    /// only this counts. Throws std::bad_alloc, and then nothing has changed.
+    /// only this counts. Throws std::bad_alloc, and std::logic_error without a reactor. Then nothing has changed.
     void start(Duration delay);
 
     /// The same at a point in time.
@@ -44,8 +50,10 @@ public:
 
 private:
     void due() override;
+    Reactor& reactor();
+    void take(Timer& other) noexcept;
 
-    Reactor& reactor_;
+    Reactor* reactor_ = nullptr;
     Callback<void()> callback_;
     Duration period_ = Duration::zero();
     std::uint64_t missed_ = 0;

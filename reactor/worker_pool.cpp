@@ -90,7 +90,7 @@ WorkerPool::WorkerPool(Reactor& reactor, WorkerPoolOptions options) : shared_(st
     if (options.most_waiting < 1) throw std::invalid_argument("WorkerPool: most_waiting must be at least 1");
     shared_->most_waiting = options.most_waiting;
     shared_->threads.reserve(options.threads);
-    registration_ = reactor.watch(shared_->wakeup.descriptor(), Interest::readable, *this);
+    registration_ = reactor.watch(shared_->wakeup.descriptor(), Interest::none, *this);
     const SignalsBlocked blocked;
     try {
         for (std::size_t i = 0; i < options.threads; ++i)
@@ -114,6 +114,8 @@ Offloaded WorkerPool::run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()
         shared_->waiting.push_back(job);
     }
     shared_->changed.notify_one();
+    // Only as long as a result is to come: a pool without work does not keep run_until_idle() from returning.
+    if (under_way_++ == 0) registration_.set_interest(Interest::readable);
     return Offloaded(std::move(job));
 }
 
@@ -132,6 +134,7 @@ void WorkerPool::readable() {
         shared_->first_done = std::move(job->next);
         if (shared_->first_done == nullptr) shared_->wakeup.drain();
     }
+    if (--under_way_ == 0) registration_.set_interest(Interest::none);
     MoveOnlyFunction<void()> then = std::exchange(job->then, nullptr);
     if (!then) return;
     if (job->thrown) std::rethrow_exception(job->thrown);

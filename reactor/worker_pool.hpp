@@ -75,6 +75,7 @@ private:
 
     std::unique_ptr<Shared> shared_;
     Registration registration_;
+    std::size_t under_way_ = 0;  // pieces of work whose thread has not handed them back to the loop
 };
 
 /// Runs `work` on a thread of the pool, and calls `then` with what it returned (with nothing if it returns nothing) on the

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <utility>
 
 namespace reactor {
 
@@ -108,6 +109,33 @@ bool TimerQueue::cancel(Node& node) noexcept {
     if (!node.scheduled()) return false;
     take_out(node);
     return true;
+}
+
+void TimerQueue::move_place(Node& from, Node& to) noexcept {
+    to.deadline_ = from.deadline_;
+    if (!from.scheduled()) return;
+    to.order_ = from.order_;
+    to.key_ = from.key_;
+    to.previous_ = from.previous_;
+    to.next_ = from.next_;
+    to.place_ = from.place_;
+    to.moved_ = from.moved_;
+    to.home_ = std::exchange(from.home_, Node::nowhere);
+    if (to.home_ == Node::in_heap) {
+        heap_[to.place_].node = &to;
+        return;
+    }
+    List& list = to.home_ == Node::in_due_set ? due_ : lists_[to.home_];
+    (to.previous_ == nullptr ? list.first : to.previous_->next_) = &to;
+    (to.next_ == nullptr ? list.last : to.next_->previous_) = &to;
+}
+
+bool TimerQueue::awaits_any() const noexcept {
+    const auto comes = [](const Node& node) { return node.deadline_ != TimePoint::max(); };
+    for (std::size_t i = 0; i < lists_in_use_; ++i)
+        for (const Node* node = lists_[i].first; node != nullptr; node = node->next_)
+            if (comes(*node)) return true;
+    return std::any_of(heap_.begin(), heap_.end(), [&](const Entry& entry) { return comes(*entry.node); });
 }
 
 void TimerQueue::take_out(Node& node) noexcept {

@@ -18,7 +18,7 @@ namespace reactor {
 
 class REACTOR_EXPORT TimerQueue {
 public:
-    /// Something with a deadline. Must be cancelled before it is destroyed.
+    /// Something with a deadline. Must be cancelled, or its place moved, before it is destroyed.
     class Node {
     public:
         Node() = default;
@@ -60,6 +60,14 @@ public:
 
     /// It will not come due, even if it already belongs to the due set. False if it was not scheduled.
     bool cancel(Node& node) noexcept;
+
+    /// `to`, which is not scheduled, takes the place of `from`: its deadline and its order among equal ones. Afterwards
+    /// `from` is not scheduled.
+    void move_place(Node& from, Node& to) noexcept;
+
+    /// Does any node wait for a deadline before TimePoint::max(), which never comes? Units: looks at nodes until it has
+    /// found one.
+    bool awaits_any() const noexcept;
 
     /// When to call run_due next: the earliest deadline; or, while more of those in front than a few have been moved
     /// later, one that was given up.

@@ -28,6 +28,7 @@ struct Resolver::Request {
     std::uint16_t port = 0;
     Done done;                        // empty once it was called or cancelled
     std::shared_ptr<LookUp> look_up;  // null if there is none
+    bool awaited = false;             // counted by its reactor; the loop's, as `done` is
 
     void tell(const Answer& answer) {
         if (!done) return;  // cancelled since
@@ -39,6 +40,7 @@ struct Resolver::Request {
             error = std::make_error_code(std::errc::not_enough_memory);
         }
         for (Address& address : addresses) address = address.with_port(port);
+        if (std::exchange(awaited, false)) --reactor->awaited();
         Done call = std::exchange(done, {});  // it may destroy the resolver
         call(error, std::move(addresses));
     }
@@ -194,6 +196,8 @@ Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, 
         auto known = addresses_without_look_up(host, port);
         if (!known) {
             LookUps::of_process().add(request_, host, family);
+            ++reactor.awaited();
+            request_->awaited = true;
             return;
         }
         answer.addresses = *std::move(known);
@@ -208,6 +212,7 @@ Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, 
 
 Resolver::~Resolver() {
     request_->done = {};
+    if (std::exchange(request_->awaited, false)) --request_->reactor->awaited();
     if (request_->look_up != nullptr) LookUps::of_process().leave(*request_);
 }
 
