@@ -66,6 +66,10 @@ REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<v
 REACTOR_EXPORT void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done,
                           Draining how = Draining::told);
 
+/// Ends the grace period of a loop's drain now: the connections that are left are aborted (timed_out), and `done` is
+/// called, from the loop as ever. If no drain is under way, nothing happens. Thread: the loop's.
+REACTOR_EXPORT void cut_drain(Reactor& reactor) noexcept;
+
 /// A connection that can be drained, of a stream or of packets.
 class REACTOR_EXPORT Drainable : public OwnedHandler {
 private:
@@ -101,6 +105,7 @@ public:
 private:
     friend void drain(Reactor&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
     friend void drain(ReactorGroup&, Duration, MoveOnlyFunction<void(const Drained&)>, Draining);
+    friend void cut_drain(Reactor&) noexcept;
     class Report;
 
     static Drain& of_loop(Reactor& reactor);
