@@ -146,7 +146,7 @@ void accepted(benchmark::State& state, Way way) {
         if (way == Way::round_robin || way == Way::least_connections) options.sharing = &sharing;
         std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
         for (std::size_t i = 0; i < threads; ++i) {
-            acceptors.emplace_back((*group)[i], addresses, protocol_factory<Arrival>(std::ref(count)), options);
+            acceptors.emplace_back((*group)[i], addresses, factory<Arrival>(std::ref(count)), options);
             if (i == 0) addresses = way == Way::reuse_port ? acceptors.front().addresses() : std::vector<Address>();
         }
         const Address server = acceptors.front().addresses().at(0);

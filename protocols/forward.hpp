@@ -50,7 +50,7 @@ private:
 /// answered; if it does not, the client is reset. `tried` is called each time connecting has ended: without an error
 /// if there is a connection.
 ///
-///     Acceptor acceptor{reactor, "", 8080, protocol_factory<Forward>(std::ref(reactor), "localhost", 80)};
+///     Acceptor acceptor{reactor, "", 8080, factory<Forward>(std::ref(reactor), "localhost", 80)};
 class REACTOR_EXPORT Forward final : public ForwardEnd {
 public:
     /// The reactor is the one that the connection runs on. Host and port as for Connector.

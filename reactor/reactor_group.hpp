@@ -4,7 +4,7 @@
 //
 //     ReactorGroup group;                                 // as many loops as the machine runs threads at once
 //     group.start([](Reactor& reactor, std::size_t) {     // on each thread
-//         Acceptor acceptor{reactor, "localhost", 10000, make_protocol<Echo>, {.reuse_port = true}};
+//         Acceptor acceptor{reactor, "localhost", 10000, factory<Echo>(), {.reuse_port = true}};
 //         reactor.run();
 //     });
 //     group.join();                                       // throws the exception of one of them

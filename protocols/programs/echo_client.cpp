@@ -196,7 +196,7 @@ int converse(const Settings& settings) {
     std::string failure;
     program::say("connecting to {}", words_for(settings));
     const Connector connector(reactor, settings.host, settings.port,
-                              protocol_factory<Client>(std::cref(settings), framing, std::ref(reactor), std::ref(failure)),
+                              factory<Client>(std::cref(settings), framing, std::ref(reactor), std::ref(failure)),
                               options);
     reactor.run();
     if (!failure.empty()) throw std::runtime_error(failure);

@@ -101,7 +101,7 @@ public:
         : group_(group),
           index_(index),
           reactor_(group[index]),
-          acceptor_(reactor_, std::move(listens), factory(settings), options),
+          acceptor_(reactor_, std::move(listens), protocols(settings), options),
           stats_(reactor_, [this] { say_counters(); }) {
         reactor_.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
         if (settings.stats <= 0) return;
@@ -134,11 +134,11 @@ public:
     }
 
 private:
-    static ProtocolFactory factory(const Settings& settings) {
+    static ProtocolFactory protocols(const Settings& settings) {
         const AnyFraming framing = program::parse_framing(settings.framing, settings.max_message);
-        if (settings.verbose) return protocol_factory<ToldEcho>(framing);
-        if (framing.get<Unframed>() == nullptr) return protocol_factory<FramedEcho>(framing);
-        return make_protocol<Echo>;
+        if (settings.verbose) return factory<ToldEcho>(framing);
+        if (framing.get<Unframed>() == nullptr) return factory<FramedEcho>(framing);
+        return factory<Echo>();
     }
 
     ReactorGroup& group_;

@@ -60,8 +60,8 @@ int serve(const Settings& settings) {
     options.connection.rates.bytes_out.per_second = settings.rate;
     Reactor reactor(settings.backend);
     Acceptor acceptor(reactor, settings.host, settings.port,
-                      settings.verbose ? protocol_factory<ToldSendFile>(settings.file)
-                                       : protocol_factory<SendFile>(settings.file),
+                      settings.verbose ? ProtocolFactory(factory<ToldSendFile>(settings.file))
+                                       : ProtocolFactory(factory<SendFile>(settings.file)),
                       options);
     return program::serve_until_told(reactor, acceptor.addresses());
 }

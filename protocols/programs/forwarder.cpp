@@ -92,7 +92,7 @@ int serve(const Settings& settings) {
     Reactor reactor(settings.backend);  // its connections use what stands before it
     const auto tried = [&target](std::error_code error) { target.tried(error); };
     Acceptor acceptor(reactor, listen.host, listen.port,
-                      protocol_factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
+                      factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
     refuse_itself(acceptor.addresses(), to);
 
     return program::serve_until_told(reactor, acceptor.addresses());

@@ -13,6 +13,7 @@
 
 #include <reactor/bytes.hpp>
 #include <reactor/export.hpp>
+#include <reactor/factory.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/function.hpp>
 #include <reactor/net/address.hpp>
@@ -163,7 +164,7 @@ inline void DatagramTransport::attach(DatagramProtocol& protocol, DatagramTransp
     protocol.transport_ = transport;
 }
 
-/// Makes a protocol for each socket.
+/// Makes a protocol for each socket: `factory<P>(arguments...)`, or any callable that returns one.
 using DatagramProtocolFactory = MoveOnlyFunction<std::unique_ptr<DatagramProtocol>()>;
 
 }  // namespace reactor

@@ -56,7 +56,6 @@ private:
 
 namespace {
 
-constexpr const char* no_factory = "Acceptor: the factory is empty";
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
@@ -82,6 +81,11 @@ Socket listening(Socket socket) {
     if (listens(socket)) return socket;
     throw std::system_error(std::make_error_code(std::errc::invalid_argument),
                             "Acceptor: the given socket, " + socket.local().to_string() + ", does not listen");
+}
+
+AcceptorFactory required(AcceptorFactory factory) {
+    if (!factory) throw std::invalid_argument("Acceptor: the factory is empty");
+    return factory;
 }
 
 AcceptorOptions checked(AcceptorOptions options) {
@@ -171,13 +175,14 @@ struct Acceptor::Listener final : EventHandler {
     Registration registration;
 };
 
-Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
                    AcceptorOptions options)
     : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
 
-Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, AcceptorOptions options)
     : reactor_(reactor),
-      factory_(std::move(factory)),
+      factory_(std::move(factory.make_)),
+      factory_takes_peer_(factory.takes_peer_),
       opener_(std::move(opener)),
       options_(checked(std::move(options))),
       group_(reactor, options_.connection, *this),
@@ -188,15 +193,15 @@ Acceptor::Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, Acc
     if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
 }
 
-Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
                    AcceptorOptions options)
-    : Acceptor(reactor, required(std::move(factory), no_factory), nullptr, std::move(options)) {
+    : Acceptor(reactor, required(std::move(factory)), nullptr, std::move(options)) {
     listen_on(addresses, SocketKind::stream);
     join_sharing();
 }
 
-Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> sockets, ProtocolFactory factory, AcceptorOptions options)
-    : Acceptor(reactor, required(std::move(factory), no_factory), nullptr, std::move(options)) {
+Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> sockets, AcceptorFactory factory, AcceptorOptions options)
+    : Acceptor(reactor, required(std::move(factory)), nullptr, std::move(options)) {
     for (Socket& given : sockets) {
         Socket socket = listening(std::move(given));
         options_.connection.apply_to(socket);
@@ -237,6 +242,22 @@ std::vector<Address> Acceptor::addresses() const {
     for (const auto& listener : listeners_)
         if (listener->socket) result.push_back(listener->socket->local());
     return result;
+}
+
+std::uint16_t Acceptor::port() const {
+    for (const auto& listener : listeners_)
+        if (listener->socket) return listener->socket->local().port();
+    return 0;
+}
+
+void Acceptor::visit_protocols(void (*visit)(void*, Protocol&), void* with) {
+    const Lifetime::Watch watch(lifetime_);
+    const Reactor::Workspace* const space = reactor_.workspace().get();
+    reactor_.for_each_owned([&, group = ConnectionGroup::Reference(group_)](OwnedHandler& handler) {
+        if (watch.over() || handler.belongs_to() != space) return;
+        auto& connection = static_cast<SocketConnection&>(static_cast<Drainable&>(handler));
+        if (Protocol* const protocol = connection.protocol_in(*group.get())) visit(with, *protocol);
+    });
 }
 
 void Acceptor::pause() {
@@ -285,7 +306,7 @@ void Acceptor::accept_from(Listener& listener) {
                 back_off_time_ = shortest_back_off;
                 if (member_ != nullptr) {
                     options_.sharing->hand_over(std::move(socket));
-                } else if (!serve(std::move(socket))) {
+                } else if (!serve(std::move(socket), peer)) {
                     return;
                 }
             } else if (error == std::errc::operation_would_block) {
@@ -323,27 +344,27 @@ void Acceptor::accept_from(Listener& listener) {
 
 // False if the factory has destroyed this acceptor. A factory that throws costs this connection; the others come at the
 // next turn.
-bool Acceptor::serve(Socket socket) {
+bool Acceptor::serve(Socket socket, const Address& peer) {
     if (opener_) return opener_(std::move(socket));
     const Lifetime::Watch watch(lifetime_);
-    std::unique_ptr<Protocol> protocol = factory_();
+    std::unique_ptr<Protocol> protocol = factory_(peer);
     if (watch.over()) return false;
     if (!protocol) return true;
     if (peers_ == nullptr) {
         SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_);
         return true;
     }
-    auto note = peers_->count_one_more(socket.peer().with_port(0));
-    const auto peer = note.mapped();
-    if (peer->second > options_.max_connections_per_peer && peer->first.family() != Address::Family::unix_domain) {
-        peers_->count_one_less(peer);
+    auto note = peers_->count_one_more(peer.with_port(0));
+    const auto count = note.mapped();
+    if (count->second > options_.max_connections_per_peer && count->first.family() != Address::Family::unix_domain) {
+        peers_->count_one_less(count);
         ++counters_.refused;
         return true;
     }
     try {
         peers_->put(SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_), std::move(note));
     } catch (...) {
-        if (!watch.over()) peers_->count_one_less(peer);
+        if (!watch.over()) peers_->count_one_less(count);
         throw;
     }
     return true;
@@ -353,7 +374,8 @@ bool Acceptor::serve(Socket socket) {
 void Acceptor::take(Socket socket) {
     const Lifetime::Watch watch(lifetime_);
     try {
-        if (!serve(std::move(socket))) return;
+        const Address peer = factory_takes_peer_ || peers_ != nullptr ? socket.peer() : Address();
+        if (!serve(std::move(socket), peer)) return;
     } catch (...) {
         if (!watch.over()) count_shared(1);
         throw;

@@ -11,6 +11,7 @@
 #include <reactor/stream/drain.hpp>
 #include <reactor/timer.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,34 @@
 #include <vector>
 
 namespace reactor {
+
+/// Makes a protocol for each accepted connection. Any callable that a ProtocolFactory takes, and one that takes the peer's
+/// address as a `const Address&`. An empty pointer refuses the connection.
+class AcceptorFactory {
+public:
+    using Callable = MoveOnlyFunction<std::unique_ptr<Protocol>(const Address& peer)>;
+
+    AcceptorFactory() noexcept = default;
+    AcceptorFactory(std::nullptr_t) noexcept {}
+    template <class F>
+        requires(!std::same_as<std::decay_t<F>, AcceptorFactory> &&
+                 (std::is_constructible_v<Callable, F> || std::is_constructible_v<ProtocolFactory, F>))
+    AcceptorFactory(F&& callable) {
+        if constexpr (std::is_constructible_v<Callable, F>) {
+            make_ = Callable(std::forward<F>(callable));
+            takes_peer_ = true;
+        } else if (ProtocolFactory plain(std::forward<F>(callable)); plain) {
+            make_ = [plain = std::move(plain)](const Address&) mutable { return plain(); };
+        }
+    }
+
+    explicit operator bool() const noexcept { return bool(make_); }
+
+private:
+    friend class Acceptor;
+    Callable make_;
+    bool takes_peer_ = false;
+};
 
 struct AcceptorOptions {
     /// For the connections that it accepts.
@@ -60,23 +89,44 @@ public:
     /// reactor/net/socket_file.hpp, and resolve_blocking, which this calls). Port 0 takes a free one, the
     /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
-    /// `factory` makes a protocol for each connection; if it returns null the connection is closed.
+    /// `factory` makes a protocol for each connection, and may take the peer's address; if it returns null the connection is
+    /// closed.
     /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory and for options
     /// that could never accept.
-    Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+    Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
              AcceptorOptions options = {});
-    Acceptor(Reactor& reactor, const std::vector<Address>& addresses, ProtocolFactory factory,
+    Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
              AcceptorOptions options = {});
     /// On sockets that listen already: inherited ones (reactor/stream/inherited.hpp). Files of theirs are not removed.
     /// Throws std::system_error (invalid_argument) for a socket that does not listen: one that is only bound, or
     /// connected as systemd's Accept=yes passes it on.
-    Acceptor(Reactor& reactor, std::vector<Socket> sockets, ProtocolFactory factory, AcceptorOptions options = {});
+    Acceptor(Reactor& reactor, std::vector<Socket> sockets, AcceptorFactory factory, AcceptorOptions options = {});
     ~Acceptor();
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;
 
     /// Where it listens, with the ports it got, in the order of the addresses; empty once it is closed.
     std::vector<Address> addresses() const;
+
+    /// The port of the first of these; 0 if it has none, as a Unix socket, and once the acceptor is closed.
+    std::uint16_t port() const;
+
+    /// Calls `visit` with the protocol of each of its connections on this loop that has not ended: `for_each<Chat>(…)` with
+    /// those that are a Chat (by dynamic_cast), `for_each(…)` with all. Also with one whose `connected` is still to come.
+    /// `visit` may use the protocol's transport, and destroy the acceptor, after which it is not called again. What it throws
+    /// ends the visit. Thread: the loop's. It looks at all connections of the loop.
+    template <class P = Protocol, std::invocable<P&> Visit>
+    void for_each(Visit visit) {
+        visit_protocols(
+            [](void* with, Protocol& protocol) {
+                if constexpr (std::same_as<P, Protocol>) {
+                    (*static_cast<Visit*>(with))(protocol);
+                } else if (auto* const typed = dynamic_cast<P*>(&protocol)) {
+                    (*static_cast<Visit*>(with))(*typed);
+                }
+            },
+            &visit);
+    }
 
     /// Leaves new connections waiting in the kernel until `resume`.
     void pause();
@@ -127,12 +177,13 @@ private:
     // Opens a connection that is no stream; false if that has destroyed the acceptor.
     using Opener = MoveOnlyFunction<bool(Socket)>;
 
-    Acceptor(Reactor& reactor, ProtocolFactory factory, Opener opener, AcceptorOptions options);
+    Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, AcceptorOptions options);
     Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options);
     Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptions options);
     void listen_on(const std::vector<Address>& addresses, SocketKind sockets);
     void join_sharing();
-    bool serve(Socket socket);
+    bool serve(Socket socket, const Address& peer);
+    void visit_protocols(void (*visit)(void*, Protocol&), void* with);
     void take(Socket socket);
     void count_shared(std::size_t arrived = 0) noexcept;
     void accept_from(Listener& listener);
@@ -146,7 +197,8 @@ private:
     void no_new_ones() noexcept override { close(); }
 
     Reactor& reactor_;
-    Callback<std::unique_ptr<Protocol>()> factory_;  // empty if there is an opener
+    Callback<std::unique_ptr<Protocol>(const Address&)> factory_;  // empty if there is an opener
+    const bool factory_takes_peer_;
     Callback<bool(Socket)> opener_;
     AcceptorOptions options_;
     ConnectionGroup::Owned group_;

@@ -7,7 +7,7 @@
 //     group.start([&](Reactor& reactor, std::size_t index) {
 //         std::vector<Address> addresses;                      // one of them listens
 //         if (index == 0) addresses = resolve_blocking("localhost", 10000);
-//         Acceptor acceptor{reactor, addresses, make_protocol<Echo>, {.sharing = &sharing}};
+//         Acceptor acceptor{reactor, addresses, factory<Echo>(), {.sharing = &sharing}};
 //         reactor.run();
 //     });
 #pragma once

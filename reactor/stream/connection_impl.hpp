@@ -56,6 +56,11 @@ public:
     void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
     const void* belongs_to() const noexcept override { return group_->workspace; }
 
+    /// Its protocol, if it is in `group` and has not ended.
+    Protocol* protocol_in(const ConnectionGroup& group) const noexcept {
+        return group_.get() == &group && !is(over) ? protocol_.get() : nullptr;
+    }
+
     struct Workspace;
     static Workspace& workspace_of(Reactor& reactor);
     void join(ConnectionGroup::Reference group);

@@ -16,6 +16,7 @@
 
 #include <reactor/bytes.hpp>
 #include <reactor/export.hpp>
+#include <reactor/factory.hpp>
 #include <reactor/function.hpp>
 #include <reactor/stream/transport.hpp>
 
@@ -82,22 +83,9 @@ private:
     Transport* transport_ = nullptr;
 };
 
-/// Makes a protocol for each new connection. An empty pointer refuses the connection.
+/// Makes a protocol for each new connection. An empty pointer refuses the connection. `factory<P>(arguments...)` is one for
+/// every connection alike.
 using ProtocolFactory = MoveOnlyFunction<std::unique_ptr<Protocol>()>;
-
-/// The factory of a protocol that needs nothing: `Acceptor{reactor, "localhost", 10000, make_protocol<Echo>}`.
-template <class P>
-std::unique_ptr<Protocol> make_protocol() {
-    return std::make_unique<P>();
-}
-
-/// The factory of a protocol whose constructor takes these, each time anew: `protocol_factory<Chat>(std::ref(room))`.
-template <class P, class... Arguments>
-ProtocolFactory protocol_factory(Arguments... arguments) {
-    return [... arguments = std::move(arguments)]() -> std::unique_ptr<Protocol> {
-        return std::make_unique<P>(arguments...);
-    };
-}
 
 inline void Transport::attach(Protocol& protocol, Transport* transport) noexcept { protocol.transport_ = transport; }
 

@@ -1,4 +1,4 @@
-// What every transport does with a file unless it knows better.
+// What every transport does with several pieces, and with a file unless it knows better.
 #include <reactor/stream/transport.hpp>
 
 #include <sys/stat.h>
@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -29,6 +30,19 @@ std::error_code read_whole(const FileDescriptor& file, std::uint64_t offset, std
 }
 
 }  // namespace
+
+// Put together first, and not written one by one: of a transport that sends at once each would be a packet of its own.
+bool Transport::write_together(std::span<const Bytes> pieces) {
+    std::size_t size = 0;
+    for (const Bytes piece : pieces) size += piece.size();
+    std::array<std::byte, 4096> few;
+    std::unique_ptr<std::byte[]> many;
+    if (size > few.size()) many.reset(new std::byte[size]);
+    std::byte* const all = many != nullptr ? many.get() : few.data();
+    std::byte* end = all;
+    for (const Bytes piece : pieces) end = std::copy(piece.begin(), piece.end(), end);
+    return write(Bytes(all, size));
+}
 
 std::uint64_t Transport::length_of(const FileDescriptor& file, std::uint64_t offset, std::uint64_t length) {
     struct stat state {};

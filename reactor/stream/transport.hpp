@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <system_error>
 
@@ -82,6 +83,19 @@ public:
     /// nothing is sent, after `shutdown_write`, `close` and `abort`, and when the connection is already over.
     virtual bool write(Bytes data) = 0;
     bool write(std::string_view text) { return write(bytes_of(text)); }
+    /// The same for any contiguous range of char, unsigned char, std::byte or char8_t.
+    template <ByteSource Data>
+    bool write(const Data& data) {
+        return write(bytes_of(data));
+    }
+    /// Writes several pieces as one, in this order: `write(head, body, "\r\n")`. Also between iterations they leave with one
+    /// send; the limits see one write. They are copied to be together, so a large piece is quicker alone, inside a call of
+    /// the protocol. Throws std::bad_alloc, and then nothing is sent.
+    template <ByteSource First, ByteSource Second, ByteSource... More>
+    bool write(const First& first, const Second& second, const More&... more) {
+        const Bytes pieces[] = {bytes_of(first), bytes_of(second), bytes_of(more)...};
+        return write_together(pieces);
+    }
 
     /// Up to where the file ends now.
     static constexpr std::uint64_t rest_of_file = std::numeric_limits<std::uint64_t>::max();
@@ -167,6 +181,8 @@ public:
 
 protected:
     ~Transport() = default;
+
+    bool write_together(std::span<const Bytes> pieces);
 
     /// A file, or a piece of one, that is not worth more than being read and written.
     static constexpr std::size_t small_file = 16 * 1024;

@@ -2,7 +2,7 @@
 // The test plays the peer and decides what comes in which pieces, what is taken of the answer, and how it
 // ends. Time stands still until the test advances it; then the deadlines of Limits hold.
 //
-//     MemoryTransport connection(make_protocol<Echo>());
+//     MemoryTransport connection(std::make_unique<Echo>());
 //     connection.feed("hel");
 //     connection.feed("lo");
 //     CHECK(connection.take() == "hello");

@@ -220,7 +220,7 @@ TEST_CASE("A loop that is drained drains its acceptors and connections of packet
         notes.emplace_back();
         return std::make_unique<Noted>(notes.back());
     });
-    Acceptor streams(reactor, {*Address::ip("127.0.0.1", 0)}, make_protocol<Echo>);
+    Acceptor streams(reactor, {*Address::ip("127.0.0.1", 0)}, factory<Echo>());
     Conversation talk(reactor);
     const Address address = acceptor.address();
     const Socket one = connect_to(address), two = connect_to(address);

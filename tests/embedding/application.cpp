@@ -72,9 +72,9 @@ void converse(bool throws) {
     bool bystander_gone = false;
     {
         Reactor reactor;
-        Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
         const std::uint16_t port = acceptor.addresses().front().port();
-        Connector connector(reactor, "localhost", port, protocol_factory<Asker>(std::ref(reactor), throws));
+        Connector connector(reactor, "localhost", port, factory<Asker>(std::ref(reactor), throws));
         Wakeup idle;
         Registration registration = reactor.adopt(idle.descriptor(), Interest::readable, std::make_unique<Bystander>(bystander_gone));
         Timer too_long(reactor, [] { check(false, "it takes less than a minute"); });
@@ -109,10 +109,10 @@ void signals_posts_and_timers() {
 }
 
 void testing_kit() {
-    testing::MemoryTransport connection(make_protocol<Echo>());
+    testing::MemoryTransport connection(std::make_unique<Echo>());
     connection.feed("hello");
     check(connection.take() == "hello", "the memory transport echoes");
-    check(testing::check_every_cut_of_protocol("abc\ndef\n", make_protocol<Echo>) > 0, "the cuts are tried");
+    check(testing::check_every_cut_of_protocol("abc\ndef\n", factory<Echo>()) > 0, "the cuts are tried");
     testing::ManualClock clock;
     Reactor reactor(std::make_unique<testing::ScriptedDemultiplexer>(clock), clock);
     bool due = false;

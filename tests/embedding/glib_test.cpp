@@ -53,10 +53,10 @@ int iterate_until(Condition condition) {
 TEST_CASE("A server and a client run inside GLib's main loop") {
     Reactor reactor("epoll");
     const GlibSource source(reactor);
-    const Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    const Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     std::string answer;
     const Connector connector(reactor, "localhost", acceptor.addresses().front().port(),
-                              protocol_factory<Asker>(std::ref(answer)));
+                              factory<Asker>(std::ref(answer)));
     iterate_until([&] { return answer == "through GLib" && acceptor.connections() == 0; });
 }
 

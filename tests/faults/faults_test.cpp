@@ -157,7 +157,7 @@ private:
 // A server's factory may fail, which costs one connection; a client's would take its only witness with it.
 template <class P>
 ProtocolFactory serve(std::vector<std::error_code>& reasons) {
-    return protocol_factory<P>(std::ref(reasons));
+    return factory<P>(std::ref(reasons));
 }
 template <class P>
 ProtocolFactory ask(End& end) {
@@ -767,7 +767,7 @@ TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no 
             {
                 const faults::Armed armed(plan, clock, false);
                 try {
-                    const Acceptor acceptor(reactor, {Address::unix_path(path)}, make_protocol<Echo>);
+                    const Acceptor acceptor(reactor, {Address::unix_path(path)}, factory<Echo>());
                 } catch (const std::exception&) {
                     ++failed;
                 }
@@ -831,7 +831,7 @@ TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop,
         }
         const std::unique_ptr<std::byte[]> place(new std::byte[sizeof(Connector)]);
         std::vector<Address> addresses{*Address::ip("127.0.0.1", 9)};
-        ProtocolFactory factory = make_protocol<Echo>;
+        ProtocolFactory factory = reactor::factory<Echo>();
         {
             const faults::Armed armed(plan, clock, false);
             try {

@@ -17,7 +17,7 @@ namespace {
 struct Path {
     explicit Path(std::size_t send_buffer = 0) : target(reactor, "127.0.0.1", 0, record(), small(send_buffer)) {
         forward.emplace(reactor, "127.0.0.1", 0,
-                        protocol_factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
+                        factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
                                                   target.addresses()[0].port(), far_options(send_buffer)),
                         small(send_buffer));
     }
@@ -167,11 +167,11 @@ TEST_CASE("A client whose target refuses is reset") {
 
 TEST_CASE("How connecting to the target ended is told each time") {
     Reactor reactor;
-    Acceptor target(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor target(reactor, "127.0.0.1", 0, factory<Echo>());
     std::vector<std::error_code> told;
     const std::function<void(std::error_code)> tried = [&](std::error_code error) { told.push_back(error); };
     Acceptor forward(reactor, "127.0.0.1", 0,
-                     protocol_factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
+                     factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
                                                target.addresses()[0].port(), ConnectorOptions(), tried));
     const auto connect = [&] {
         Socket client = Socket::open(Address::Family::ipv4);

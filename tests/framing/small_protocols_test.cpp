@@ -16,8 +16,8 @@ using namespace reactor;
 using namespace reactor::testing;
 
 TEST_CASE("Echo gives back what comes, in every cut, and all of it before it closes") {
-    CHECK_NOTHROW(check_every_cut_of_protocol("0123456789", make_protocol<Echo>));
-    MemoryTransport connection(make_protocol<Echo>());
+    CHECK_NOTHROW(check_every_cut_of_protocol("0123456789", factory<Echo>()));
+    MemoryTransport connection(std::make_unique<Echo>());
     connection.fill();
     connection.feed("hello");
     connection.end();
@@ -28,7 +28,7 @@ TEST_CASE("Echo gives back what comes, in every cut, and all of it before it clo
 }
 
 TEST_CASE("S40: an echo whose peer does not read stops reading from it, and loses nothing") {
-    MemoryTransport connection(make_protocol<Echo>());
+    MemoryTransport connection(std::make_unique<Echo>());
     connection.fill();
     std::string input;
     for (int i = 0; i < 100'000; ++i) input += "line " + std::to_string(i) + "\n";
@@ -44,7 +44,7 @@ TEST_CASE("S40: an echo whose peer does not read stops reading from it, and lose
 }
 
 TEST_CASE("Discard answers nothing and closes after its peer") {
-    MemoryTransport connection(make_protocol<Discard>());
+    MemoryTransport connection(std::make_unique<Discard>());
     connection.feed("anything");
     connection.end();
     CHECK(connection.take().empty());
@@ -63,7 +63,7 @@ TEST_CASE("The character generator's lines are those of RFC 864") {
 }
 
 TEST_CASE("S40: the character generator is bounded by backpressure alone, and goes on without a gap") {
-    MemoryTransport connection(make_protocol<Chargen>());
+    MemoryTransport connection(std::make_unique<Chargen>());
     std::string output = connection.take();  // one turn's worth: no more is written than the peer takes
     connection.fill();
     connection.settle();

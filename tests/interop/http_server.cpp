@@ -22,4 +22,4 @@ private:
 
 }  // namespace
 
-int main() { return interop::serve(make_protocol<Answer>); }
+int main() { return interop::serve(factory<Answer>()); }

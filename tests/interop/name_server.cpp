@@ -43,4 +43,4 @@ private:
 
 }  // namespace
 
-int main() { return interop::serve(make_protocol<Names>); }
+int main() { return interop::serve(factory<Names>()); }

@@ -14,4 +14,4 @@ class Ping final : public Framed<Lines> {
 
 }  // namespace
 
-int main() { return interop::serve(make_protocol<Ping>); }
+int main() { return interop::serve(factory<Ping>()); }

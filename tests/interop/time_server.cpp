@@ -5,4 +5,4 @@
 
 using namespace reactor;
 
-int main() { return interop::serve(make_protocol<Time>); }
+int main() { return interop::serve(factory<Time>()); }

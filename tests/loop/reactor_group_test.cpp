@@ -92,7 +92,7 @@ struct Served {
         for (std::size_t i = 0; i < threads; ++i) {
             const bool listens = i == 0 || reuse_port;
             const auto addresses = i == 0 ? loopback() : listens ? acceptors[0]->addresses() : std::vector<Address>();
-            acceptors.push_back(std::make_unique<Acceptor>(group[i], addresses, make_protocol<Echo>, options));
+            acceptors.push_back(std::make_unique<Acceptor>(group[i], addresses, factory<Echo>(), options));
         }
         address = acceptors[0]->addresses().at(0);
         group.start();

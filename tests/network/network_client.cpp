@@ -135,7 +135,7 @@ int run(int count, char** words) {
     }
     Reactor reactor;
     Client client(reactor, options.reconnect.has_value());
-    Connector connector(reactor, addresses, protocol_factory<Client::Talk>(std::ref(client)), options);
+    Connector connector(reactor, addresses, factory<Client::Talk>(std::ref(client)), options);
     client.connector = &connector;
     reactor.run();
     return EXIT_SUCCESS;

@@ -122,16 +122,16 @@ void soak(std::string_view backend) {
         AcceptorOptions impatient;
         impatient.connection.limits.idle_timeout = milliseconds(300);
         impatient.connection.limits.close_timeout = milliseconds(300);
-        Acceptor echo(reactor, "127.0.0.1", 0, make_protocol<Echo>, impatient);
+        Acceptor echo(reactor, "127.0.0.1", 0, factory<Echo>(), impatient);
         // The honest client has this very thread: when that is held up, it is silent. So only a connection in the middle of
         // a message, or one that does not take its output, must hurry here.
         AcceptorOptions fair = impatient;
         fair.connection.limits.idle_timeout = seconds(8);
         fair.connection.limits.message_timeout = milliseconds(300);
         fair.connection.limits.write_timeout = milliseconds(300);
-        Acceptor lines(reactor, "127.0.0.1", 0, make_protocol<LineServer>, fair);
+        Acceptor lines(reactor, "127.0.0.1", 0, factory<LineServer>(), fair);
         TimePoint last = reactor.now();
-        Connector honest(reactor, lines.addresses(), protocol_factory<Honest>(std::ref(answers), std::ref(last)));
+        Connector honest(reactor, lines.addresses(), factory<Honest>(std::ref(answers), std::ref(last)));
         std::vector<Abuser> abusers(100);
         const TimePoint begin = reactor.now(), end = begin + Duration(std::int64_t(seconds_each * 1e9));
         while (reactor.now() < end) {

@@ -40,7 +40,7 @@ bool echoes(Reactor& reactor, Socket& client, std::string_view text = "hello") {
 
 TEST_CASE("\"localhost\" with port 0 listens on 127.0.0.1 and ::1 on the same port, and serves both") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     const auto addresses = acceptor.addresses();
     REQUIRE(addresses.size() == 2);
     CHECK(addresses[0].host() == "127.0.0.1");
@@ -55,7 +55,7 @@ TEST_CASE("\"localhost\" with port 0 listens on 127.0.0.1 and ::1 on the same po
 
 TEST_CASE("S84: \"\" listens on every IPv4 and every IPv6 address, each with a socket of its own") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "", 0, factory<Echo>());
     const auto addresses = acceptor.addresses();
     REQUIRE(addresses.size() == 2);
     CHECK(addresses[0].host() == "0.0.0.0");
@@ -68,11 +68,11 @@ TEST_CASE("S84: \"\" listens on every IPv4 and every IPv6 address, each with a s
 
 TEST_CASE("A port in use is an error that names the address, and leaves nothing open") {
     Reactor reactor;
-    Acceptor first(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor first(reactor, "127.0.0.1", 0, factory<Echo>());
     const std::uint16_t port = first.addresses()[0].port();
     const std::size_t before = open_descriptors();
     try {
-        Acceptor second(reactor, "localhost", port, make_protocol<Echo>);
+        Acceptor second(reactor, "localhost", port, factory<Echo>());
         FAIL("a port in use was taken");
     } catch (const std::system_error& error) {
         CHECK(error.code() == std::errc::address_in_use);
@@ -83,7 +83,7 @@ TEST_CASE("A port in use is an error that names the address, and leaves nothing 
 
 TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serves those it has, and recovers") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     const Address address = acceptor.addresses()[0];
     std::uint64_t told_shed = 0, told_back_offs = 0;
     reactor.on_notice([&](Notice what, std::string_view text) {
@@ -126,7 +126,7 @@ TEST_CASE("S27: out of descriptors it sheds and backs off without spinning, serv
 
 TEST_CASE("S27: with no descriptor even in reserve the listener rests and comes back by itself") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     const Address address = acceptor.addresses()[0];
     Socket client = connect_to(address);
     {
@@ -148,7 +148,7 @@ TEST_CASE("S29: peers that reset before they are accepted cost nothing but thems
     const std::size_t before = open_descriptors();
     {
         Reactor reactor;
-        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
         for (int i = 0; i < 50; ++i) {
             Socket client = connect_to(acceptor.addresses()[0]);
             client.set_linger(std::chrono::seconds(0));
@@ -164,7 +164,7 @@ TEST_CASE("S30: a flood of connections is accepted in portions, so that others g
     Reactor reactor;
     AcceptorOptions options;
     options.accepts_per_turn = 8;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
     std::vector<Socket> clients;
     for (int i = 0; i < 100; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
     std::uint64_t before = 0;
@@ -204,9 +204,9 @@ TEST_CASE("S32: of two acceptors that share a port one closes: what waited in it
     Reactor reactor;
     AcceptorOptions options;
     options.reuse_port = true;
-    std::optional<Acceptor> first(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>, options);
+    std::optional<Acceptor> first(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), factory<Echo>(), options);
     const Address address = first->addresses()[0];
-    Acceptor second(reactor, {address}, make_protocol<Echo>, options);
+    Acceptor second(reactor, {address}, factory<Echo>(), options);
     std::vector<Socket> clients;  // the kernel deals them out to the two by a hash of their ports
     for (int i = 0; i < 64; ++i) clients.push_back(connect_to(address));
     SUBCASE("drained first: those who had connected are served") {
@@ -255,7 +255,7 @@ TEST_CASE("At its maximum of connections it accepts no more until one ends") {
     Reactor reactor;
     AcceptorOptions options;
     options.max_connections = 2;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
     std::vector<Socket> clients;
     for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.addresses()[0]));
     run_until(reactor, [&] { return acceptor.connections() == 2; });
@@ -272,7 +272,7 @@ TEST_CASE("Draining sends what is owed, ends every connection and then tells, al
     AcceptorOptions options;
     options.connection.send_buffer = 4096;
     options.connection.limits.high_mark = 1'000'000;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
     Socket client = connect_to(acceptor.addresses()[0]);
     CHECK(echoes(reactor, client));
     const std::string sent = random_bytes(500'000, 3);
@@ -304,7 +304,7 @@ TEST_CASE("At most so many connections of one peer live at a time; others are tu
     Reactor reactor;
     AcceptorOptions options;
     options.max_connections_per_peer = 2;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
     const Address address = acceptor.addresses()[0];
     const auto connect_from = [&](const char* host) {
         Socket client = Socket::open(Address::Family::ipv4);
@@ -379,7 +379,7 @@ TEST_CASE("A drain tells each protocol once, lets it finish, cuts what is left a
 
 TEST_CASE("A drain that leaves connections alone ends with the last of them, and reports none cut") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     Socket client = connect_to(acceptor.addresses()[0]);
     CHECK(echoes(reactor, client));
     std::optional<Acceptor::Drained> report;
@@ -404,7 +404,7 @@ TEST_CASE("3,000 connections at once, on select as on the others") {
         return;
     }
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     const Address address = acceptor.addresses()[0];
     std::vector<Socket> clients;
     for (std::size_t i = 0; i < 3000; ++i) {
@@ -429,8 +429,8 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     struct stat status{};
     {
         Reactor reactor;
-        Acceptor acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>);
-        CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>), std::system_error);
+        Acceptor acceptor(reactor, "unix:" + path, 0, factory<Echo>());
+        CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()), std::system_error);
         CHECK(::stat(path.c_str(), &status) == 0);
         Socket client = connect_to(Address::unix_path(path));
         CHECK(echoes(reactor, client));
@@ -438,9 +438,9 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     CHECK(::stat(path.c_str(), &status) != 0);
 
     Reactor reactor;
-    const Acceptor taken(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    const Acceptor taken(reactor, "127.0.0.1", 0, factory<Echo>());
     const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
-    CHECK_THROWS_AS(Acceptor(reactor, addresses, make_protocol<Echo>), std::system_error);
+    CHECK_THROWS_AS(Acceptor(reactor, addresses, factory<Echo>()), std::system_error);
     CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
 }
 
@@ -465,7 +465,7 @@ TEST_CASE("S95: a socket that does not listen is refused by an acceptor, with an
         const std::string name = socket.local().to_string();
         std::string words;
         try {
-            Acceptor(reactor, list_of(std::move(socket)), make_protocol<Echo>);
+            Acceptor(reactor, list_of(std::move(socket)), factory<Echo>());
         } catch (const std::system_error& error) {
             CHECK(error.code() == std::errc::invalid_argument);
             words = error.what();
@@ -502,7 +502,7 @@ TEST_CASE("S95: a listener that somebody who shares it shuts down is given up wi
         CAPTURE(over_tcp);
         Reactor reactor;
         const Address address = over_tcp ? *Address::ip("127.0.0.1", 0) : fresh_name();
-        Acceptor acceptor(reactor, {address, *Address::ip("127.0.0.2", 0)}, make_protocol<Echo>);
+        Acceptor acceptor(reactor, {address, *Address::ip("127.0.0.2", 0)}, factory<Echo>());
         const std::vector<Address> before = acceptor.addresses();
         REQUIRE(before.size() == 2);
         std::vector<std::string> lost;
@@ -527,7 +527,7 @@ TEST_CASE("S95: a listener that somebody who shares it shuts down is given up wi
 
 TEST_CASE("S95: connections that waited at a Unix listener when it was shut down are accepted before it is given up") {
     Reactor reactor;
-    Acceptor acceptor(reactor, {fresh_name()}, make_protocol<Echo>);
+    Acceptor acceptor(reactor, {fresh_name()}, factory<Echo>());
     const Address address = acceptor.addresses()[0];
     std::vector<Socket> clients;
     for (int i = 0; i < 3; ++i) clients.push_back(connect_to(address));
@@ -539,7 +539,7 @@ TEST_CASE("S95: connections that waited at a Unix listener when it was shut down
 
 TEST_CASE("A Unix listener that another process empties first is kept: it still listens") {
     Reactor reactor;
-    Acceptor acceptor(reactor, {fresh_name()}, make_protocol<Echo>);
+    Acceptor acceptor(reactor, {fresh_name()}, factory<Echo>());
     const Address address = acceptor.addresses()[0];
     const int shared = acceptor.listening_sockets()[0];
     bool once = true;
@@ -557,7 +557,7 @@ TEST_CASE("A Unix listener that another process empties first is kept: it still 
 
 TEST_CASE("S95: a listener closed behind its acceptor's back is given up, and its number left to the next file") {
     Reactor reactor;
-    std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>);
+    std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), factory<Echo>());
     settle(reactor);
     const int number = acceptor->listening_sockets()[0];
     acceptor->pause();  // so that every backend looks at the number again
@@ -576,12 +576,99 @@ TEST_CASE("S91: an acceptor that may accept none in a turn is refused, and one t
     Reactor reactor;
     AcceptorOptions options;
     options.accepts_per_turn = 0;
-    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options), std::invalid_argument);
+    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options), std::invalid_argument);
     options.accepts_per_turn = 1;
     options.max_connections = options.max_connections_per_peer = SIZE_MAX - 1;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>, options);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
     for (int i = 0; i < 3; ++i) {
         Socket client = connect_to(acceptor.addresses()[0]);
         CHECK(echoes(reactor, client));
     }
+}
+
+TEST_CASE("An acceptor says its port: that of its first address, and 0 when it is closed") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
+    CHECK(acceptor.port() != 0);
+    CHECK(acceptor.port() == acceptor.addresses().front().port());
+    acceptor.close();
+    CHECK(acceptor.port() == 0);
+}
+
+TEST_CASE("A factory may take the address of the peer, and refuse it by that, also behind a sharing") {
+    for (const bool shared : {false, true}) {
+        CAPTURE(shared);
+        Reactor reactor;
+        std::vector<Address> peers;
+        AcceptorSharing sharing(AcceptorSharing::Choice::round_robin);
+        AcceptorOptions options;
+        if (shared) options.sharing = &sharing;
+        Acceptor acceptor(
+            reactor, "127.0.0.1", 0,
+            [&](const Address& peer) -> std::unique_ptr<Protocol> {
+                peers.push_back(peer);
+                if (peers.size() > 1) return nullptr;
+                return std::make_unique<Echo>();
+            },
+            options);
+        Socket client = connect_to(acceptor.addresses().front());
+        CHECK(echoes(reactor, client));
+        Socket refused = connect_to(acceptor.addresses().front());
+        run_until(reactor, [&] { return peers.size() == 2; });
+        CHECK(peers[0] == client.local());
+        CHECK(peers[1] == refused.local());
+        CHECK(acceptor.connections() == 1);
+    }
+}
+
+TEST_CASE("A factory that is empty is refused, whatever it would take") {
+    Reactor reactor;
+    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, ProtocolFactory()), std::invalid_argument);
+    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, AcceptorFactory::Callable()), std::invalid_argument);
+}
+
+TEST_CASE("for_each visits the live connections of one acceptor alone, those whose protocol is a P") {
+    Reactor reactor;
+    Journal journal;
+    int made = 0;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, [&]() -> std::unique_ptr<Protocol> {
+        if (++made == 1) return std::make_unique<Recorder>(journal);
+        return std::make_unique<Echo>();
+    });
+    Acceptor other(reactor, "127.0.0.1", 0, factory<Echo>());
+    std::vector<Socket> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.addresses().front()));
+    clients.push_back(connect_to(other.addresses().front()));
+    run_until(reactor, [&] { return acceptor.connections() == 3 && other.connections() == 1; });
+    const auto count = [&]<class P>() {
+        int visited = 0;
+        acceptor.for_each<P>([&](P&) { ++visited; });
+        return visited;
+    };
+    CHECK(count.operator()<Protocol>() == 3);
+    CHECK(count.operator()<Recorder>() == 1);
+    CHECK(count.operator()<Echo>() == 2);
+
+    // One that has ended is not visited, also before `disconnected` was called.
+    run_until(reactor, [&] { return journal.transport != nullptr; });
+    journal.transport->abort();
+    CHECK(count.operator()<Recorder>() == 0);
+    CHECK_FALSE(journal.over);
+    run_until(reactor, [&] { return journal.over; });
+}
+
+TEST_CASE("for_each may visit a protocol that destroys the acceptor, and visits no other then") {
+    Reactor reactor;
+    std::optional<Acceptor> acceptor;
+    acceptor.emplace(reactor, "127.0.0.1", 0, factory<Echo>());
+    std::vector<Socket> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor->addresses().front()));
+    run_until(reactor, [&] { return acceptor->connections() == 3; });
+    int visited = 0;
+    acceptor->for_each([&](Protocol&) {
+        ++visited;
+        acceptor.reset();
+    });
+    CHECK(visited == 1);
 }

@@ -120,7 +120,7 @@ TEST_CASE("S92: the callback of a drain that destroys its acceptor keeps its cap
     Reactor reactor;
     Capture capture;
     std::optional<bool> lived;
-    std::optional<Acceptor> acceptor(std::in_place, reactor, std::vector<Address>{anywhere}, make_protocol<Echo>);
+    std::optional<Acceptor> acceptor(std::in_place, reactor, std::vector<Address>{anywhere}, factory<Echo>());
     acceptor->drain(Duration::max(), [&, held = capture.take()](const Drained&) {
         destroy_and_look(acceptor, capture, lived);
     });
@@ -215,7 +215,7 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
                          "DatagramEndpoint::open: there is no protocol", Refused);
     CHECK_THROWS_WITH_AS(PipeTransport::open(reactor, pipe_ends.first.release(), {}, nullptr),
                          "PipeTransport::open: there is no protocol", Refused);
-    Acceptor acceptor(reactor, addresses, make_protocol<Echo>);
+    Acceptor acceptor(reactor, addresses, factory<Echo>());
     ReactorGroup group({.threads = 1});
     const char* const no_end = "drain: there is no callback for its end";
     CHECK_THROWS_WITH_AS(drain(reactor, Duration::max(), nullptr), no_end, Refused);

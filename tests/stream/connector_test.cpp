@@ -50,7 +50,7 @@ struct SilentListener {
 
 TEST_CASE("Connecting by name reaches a server on either address, and tells it from the loop") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     Journal journal;
     const Connector connector(reactor, "localhost", acceptor.addresses()[0].port(), record(journal));
     CHECK(connector.connecting());
@@ -113,7 +113,7 @@ TEST_CASE("S36: a peer that never answers is given up at the deadline, and no de
 
 TEST_CASE("S36: cancelled in time, nobody is told, whatever the kernel had done by then") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     Journal journal;
     const std::size_t before = open_descriptors();
     for (int turns = 0; turns < 3; ++turns) {
@@ -145,7 +145,7 @@ TEST_CASE("S37: a socket that connects to itself is refused") {
 TEST_CASE("S38: an address that is silent does not hold up the next, the winner is kept and the loser dropped") {
     Reactor reactor;
     SilentListener silent;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     const std::size_t before = open_descriptors();
     Journal journal;
     ConnectorOptions options;
@@ -158,7 +158,7 @@ TEST_CASE("S38: an address that is silent does not hold up the next, the winner 
 
 TEST_CASE("S38: an address that refuses is followed by the next at once") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     Journal journal;
     ConnectorOptions options;
     options.attempt_delay = std::chrono::hours(1);
@@ -193,7 +193,7 @@ TEST_CASE("S35: a Unix socket with a full backlog is tried again until there is 
 TEST_CASE("S4: a connector that its protocol's factory destroys is gone, whatever the outcome") {
     for (const bool reachable : {true, false}) {
         Reactor reactor;
-        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
         std::optional<Connector> connector;
         int made = 0;
         connector.emplace(reactor, std::vector<Address>{reachable ? acceptor.addresses()[0] : refusing_address()},
@@ -211,7 +211,7 @@ TEST_CASE("S4: a connector that its protocol's factory destroys is gone, whateve
 TEST_CASE("Reconnecting goes on after a failure and after the end of a connection, until it is cancelled") {
     Reactor reactor;
     Journal journal;
-    std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), make_protocol<Echo>);
+    std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), factory<Echo>());
     const std::vector<Address> addresses = acceptor->addresses();
     ConnectorOptions options;
     options.reconnect = Reconnect{std::chrono::milliseconds(1), std::chrono::milliseconds(4), 0.5};
@@ -226,7 +226,7 @@ TEST_CASE("Reconnecting goes on after a failure and after the end of a connectio
     run_until(reactor, [&] { return journal.count("disconnected") >= 5; });
     CHECK(journal.count("connected") == 2);
 
-    acceptor.emplace(reactor, addresses, make_protocol<Echo>);
+    acceptor.emplace(reactor, addresses, factory<Echo>());
     run_until(reactor, [&] { return journal.count("connected") == 3; });
     connector.cancel();
     journal.transport->abort();
@@ -239,7 +239,7 @@ TEST_CASE("S92: a factory that destroys its connector keeps what it has captured
     for (const bool reachable : {true, false}) {
         for (const bool refuses : {true, false}) {
             Reactor reactor;
-            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
             std::optional<Connector> connector;
             const auto captured = std::make_shared<int>(0);
             const std::weak_ptr<int> watched = captured;
@@ -268,7 +268,7 @@ TEST_CASE("S92: reconnecting goes on after a factory that threw or refused, what
             Reactor reactor;
             int thrown = 0, made = 0;
             reactor.on_exception([&](std::exception_ptr) { ++thrown; });
-            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
             Journal journal;
             ConnectorOptions options;
             options.reconnect = Reconnect{std::chrono::milliseconds(1), std::chrono::milliseconds(4), 0};
@@ -359,7 +359,7 @@ TEST_CASE("S91, S100: no value of a connector's durations makes it spin, and non
         for (const Duration attempt_delay : extremes) {
             testing::ManualClock clock;
             Reactor reactor("auto", clock);
-            Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+            Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
             SilentListener silent;
             Journal journal;
             ConnectorOptions options;
@@ -397,7 +397,7 @@ TEST_CASE("A connector with no address to connect to says so, and asks nobody") 
 
 TEST_CASE("From an address of one family a connector connects to that family, and says so if there is none of it") {
     Reactor reactor;
-    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     Journal journal, other;
     ConnectorOptions options;
     options.local = *Address::ip("127.0.0.2", 0);
@@ -412,7 +412,7 @@ TEST_CASE("From an address of one family a connector connects to that family, an
 TEST_CASE("A fixed local port can be connected from again while its last connection is in TIME_WAIT") {
     Reactor reactor;
     Journal server;
-    Acceptor first(reactor, "127.0.0.1", 0, make_protocol<Echo>), second(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor first(reactor, "127.0.0.1", 0, factory<Echo>()), second(reactor, "127.0.0.1", 0, factory<Echo>());
     ConnectorOptions options;
     options.local = refusing_address("127.0.0.3");
     // The one that closes first waits. Its next connection goes elsewhere: to the same address Linux lets it after 1 s.
@@ -438,7 +438,7 @@ TEST_CASE("A local address without a port takes none before the destination is k
         CHECK(socket.local().port() == 0);
 
         Reactor reactor;
-        Acceptor acceptor(reactor, host, 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, host, 0, factory<Echo>());
         Journal journal;
         ConnectorOptions options;
         options.local = *Address::ip(host, 0);

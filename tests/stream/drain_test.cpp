@@ -49,7 +49,7 @@ TEST_CASE("A loop drains all its acceptors, connectors and connections as one, a
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     Reactor elsewhere;
-    Acceptor target(elsewhere, {anywhere}, make_protocol<Echo>);
+    Acceptor target(elsewhere, {anywhere}, factory<Echo>());
     std::deque<Journal> accepted, connected;
     Acceptor first(reactor, {anywhere}, record(accepted)), second(reactor, {anywhere}, record(accepted));
     ConnectorOptions again;
@@ -240,7 +240,7 @@ TEST_CASE("A group drains each loop on its thread and reports the sums once") {
         std::vector<Address> addresses;
         for (std::size_t i = 0; i < group.size(); ++i) {
             acceptors.emplace_back(group[i], std::vector<Address>{anywhere},
-                                   stubborn ? ProtocolFactory(make_protocol<Stubborn>) : ProtocolFactory(make_protocol<Echo>));
+                                   stubborn ? ProtocolFactory(factory<Stubborn>()) : ProtocolFactory(factory<Echo>()));
             addresses.push_back(acceptors.back().addresses().at(0));
         }
         group.start();
@@ -447,7 +447,7 @@ TEST_CASE("A drain reports only what ends after it has begun") {
 TEST_CASE("A connection that an acceptor adopts while it drains is drained with the others") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, {anywhere}, make_protocol<Stubborn>);
+    Acceptor acceptor(reactor, {anywhere}, factory<Stubborn>());
     const Socket client = connect_to(acceptor.addresses()[0]);
     Conversation early(reactor), next(reactor), late(reactor);
     run_until(reactor, [&] {

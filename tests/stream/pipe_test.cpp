@@ -293,7 +293,7 @@ TEST_CASE("With one pipe only there is one direction only") {
         CHECK_FALSE(journal.reason);
     }
     SUBCASE("and none is a mistake") {
-        CHECK_THROWS_AS(PipeTransport::open(reactor, {}, {}, make_protocol<Echo>()), std::invalid_argument);
+        CHECK_THROWS_AS(PipeTransport::open(reactor, {}, {}, std::make_unique<Echo>()), std::invalid_argument);
     }
 }
 

@@ -296,7 +296,7 @@ TEST_CASE("S104: nothing that the library opens takes the number of a standard s
         Reactor reactor;
         reactor.run_once(Duration::zero());
         look("a loop");
-        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
         Socket client = Socket::open(Address::Family::ipv4);
         (void)client.connect(acceptor.addresses().at(0));
         for (int i = 0; i < 1000 && acceptor.connections() == 0; ++i) reactor.run_once(std::chrono::milliseconds(1));

@@ -354,7 +354,7 @@ TEST_CASE("Connections that share a rate of messages have no more together than 
     Timed loop;
     AcceptorOptions options;
     options.connection.rates_together.messages_in = {10, 1};
-    Acceptor acceptor(loop.reactor, "127.0.0.1", 0, make_protocol<EchoLines>, options);
+    Acceptor acceptor(loop.reactor, "127.0.0.1", 0, factory<EchoLines>(), options);
     std::vector<Socket> clients;
     for (int i = 0; i < 3; ++i) {
         clients.push_back(Socket::open(Address::Family::ipv4));

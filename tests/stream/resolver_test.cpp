@@ -199,7 +199,7 @@ TEST_CASE("S99: a name server that never answers for IPv6 costs a connector the 
     names::Script script;
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     script.answer("server.test", AF_INET, {"127.0.0.1"});
     Journal journal;
     const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
@@ -218,7 +218,7 @@ TEST_CASE("S99: a name server that never answers for IPv4 costs a connector noth
     names::Script script;
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "::1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "::1", 0, factory<Echo>());
     script.answer("server.test", AF_INET6, {"::1"});
     Journal journal;
     const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
@@ -229,7 +229,7 @@ TEST_CASE("S99: IPv6 addresses that come within the resolution delay are tried b
     names::Script script;
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "localhost", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     script.answer("server.test", AF_INET, {"127.0.0.1"});
     Journal journal;
     const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
@@ -244,7 +244,7 @@ TEST_CASE("S99: that a name has no IPv6 address is an answer, after which IPv4 i
         names::Script script;
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
-        Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+        Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
         Journal journal;
         const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
         const auto answer_ipv4 = [&] { script.answer("server.test", AF_INET, {"127.0.0.1"}); };
@@ -260,7 +260,7 @@ TEST_CASE("S99: addresses that come late join those that are tried, also after a
     names::Script script;
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "127.0.0.1", 0, make_protocol<Echo>);
+    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     script.answer("server.test", AF_INET6, {"ff02::1", "ff02::2"});  // to groups nothing connects
     Journal journal;
     const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));

@@ -55,7 +55,7 @@ using Log = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("An echo is tested without a socket") {
-    MemoryTransport connection(make_protocol<Echo>());
+    MemoryTransport connection(std::make_unique<Echo>());
     connection.feed("hel");
     connection.feed("lo");
     CHECK(connection.take() == "hello");
@@ -419,7 +419,7 @@ TEST_CASE("Two protocols converse") {
     };
     client.on_end = [&] { client.transport().close(); };
     MemoryTransport one(client);
-    MemoryTransport other(make_protocol<Echo>());
+    MemoryTransport other(std::make_unique<Echo>());
     converse(one, other);
     CHECK(client.log == Log{"connected", "received hello", "end", "disconnected Success"});
     CHECK(other.disconnected() == std::error_code());
@@ -569,7 +569,7 @@ TEST_CASE(
 }
 
 TEST_CASE("S88: the checker passes what is right, and finds a protocol that takes a read for a message") {
-    CHECK(check_every_cut_of_protocol("0123456789", make_protocol<Echo>) == 512);
+    CHECK(check_every_cut_of_protocol("0123456789", factory<Echo>()) == 512);
 
     struct Naive final : Protocol {  // answers each read, as if it were a line
         std::size_t received(Bytes input) override {
@@ -578,7 +578,7 @@ TEST_CASE("S88: the checker passes what is right, and finds a protocol that take
         }
     };
     try {
-        check_every_cut_of_protocol("a line\n", make_protocol<Naive>);
+        check_every_cut_of_protocol("a line\n", factory<Naive>());
         FAIL("not found");
     } catch (const CutFailure& failure) {
         const std::string text = failure.what();

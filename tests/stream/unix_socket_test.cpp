@@ -56,7 +56,7 @@ TEST_CASE("S82: the file of a server that died is replaced, whatever kind it was
         leave_a_dead_one(path, kind);
         Reactor reactor;
         {
-            Acceptor acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>);
+            Acceptor acceptor(reactor, "unix:" + path, 0, factory<Echo>());
             CHECK(serves(reactor, path));
         }
         CHECK_FALSE(exists(path));
@@ -79,7 +79,7 @@ TEST_CASE("S82: the file of a server that lives is left alone, also if it does n
         alive.bind(Address::unix_path(path));
         Reactor reactor;
         const auto intrude = [&] {
-            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>),
+            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()),
                                  doctest::Contains(path.c_str()), std::system_error);
             CHECK_THROWS_AS(bind_datagrams("unix:" + path, 0), std::system_error);
             CHECK_THROWS_AS(PacketAcceptor(reactor, Address::unix_path(path), [] { return nullptr; }),
@@ -104,12 +104,12 @@ TEST_CASE("S82: a file that is no socket is not touched") {
     const std::string path = folder / "socket";
     std::ofstream(path) << "precious";
     Reactor reactor;
-    CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, make_protocol<Echo>), std::system_error);
+    CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()), std::system_error);
     std::string text;
     std::ifstream(path) >> text;
     CHECK(text == "precious");
     REQUIRE(::symlink("/nowhere/at/all", (folder / "other").c_str()) == 0);
-    CHECK_THROWS_AS(Acceptor(reactor, "unix:" + (folder / "other"), 0, make_protocol<Echo>), std::system_error);
+    CHECK_THROWS_AS(Acceptor(reactor, "unix:" + (folder / "other"), 0, factory<Echo>()), std::system_error);
     CHECK(exists(folder / "other"));
 }
 
@@ -117,9 +117,9 @@ TEST_CASE("S82: an acceptor does not remove a file that has taken the place of i
     const TemporaryFolder folder;
     const std::string path = folder / "socket";
     Reactor reactor;
-    std::optional<Acceptor> first(std::in_place, reactor, "unix:" + path, std::uint16_t(0), make_protocol<Echo>);
+    std::optional<Acceptor> first(std::in_place, reactor, "unix:" + path, std::uint16_t(0), factory<Echo>());
     REQUIRE(::rename(path.c_str(), (folder / "aside").c_str()) == 0);
-    Acceptor second(reactor, "unix:" + path, 0, make_protocol<Echo>);
+    Acceptor second(reactor, "unix:" + path, 0, factory<Echo>());
     first.reset();
     CHECK(exists(path));
     CHECK(serves(reactor, path));
@@ -173,10 +173,10 @@ TEST_CASE("Over a Unix socket both sides know who the other is; over TCP nobody 
     for (const std::string& host : {name, std::string("127.0.0.1")}) {
         Journal server, client;
         std::optional<PeerCredentials> of_client, of_server;
-        Acceptor acceptor(reactor, host, 0, protocol_factory<Recorder>(std::ref(server)));
+        Acceptor acceptor(reactor, host, 0, factory<Recorder>(std::ref(server)));
         server.on_connected = [&] { of_client = server.transport->peer_credentials(); };
         client.on_connected = [&] { of_server = client.transport->peer_credentials(); };
-        Connector connector(reactor, {acceptor.addresses()[0]}, protocol_factory<Recorder>(std::ref(client)));
+        Connector connector(reactor, {acceptor.addresses()[0]}, factory<Recorder>(std::ref(client)));
         run_until(reactor, [&] { return server.transport != nullptr && client.transport != nullptr; });
         if (host != name) {
             CHECK_FALSE(of_client);
@@ -303,7 +303,7 @@ TEST_CASE("S103: a server starts on a dead socket's file although a stranger kee
         stranger.reset();
     });
     Reactor reactor;
-    const Acceptor acceptor(reactor, {Address::unix_path(path)}, make_protocol<Echo>);
+    const Acceptor acceptor(reactor, {Address::unix_path(path)}, factory<Echo>());
     started.set_value();
     gives_way.join();
     CHECK_FALSE(gave_way);
