@@ -10,7 +10,7 @@
 #include <reactor/reactor.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
-#include <reactor/detail/output.hpp>
+#include <reactor/stream/output_impl.hpp>
 #include <reactor/detail/timer_queue.hpp>
 
 #include <cstddef>

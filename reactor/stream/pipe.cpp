@@ -3,7 +3,7 @@
 #include <reactor/stream/pipe.hpp>
 
 #include <reactor/detail/byte_queue.hpp>
-#include <reactor/detail/output.hpp>
+#include <reactor/stream/output_impl.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>

@@ -47,7 +47,7 @@ class Pages(unittest.TestCase):
                     if re.search(r"^(//)? +[┌│└].*\d ", line)]
 
         drawn = picture("reactor/reactor.hpp")
-        self.assertEqual(len(drawn), 7)
+        self.assertEqual(len(drawn), 8)
 
         steps = re.findall(r"(?m)^\| (\d) \| ([^|]*) \| ([^|]*) \|", self.text("reactor/guide/loop.md"))
         self.assertEqual([(number, what) for number, what, _ in steps],

@@ -2,7 +2,7 @@
 // happens on the way.
 #include "../support/loop.hpp"
 
-#include <reactor/detail/output.hpp>
+#include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/pipe.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>

@@ -1,6 +1,6 @@
 // A piece of a file goes from the kernel's memory of the file to the socket, by sendfile(2), and through this program
 // where that is not to be had.
-#include <reactor/detail/output.hpp>
+#include <reactor/stream/output_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <poll.h>
