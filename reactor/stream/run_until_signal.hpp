@@ -1,7 +1,7 @@
 // run_until_signal: the main function of a server that ends in good order.
 //
 //     Reactor reactor;
-//     Acceptor acceptor{reactor, "localhost", 10000, make_protocol<Echo>};
+//     Acceptor acceptor{reactor, "localhost", 10000, factory<Echo>()};
 //     run_until_signal(reactor, {SIGINT, SIGTERM}, std::chrono::seconds(30));
 #pragma once
 
