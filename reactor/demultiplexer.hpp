@@ -1,5 +1,5 @@
-// The backend interface: Schmidt's Synchronous Event Demultiplexer. A backend answers one question, who is
-// ready?, and never dispatches. One page of code each, in backends/; this is all that one must supply.
+// The backend interface: Schmidt's Synchronous Event Demultiplexer. A backend answers one question, which
+// descriptors are ready, and never dispatches. Each is a page of code in backends/; this is all that it must supply.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -23,7 +23,7 @@ struct Token {
     friend bool operator==(Token, Token) = default;
 };
 
-/// What the kernel says of a descriptor, in poll(2)'s words and with its bits, which are the same on every system.
+/// The state of a descriptor, in poll(2)'s words and with its bits, which are the same on every system.
 /// Interest's bits mean the same here.
 enum class Condition : std::uint32_t {
     none = 0,
@@ -44,7 +44,7 @@ constexpr Condition operator&(Condition a, Condition b) noexcept {
 constexpr Condition& operator|=(Condition& a, Condition b) noexcept { return a = a | b; }
 constexpr bool any(Condition a, Condition b) noexcept { return (a & b) != Condition::none; }
 
-/// What is ready. Laid out as x86-64's epoll_event is, so that there the kernel writes events where they are read.
+/// A ready descriptor. Laid out as x86-64's epoll_event is, so that there the kernel writes events where they are read.
 struct Event {
     Condition condition = Condition::none;
     Token token;
@@ -53,8 +53,8 @@ struct Event {
     constexpr Event(Token of, Condition what) noexcept : condition(what), token(of) {}
 };
 
-/// What a registration with this interest is told of these conditions: the law that makes the backends
-/// alike, in one place. `invalid` is not told as readiness: see EventHandler::lost.
+/// The calls that these conditions mean for a registration with this interest: the law that makes the backends
+/// alike, in one place. `invalid` is not readiness: see EventHandler::lost.
 constexpr Interest told(Condition condition, Interest wanted) noexcept {
     const Interest wanted_io = wanted & (Interest::readable | Interest::writable);
     Interest ready = wanted_io & Interest(std::uint8_t(condition));

@@ -1,5 +1,5 @@
-// What the owner of a raw descriptor implements, and what it can ask for. Protocols over sockets do not
-// need this: they implement Protocol (reactor/stream/protocol.hpp) and never see a descriptor.
+// EventHandler: implemented by the owner of a raw descriptor. Protocols over sockets do not need this: they
+// implement Protocol (reactor/stream/protocol.hpp) and never see a descriptor.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -9,7 +9,7 @@
 
 namespace reactor {
 
-/// What a registration wants to hear of: select(2)'s three sets. The bits are those of poll(2)'s events.
+/// The interest of a registration: select(2)'s three sets. The bits are those of poll(2)'s events.
 enum class Interest : std::uint8_t { none = 0, readable = 1, error = 2, writable = 4 };
 
 constexpr Interest operator|(Interest a, Interest b) noexcept {
@@ -23,12 +23,13 @@ constexpr Interest& operator|=(Interest& a, Interest b) noexcept { return a = a 
 /// Is there anything in common?
 constexpr bool any(Interest a, Interest b) noexcept { return (a & b) != Interest::none; }
 
-/// Hears of one descriptor's readiness, always on the loop's thread and never from inside a call to the
-/// reactor. Readiness is level-triggered: what is not dealt with is told again at the next turn. It is a
+/// Called when its descriptor is ready, always on the loop's thread and never from inside a call to the
+/// reactor. Readiness is level-triggered: the call comes again in the next iteration while it lasts. It is a
 /// hint: by the time of the call another reader may have taken the data, so descriptors are non-blocking.
 ///
-/// Of one turn the order is readable, writable, error. A handler may do anything in its calls: change any
-/// interest, destroy any registration and itself. What was destroyed, or is no longer wanted, is not called.
+/// In one iteration the order is readable, writable, error. A handler may do anything in its calls: change any
+/// interest, destroy any registration and itself. A destroyed handler, or one without the
+/// interest, is not called.
 class REACTOR_EXPORT EventHandler {
 public:
     /// Wanted `readable`, and a read will not block: there is data, an end, a connection to accept, or a
@@ -40,12 +41,12 @@ public:
     virtual void writable() {}
 
     /// Wanted `error`: urgent (out-of-band) data has come, or an error is pending, which
-    /// getsockopt(SO_ERROR) reads and clears. Who wants nothing but `error` hears of a hang-up here too. Who
-    /// does not want `error` hears of errors and hang-ups as readiness of what it did want.
+    /// getsockopt(SO_ERROR) reads and clears. With an interest in `error` alone a hang-up is reported here, too.
+    /// Without an interest in `error`, errors and hang-ups are reported as readiness of the other interests.
     virtual void error() {}
 
-    /// The loop can no longer watch the descriptor, and says so once, whatever is wanted: it was closed behind the
-    /// loop's back (EBADF; epoll forgets such a descriptor silently, so there it is told only if an interest is
+    /// The loop can no longer watch the descriptor. Called once, for any interest: it was closed behind the
+    /// loop's back (EBADF; epoll forgets such a descriptor silently, so there the call comes only if an interest is
     /// changed), or the kernel has no room for it (ENOSPC, ENOMEM), or it cannot be watched at all (one that only names
     /// a file, O_PATH). The registration stays but is inert until it is destroyed. A library that closes its descriptor
     /// before it says so does no harm: the number may be watched again for the next file at once, while the earlier

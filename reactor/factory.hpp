@@ -14,7 +14,7 @@ class Protocol;
 /// The factory of a protocol P whose constructor takes these arguments, each time anew:
 /// `Acceptor{reactor, "localhost", 10000, factory<Echo>()}`, `factory<Chat>(std::ref(room))`. It converts to
 /// ProtocolFactory, or to DatagramProtocolFactory if P is a DatagramProtocol. Lifetime: the factory keeps copies of the
-/// arguments, and gives each protocol a copy; what they point or refer to must live as long as the protocols.
+/// arguments, and gives each protocol a copy. Objects that they point or refer to must live as long as the protocols.
 template <class P, class... Arguments>
 auto factory(Arguments... arguments) {
     static_assert(std::is_convertible_v<P*, Protocol*> || std::is_convertible_v<P*, DatagramProtocol*>,

@@ -10,7 +10,7 @@ Hook::Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable)
     : list_(when == When::before_wait ? reactor.before_wait_ : reactor.after_wait_),
       callable_(required(std::move(callable), "Hook: the callable is empty")) {
     list_.push_back(this);
-    ++reactor.other_calls_;  // what it is to do may be there already
+    ++reactor.other_calls_;  // its work may be there already
 }
 
 // The list may be in use: run_hooks sweeps up.

@@ -1,4 +1,4 @@
-// Hook: what is to be done in every iteration, just before the loop waits or just after.
+// Hook: a call in every iteration, just before the loop waits or just after.
 #pragma once
 
 #include <reactor/detail/callback.hpp>
@@ -12,11 +12,11 @@ namespace reactor {
 class Reactor;
 
 /// A callable that runs in every iteration, just before or after the wait, for as long as this object lives: for
-/// libraries that prepare and check (D-Bus, Wayland, GLib). What it changes before the wait counts for that wait. A
+/// libraries that prepare and check (D-Bus, Wayland, GLib). Its changes before the wait count for that wait. A
 /// hook that is made in a hook of the same kind runs from the next iteration on, so that one that makes its successor
 /// ends the iteration all the same. For work now and then Reactor::defer costs less: a hook is called in every
 /// iteration.
-/// Errors: what it throws is treated as any other callback's exception (Reactor::on_exception); the wait of that
+/// Errors: an exception out of it is treated as that of any other callback (Reactor::on_exception); the wait of that
 /// iteration then takes no time. Inside another loop: see Reactor::next_timeout.
 class [[nodiscard]] REACTOR_EXPORT Hook {
 public:

@@ -19,7 +19,7 @@ constexpr std::size_t believed_descriptors = 64 * 1024;
 }  // namespace
 
 std::uint32_t Reactor::Table::next_id() noexcept {
-    if (++last_id_ == 0) ++last_id_;  // 0 stands for nobody
+    if (++last_id_ == 0) ++last_id_;  // 0 stands for none
     return last_id_;
 }
 
@@ -34,7 +34,7 @@ std::uint32_t Reactor::Table::add(int descriptor, Interest interest, EventHandle
         changes_.reserve(size);  // every descriptor stands in it at most once: noting a change cannot fail
         slots_.reserve(size);
     }
-    if (grows) slots_.resize(index + 1);  // what lies beyond is not touched, and so no memory yet
+    if (grows) slots_.resize(index + 1);  // the part beyond is not touched, and so is no memory yet
     Slot& slot = slots_[index];
     const std::uint32_t id = next_id();
     if (slot.generation != 0) {
@@ -43,7 +43,7 @@ std::uint32_t Reactor::Table::add(int descriptor, Interest interest, EventHandle
         shared_[descriptor].push_back({&handler, id, interest, owned, false});
         slot.set_wanted(slot.wanted | interest);
         // The number may have been closed and used again. The kernel may have forgotten the earlier file, or go on
-        // reporting it because of a duplicate: the new generation tells it from this one.
+        // reporting it because of a duplicate: the new generation distinguishes them.
         slot.resubmit = true;
         slot.generation = next_id();
         ++removals_;
@@ -62,7 +62,7 @@ void Reactor::Table::share(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.shared()) return;
     shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost()});
-    if (slot.lost()) slot.set_wanted(Interest::none);  // the number lives again, but not for the one who lost it
+    if (slot.lost()) slot.set_wanted(Interest::none);  // the number lives again, but not for the registration that lost it
     slot.handler = nullptr;
     slot.owned = false;
     slot.set_kind(Slot::Kind::shared);
@@ -123,7 +123,7 @@ void Reactor::Table::set_interest(int descriptor, std::uint32_t id, Interest int
     update_union(descriptor);
 }
 
-// What a shared descriptor is watched for: all that anyone wants who has not lost it.
+// The interest of a shared descriptor: the union over the registrations that have not lost it.
 void Reactor::Table::update_union(int descriptor) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
     Interest wanted = Interest::none;
@@ -178,7 +178,7 @@ void Reactor::Table::lose(int descriptor, std::uint32_t id) noexcept {
         slot.set_kind(Slot::Kind::lost);
         return;
     }
-    // The others are told next. If one of them throws, the backend is asked again for those behind it.
+    // The others are called next. If one of them throws, the backend is asked again for those behind it.
     find_shared(descriptor, id)->lost = true;
     update_union(descriptor);
 }

@@ -1,4 +1,4 @@
-// epoll(7), level-triggered: the cost of a wait goes by what is ready, not by what is watched.
+// epoll(7), level-triggered: the cost of a wait grows with the ready descriptors, not with the watched ones.
 #include <reactor/backends/poll_entries_impl.hpp>
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
@@ -92,7 +92,7 @@ public:
     }
 
 private:
-    // What the set does not take: a regular file, a directory, a device without poll, as /dev/null.
+    // Files that the set does not take: a regular file, a directory, a device without poll, as /dev/null.
     struct File {
         Token token;
         Interest wanted;

@@ -1,4 +1,4 @@
-// The kernel's words for what this library says: shared by the backends, seen by nobody else.
+// The kernel's words for this library's: shared by the backends.
 #pragma once
 
 #include <reactor/demultiplexer.hpp>
@@ -20,7 +20,7 @@ static_assert(POLLIN == int(Interest::readable) && POLLPRI == int(Interest::erro
 
 constexpr short poll_events(Interest interest) noexcept { return short(interest); }
 
-/// Of poll(2)'s revents, without the bits that nobody asked for.
+/// Of poll(2)'s revents, without the bits outside the interest.
 constexpr Condition condition_of(short revents) noexcept { return Condition(revents & 0x3f); }
 
 /// A limit as the calls take it that count in nanoseconds: a null pointer is no limit.

@@ -1,4 +1,4 @@
-// poll(2): a dense array of what is watched, which the kernel walks at every wait.
+// poll(2): a dense array of the watched descriptors, which the kernel walks at every wait.
 #include <reactor/backends/poll_entries_impl.hpp>
 
 #include <algorithm>

@@ -1,5 +1,4 @@
-// poll(2), for as many descriptors as there are: what all the backends ask when a descriptor is to be asked by its
-// number.
+// poll(2), for any number of descriptors: every backend asks it for the state of a descriptor by its number.
 #pragma once
 
 #include <reactor/backends/kernel_words_impl.hpp>

@@ -2,10 +2,10 @@
 // library's fd_set ends at FD_SETSIZE, 1024, and setting a bit past it corrupts memory; Linux's system call
 // takes sets of any size.
 //
-// Its sets do not tell all that poll(2) tells. Linux counts a hang-up as readable alone, and an error as readable and
-// writable; so select cannot wake who only writes when a terminal hangs up, nor say what is an error. A loop in which
-// somebody asks for that, for errors or for writable without readable, asks poll(2) instead, once: some files (mountinfo
-// and the host name in /proc) tell an event only to who asks first.
+// Its sets report less than poll(2). Linux counts a hang-up as readable alone, and an error as readable and
+// writable; so select cannot wake a handler that only writes when a terminal hangs up, and cannot distinguish an error. A loop
+// with such an interest, in errors or in writable without readable, asks poll(2) instead, once: some files (mountinfo and
+// the host name in /proc) report an event only to the first call.
 #include <reactor/backends/poll_entries_impl.hpp>
 
 #include <fcntl.h>
@@ -124,7 +124,7 @@ private:
         if (!polled_.empty()) add_hang_ups();
     }
 
-    // Who reads and writes and is only told to read: it may be a hang-up, which ends both.
+    // A handler that reads and writes, and is only readable: it may be a hang-up, which ends both.
     void add_hang_ups() {
         if (backends::poll_entries(polled_, Duration::zero()) < 0) return;
         auto event = events_.begin();
@@ -159,7 +159,7 @@ private:
     std::array<std::vector<Word>, asked_sets> ready_;
     std::vector<std::uint32_t> generations_;
     std::size_t used_words_ = 0;     // all sets are empty behind these
-    std::size_t beyond_select_ = 0;  // descriptors of which select cannot tell what is asked
+    std::size_t beyond_select_ = 0;  // descriptors whose interest select cannot report
     std::vector<Event> events_;
     std::vector<pollfd> polled_;
 };

@@ -26,7 +26,7 @@ namespace {
 #if defined(__linux__) && !defined(IPV6_MULTICAST_ALL)
 #define IPV6_MULTICAST_ALL 29  // linux/in6.h, which some C libraries leave out
 #endif
-constexpr std::size_t most_failures = 64;  // that wait to be told
+constexpr std::size_t most_failures = 64;  // that wait to be reported
 
 }  // namespace
 
@@ -152,7 +152,7 @@ void DatagramEndpoint::lost(std::error_code reason) { finish(reason); }
 void DatagramEndpoint::close() {
     if (over_ || closing_) return;
     if (workspace().owner == this) {
-        closing_ = true;  // what is gathered leaves when the callback returns
+        closing_ = true;  // gathered datagrams leave when the callback returns
         return;
     }
     flush_queue();
@@ -192,12 +192,12 @@ void DatagramEndpoint::tell_draining() {
     call([this] { protocol_->draining(); });
 }
 
-// It is told by the loop, which calls writable() for it.
+// The call comes from the loop, which calls writable() for it.
 void DatagramEndpoint::note_failure(const Address& to, std::error_code error) noexcept {
     try {
         if (failures_.size() < most_failures) failures_.push_back({to, error});
     } catch (const std::bad_alloc&) {
-        ++counters_.refused;  // told by the counter alone
+        ++counters_.refused;  // only the counter reports it
     }
     update_interest();
 }
@@ -211,7 +211,7 @@ void DatagramEndpoint::update_interest() noexcept {
     if (wanted != registration_.interest()) registration_.set_interest(wanted);
 }
 
-// As Connection::error: of packets, while nothing is received or sent. A hang-up alone waits with what came before it.
+// As Connection::error: of packets, while nothing is received or sent. A hang-up alone waits with the input before it.
 void DatagramEndpoint::error() {
     if (const std::error_code reason = socket_.pending_error()) return finish(reason);
     hung_up_ = true;
@@ -234,7 +234,7 @@ std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port, co
         if (options.reuse_address && address.family() != Address::Family::unix_domain) socket.set_reuse_address(true);
         if (options.reuse_port && address.family() != Address::Family::unix_domain) socket.set_reuse_port(true);
         if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
-        socket.set_accepts_descriptors(options.descriptors > 0);  // also of what comes before the endpoint is open
+        socket.set_accepts_descriptors(options.descriptors > 0);  // also for datagrams that arrive before the endpoint is open
         bind_replacing(socket, address);
         return socket;
     });

@@ -29,7 +29,7 @@ struct REACTOR_EXPORT DatagramOptions {
     /// No UDP datagram is longer than 65,535 bytes. 0 counts as 1. More than 65,535 counts as that on UDP sockets, and
     /// more than 16 MiB as 16 MiB on all others. The loop keeps room for a batch of such datagrams.
     std::size_t largest = 65'535;
-    /// Bytes that may wait for the kernel; what is sent beyond is dropped. 0: no datagram is queued behind a waiting
+    /// Bytes that may wait for the kernel; datagrams beyond that are dropped. 0: no datagram is queued behind a waiting
     /// one.
     std::size_t queue_limit = 256 * 1024;
     /// At so many in a turn it leaves time for the others. One batch may pass it. 0 counts as 1.
@@ -47,11 +47,11 @@ struct REACTOR_EXPORT DatagramOptions {
     std::size_t descriptors = 0;
     /// SO_BROADCAST: may send to broadcast addresses. It changes nothing on IPv6 and Unix sockets, which have none.
     bool broadcast = false;
-    /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice. What does not fit is dropped by the kernel.
+    /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice. The kernel drops datagrams that do not fit.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
     /// For bind_datagrams: several sockets may share the port, SO_REUSEPORT, each for a share of the senders; or,
-    /// SO_REUSEADDR, each for a copy of what comes to a multicast group.
+    /// SO_REUSEADDR, each for a copy of the datagrams to a multicast group.
     bool reuse_port = false;
     bool reuse_address = false;
 };
@@ -87,7 +87,7 @@ public:
         std::uint64_t received = 0;
         std::uint64_t sent = 0;
         std::uint64_t dropped = 0;    ///< for lack of room, on this side
-        std::uint64_t refused = 0;    ///< by the kernel or the network, as far as it told
+        std::uint64_t refused = 0;    ///< by the kernel or the network, as far as it reported them
         std::uint64_t truncated = 0;  ///< of those received
     };
     const Counters& counters() const noexcept { return counters_; }
@@ -165,14 +165,14 @@ private:
     bool paused_ = false;
     bool closing_ = false;       // close() was called inside a callback
     bool over_ = false;          // retired: closed() comes next
-    bool hung_up_ = false;       // of a packet socket, while it receives nothing: there is nothing more to be told of it
+    bool hung_up_ = false;       // of a packet socket, while it receives nothing: there is no further news of it
     bool wants_room_ = false;    // send has dropped something, and resume_sending is owed
     std::error_code reason_;
-    std::error_code broken_;     // of a packet socket: what sending found
-    ByteQueue output_;           // what the kernel had no room for: records of head and bytes
+    std::error_code broken_;     // of a packet socket: the error of a send
+    ByteQueue output_;           // waits for the kernel's room: records of head and bytes
     std::size_t queued_ = 0;     // bytes of it that are data
-    ByteQueue kept_;             // received, and not told because the protocol paused
-    std::vector<Failure> failures_;  // not yet told
+    ByteQueue kept_;             // received, and not delivered because the protocol paused
+    std::vector<Failure> failures_;  // not yet reported
     std::unique_ptr<Membership> membership_;  // among those that an acceptor has accepted
     std::unique_ptr<FileDescriptor[]> descriptors_;
     std::size_t descriptor_count_ = 0;
@@ -181,7 +181,7 @@ private:
 
 /// Sockets bound to every address of `host`, for a DatagramEndpoint each: "localhost" is 127.0.0.1 and ::1, "" every
 /// address of the machine, "unix:/path" a Unix socket of datagrams, whose dead file is replaced (bind_replacing), and
-/// whose own is removed by whoever keeps a SocketFile of it (see resolve_blocking, which this calls). Port 0 takes a
+/// whose own a SocketFile removes (see resolve_blocking, which this calls). Port 0 takes a
 /// free one, the same on all addresses; of several addresses those that this machine does not have are left out.
 /// Throws std::system_error that names the address.
 REACTOR_EXPORT std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port,

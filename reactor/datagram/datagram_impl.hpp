@@ -1,5 +1,5 @@
-// What the files of datagrams share: what lies in the loop's workspace, what the kernel's errors mean, and the way into a
-// protocol's call. Not installed.
+// Shared by the files of datagrams: the loop's workspace, the meaning of the kernel's errors, and the way into a protocol's
+// call.
 #pragma once
 
 #include <reactor/last_error_impl.hpp>
@@ -90,7 +90,7 @@ struct DatagramEndpoint::Membership {
     const DatagramEndpoint& member;
 };
 
-// What the endpoints of a loop share: only one of them is in its protocol, or in a system call, at a time.
+// Shared by the endpoints of a loop: only one of them is in its protocol, or in a system call, at a time.
 struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     static constexpr std::size_t most_batch = datagrams::most_batch;
 
@@ -123,7 +123,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     std::unique_ptr<std::byte[]> output{new std::byte[datagrams::output_room]};
     std::size_t output_used = 0;
 
-    // What begins in there ends in there.
+    // A piece that begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
         const auto begin = reinterpret_cast<std::uintptr_t>(input.get());
         return reinterpret_cast<std::uintptr_t>(data.data()) - begin < input_size;
@@ -132,7 +132,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
         owner = nullptr;
         gathered_count = output_used = 0;
     }
-    // Whoever asks may be called with a datagram that lies in the present input, and answer it afterwards.
+    // The endpoint that asks may be in a call with a datagram of the present input, and answer it afterwards.
     void make_room(std::size_t batch, std::size_t largest) {
         if (const std::size_t size = batch * datagrams::stride_of(largest); size > std::max(input_size, larger_size)) {
             larger.reset(new std::byte[size]);

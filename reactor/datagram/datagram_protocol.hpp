@@ -1,6 +1,6 @@
-// What the author of a datagram protocol implements, and what it answers through. A protocol is told of every datagram
-// that one socket receives, whoever sent it, and never sees the socket, so that the same protocol runs over UDP, a Unix
-// socket of datagrams or packets, or the memory of a test.
+// DatagramProtocol: implemented by the author of a protocol of datagrams. DatagramTransport: the protocol answers through
+// it. The protocol gets every datagram that one socket receives, from any sender. It never sees the socket, so the same
+// protocol runs over UDP, a Unix socket of datagrams or packets, or the memory of a test.
 //
 //     opened() ──▶ received(datagram) ⟲ ──▶ closed(error)
 //                  refused(to, error) ⟲
@@ -32,14 +32,14 @@ namespace reactor {
 
 class DatagramProtocol;
 
-/// One that has come. All of it is valid until the call returns that tells of it.
+/// A received datagram. All of it is valid until the call returns that brings it.
 struct Datagram {
     /// Its bytes, perhaps none: an empty datagram is one.
     Bytes data;
-    /// Who sent it. Of family none where that has no name: a Unix socket that was not bound, the peer of a pair.
+    /// Its sender. Of family none if that has no name: a Unix socket that was not bound, the peer of a pair.
     Address sender;
     /// Where it was sent to: an address of this machine's, a multicast group or a broadcast address. With the socket's
-    /// port. Of family none where the kernel does not tell (Unix sockets; DatagramOptions::arrival).
+    /// port. Of family none if the kernel does not say (Unix sockets; DatagramOptions::arrival).
     Address destination;
     /// This machine's address to answer from: `destination` unless that is no machine's. Of family none if unknown.
     Address local;
@@ -49,8 +49,8 @@ struct Datagram {
     bool truncated = false;
     /// More descriptors came than DatagramOptions::descriptors: these are the first ones, the others are closed.
     bool descriptors_truncated = false;
-    /// Descriptors that came with it over a Unix socket (unix(7), SCM_RIGHTS). Who wants one moves it out; what is left
-    /// when the call returns is closed.
+    /// Descriptors that came with it over a Unix socket (unix(7), SCM_RIGHTS). Move out the ones you want; the others
+    /// are closed when the call returns.
     std::span<FileDescriptor> descriptors;
 };
 
@@ -71,8 +71,8 @@ public:
     /// Sends one datagram, or queues it for a kernel that has no room; copies what it queues. Inside a call to this
     /// transport's own protocol sends are gathered, and leave together when the datagrams that had come are dealt with;
     /// otherwise they are tried at once. True: it was taken, which is no promise that it arrives. False: it was
-    /// dropped, because the queue is full or because it is closed; who would rather wait than lose goes on in
-    /// `resume_sending`. What the kernel has against it (too long, no route, nobody there) is told by `refused`.
+    /// dropped, because the queue is full or because it is closed; to wait instead of losing, continue in
+    /// `resume_sending`. The kernel's objections (too long, no route, no receiver) arrive in `refused`.
     virtual bool send(const Route& route, Bytes data) = 0;
     bool send(const Address& to, Bytes data) { return send(Route{to, {}, 0}, data); }
     bool send(const Address& to, std::string_view text) { return send(to, bytes_of(text)); }
@@ -80,7 +80,7 @@ public:
     bool send(Bytes data) { return send(Route{}, data); }
     bool send(std::string_view text) { return send(Route{}, bytes_of(text)); }
     /// To its sender, from the address at which it came: on a machine with several addresses the system might choose
-    /// another, and who asked would not know whose answer that is. By whatever interface leads there.
+    /// another, and the client would not recognise the answer. By any interface that leads there.
     bool answer(const Datagram& question, Bytes data) { return send(Route{question.sender, question.local, 0}, data); }
     bool answer(const Datagram& question, std::string_view text) { return answer(question, bytes_of(text)); }
 
@@ -88,12 +88,12 @@ public:
     /// false also if the kernel has no room now. At least one byte of data should go with them; Linux does without.
     virtual bool send_descriptors(const Route& route, Bytes data, std::span<const int> descriptors) = 0;
 
-    /// Leaves what comes to the kernel, which keeps some and drops the rest, until `resume_receiving`. A connection of
-    /// packets that is reset ends all the same, and what had come before is lost.
+    /// Leaves datagrams to the kernel, which keeps some and drops the rest, until `resume_receiving`. A connection of
+    /// packets that is reset ends all the same, and its unread packets are lost.
     virtual void pause_receiving() = 0;
     virtual void resume_receiving() = 0;
 
-    /// Ends it: what is queued is tried once more, and what the kernel does not take then is dropped. `closed` comes
+    /// Ends it: queued datagrams are tried once more, and dropped if the kernel does not take them then. `closed` comes
     /// at the end of the turn.
     virtual void close() = 0;
 
@@ -106,7 +106,7 @@ public:
     virtual Address local() const = 0;
     virtual Address peer() const = 0;
 
-    /// Who the peer of a connected Unix socket is; nullopt of any other.
+    /// The peer of a connected Unix socket; nullopt for any other.
     virtual std::optional<PeerCredentials> peer_credentials() const { return std::nullopt; }
 
 protected:
@@ -117,7 +117,7 @@ protected:
 };
 
 /// One side of conversations by datagrams. All calls come on the loop's thread. An exception out of any of them closes
-/// the socket (`closed` is told Error::exception) and goes on to the reactor's exception hook.
+/// the socket (`closed` gets Error::exception) and goes on to the reactor's exception hook.
 class REACTOR_EXPORT DatagramProtocol {
 public:
     DatagramProtocol() = default;
@@ -132,8 +132,9 @@ public:
     virtual void received(const Datagram& datagram) = 0;
 
     /// A datagram to `to` did not get there: the kernel would not send it (message_size, network_unreachable), or the
-    /// network has answered so (connection_refused: nobody listens; RFC 1122 4.1.3.3). Told once for each that the
-    /// kernel tells of, which need not be each that was lost. `to` is of family none where it is unknown. Things go on.
+    /// network has answered so (connection_refused: nothing listens; RFC 1122 4.1.3.3). Called once for each that the
+    /// kernel reports, which need not be each that was lost. `to` is of family none if it is unknown. The socket stays
+    /// usable.
     virtual void refused(const Address& /*to*/, std::error_code /*error*/) {}
 
     /// `send` has dropped something for lack of room, and now half of the queue is free.
@@ -145,7 +146,7 @@ public:
     virtual void draining() { transport().close(); }
 
     /// It is over: without an error after `close()` and, of packet sockets, when the peer has closed; broken_pipe if
-    /// somebody who shares the socket has shut it down. The last call; nothing can be sent any more.
+    /// another process that shares the socket has shut it down. The last call; nothing can be sent any more.
     virtual void closed(std::error_code /*reason*/) {}
 
 protected:

@@ -1,6 +1,6 @@
-// How datagrams come: readable → receive_batch → deliver_batch → received, one recvmmsg for all that are there; what the
-// kernel says beside them; what is kept for a protocol that paused; and the error queue, in which the network's refusals
-// come back.
+// How datagrams come: readable → receive_batch → deliver_batch → received, one recvmmsg for all that are there; the
+// kernel's control messages; the datagrams kept for a protocol that paused; and the error queue, in which the network's
+// refusals come back.
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/datagram/datagram_impl.hpp>
 #include <reactor/net/control_messages_impl.hpp>
@@ -36,7 +36,7 @@ constexpr int receive_flags = MSG_CMSG_CLOEXEC;
 constexpr int receive_flags = 0;
 #endif
 
-constexpr int most_refusals = 64;  // that are told in one turn
+constexpr int most_refusals = 64;  // that are reported in one iteration
 
 // For receiving, by whomever.
 bool shut_down(int descriptor) noexcept {
@@ -88,8 +88,8 @@ void DatagramEndpoint::readable() {
         const std::size_t count = receive_batch(space, wanted, error);
         if (count == 0) {
             if (!would_block(error)) return receiving_failed(error);
-            // Ready, and nothing there: then what made it so is an error that somebody's send has met already, or somebody
-            // who shares the socket has shut it down, and it stays ready for ever.
+            // Ready, and no datagram: the cause is an error that a send has met already, or another process that shares
+            // the socket has shut it down, and it stays ready for ever.
             if (left == options_.receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
                 finish(std::make_error_code(std::errc::broken_pipe));
             return;
@@ -139,7 +139,7 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
     const std::uint64_t before = counters_.received;
     space.owner = this;
     std::size_t next = 0;
-    // Descriptors have come with those that the protocol is not told of any more as well.
+    // Datagrams that are not delivered any more have brought descriptors as well.
     const auto leave_rest = [&] {
         for (close_descriptors(); next < count; close_descriptors()) {
             Datagram untold;
@@ -302,7 +302,7 @@ void DatagramEndpoint::deliver_kept(Workspace& space) {
 
 // ── the error queue ──
 
-// Tells what the network said of datagrams sent earlier. False if it was nothing.
+// Reports the network's answers to datagrams sent earlier. False if there were none.
 bool DatagramEndpoint::drain_error_queue() {
 #ifdef __linux__
     bool told = false;
@@ -324,7 +324,7 @@ bool DatagramEndpoint::drain_error_queue() {
             const bool ipv6 = entry->cmsg_level == IPPROTO_IPV6 && entry->cmsg_type == IPV6_RECVERR;
             if (!ipv4 && !ipv6) continue;
             const auto error = value_in<sock_extended_err>(entry);
-            // What this machine itself had against it the send has returned.
+            // The send has returned the objections of this machine itself.
             if (error.ee_origin != SO_EE_ORIGIN_ICMP && error.ee_origin != SO_EE_ORIGIN_ICMP6) continue;
             told = true;
             tell_refused(sender_of(header), std::error_code(int(error.ee_errno), std::system_category()));

@@ -1,5 +1,5 @@
 // How datagrams leave: gathered while a protocol is called and sent in one sendmmsg, those to one receiver in one piece
-// where the kernel cuts it up; and what waits for a kernel without room.
+// if the kernel cuts it up; and the queue for a kernel without room.
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/datagram/datagram_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
@@ -23,7 +23,7 @@ using namespace control_messages;
 
 namespace {
 
-// What leaves in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's heads, all
+// Datagrams that leave in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's heads, all
 // of them no more than IP can say the length of.
 constexpr std::size_t largest_piece = 1452;
 constexpr std::size_t most_in_pieces = 65'000;
@@ -227,7 +227,7 @@ void DatagramEndpoint::put_source([[maybe_unused]] msghdr& header, const Route& 
 // Sends until the kernel has no room; returns how many are dealt with, one way or another.
 std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noexcept {
     std::size_t done = 0;
-    std::error_code earlier;  // what the first try of this one said
+    std::error_code earlier;  // the error of the first try of this one
     while (done < batch.size()) {
         std::error_code error;
         const std::size_t sent = send_some(batch.subspan(done), error);
@@ -244,11 +244,11 @@ std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noex
             earlier.clear();
             ++done;
         } else if (packets_ && peer_is_gone(error)) {
-            // What it sent before may still be there to be read; behind that comes the end.
+            // Packets that it sent before may still be read; the end comes behind them.
             if (!broken_) broken_ = error;
             return batch.size();
         } else if (!earlier) {
-            // What came back of an earlier datagram is returned by the next send, whatever that is; so once more.
+            // The error of an earlier datagram is returned by the next send, of any datagram; so once more.
             earlier = error;
         } else {
             note_failure(batch[done].route.to, error);

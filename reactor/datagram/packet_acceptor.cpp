@@ -16,7 +16,7 @@ AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
     return result;
 }
 
-// Also for what is sent to those who are not accepted yet.
+// Also for packets to connections that are not accepted yet.
 Socket told_of_descriptors(Socket listening, const PacketAcceptorOptions& options) {
     listening.set_accepts_descriptors(options.connection.descriptors > 0);
     return listening;

@@ -34,7 +34,7 @@ public:
     }
     Callback& operator=(Callback&& other) noexcept {
         if (this == &other) return *this;
-        const Callback old(std::move(*this));  // destroyed last: what it holds may refer to this
+        const Callback old(std::move(*this));  // destroyed last: its captures may refer to this
         callable_ = std::move(other.callable_);
         call_ = std::exchange(other.call_, nullptr);
         hand_calls_to(this);

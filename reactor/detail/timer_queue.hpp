@@ -1,9 +1,9 @@
-// Deadlines in order. Who sets the same few durations again and again, as nearly every program does, appends each time
-// to a list that is sorted already: such lists cost neither a search nor memory, and as many as there are usual
-// durations are found by themselves. What fits none of them stands in a 4-ary heap with a back index. Either way
+// Deadlines in order. A program that sets the same few durations again and again, as nearly every one does, appends each
+// time to a list that is sorted already. Such lists cost neither a search nor memory, and form by themselves for the usual
+// durations. A deadline that fits none of them is in a 4-ary heap with a back index. Either way
 // cancelling removes at once and leaves nothing behind, and moving a deadline later, what every idle timeout does, is
-// a store: the queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp); this is what
-// it stands on.
+// a store: the queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp), which is built
+// on this.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -42,7 +42,7 @@ public:
 
         TimePoint deadline_{};
         std::uint64_t order_ = 0;
-        TimePoint key_{};  // in a list: what it was sorted by; its deadline may be later meanwhile
+        TimePoint key_{};  // in a list: its place in the order; its deadline may be later meanwhile
         Node* previous_ = nullptr;
         Node* next_ = nullptr;
         std::uint32_t place_ = 0;  // in the heap

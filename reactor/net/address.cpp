@@ -31,7 +31,7 @@ Kind copy_as(const Address& address) noexcept {
     return kind;
 }
 
-// What follows the family of a Unix address: a path with its terminator, an abstract name behind its NUL.
+// The part of a Unix address behind the family: a path with its terminator, an abstract name behind its NUL.
 std::string_view unix_bytes(const Address& address) noexcept {
     return {reinterpret_cast<const char*>(address.data()) + path_offset, address.size() - path_offset};
 }
@@ -223,7 +223,7 @@ std::string Address::host() const {
             std::string host = ::inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof text);
             if (address.sin6_scope_id == 0) return host;
             char name[IF_NAMESIZE] = {};
-            // The interface may be gone by now; its number still tells the address apart.
+            // The interface may be gone by now; its number still distinguishes the address.
             if (::if_indextoname(address.sin6_scope_id, name) == nullptr)
                 return host + '%' + std::to_string(address.sin6_scope_id);
             return host + '%' + name;
@@ -250,7 +250,7 @@ std::string Address::to_string() const {
 
 bool operator==(const Address& a, const Address& b) noexcept { return (a <=> b) == 0; }
 
-// Field by field: what pads a sockaddr_in, and the flow label that the kernel may fill in, tell nothing apart.
+// Field by field: the padding of a sockaddr_in, and the flow label that the kernel may fill in, make no difference.
 std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept {
     if (const auto order = a.family() <=> b.family(); order != 0) return order;
     switch (a.family()) {

@@ -1,5 +1,5 @@
-// What the kernel says of a datagram beside its bytes, and what it is told beside them (cmsg(3), ip(7), ipv6(7)): values
-// in control messages, and addresses made of them. Not installed.
+// Control messages beside the bytes of a datagram, in both directions (cmsg(3), ip(7), ipv6(7)): their values, and addresses
+// made of them.
 #pragma once
 
 #include <reactor/file_descriptor.hpp>
@@ -17,7 +17,7 @@ namespace reactor::control_messages {
 
 constexpr std::size_t most_descriptors = 253;  // SCM_MAX_FD, unix(7)
 
-// Closes a descriptor that came and that nobody took. A socket may have SO_LINGER set by its sender: the last close(2)
+// Closes a received descriptor that was not taken. A socket may have SO_LINGER set by its sender: the last close(2)
 // of it then waits until its data is acknowledged, for up to 18 hours, and O_NONBLOCK makes no difference (Linux 6.18).
 inline void close_unwanted(FileDescriptor descriptor) noexcept {
     const ::linger off{};

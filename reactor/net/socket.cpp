@@ -113,7 +113,7 @@ Value option(int descriptor, int level, int name, const char* words) {
     return value;
 }
 
-// Options are ints; what does not fit is the most that does, and the kernel says whether it takes that.
+// Options are ints; a larger value becomes the largest int, and the kernel says whether it takes that.
 template <class Number>
 constexpr int as_int(Number number) noexcept {
     return std::in_range<int>(number) ? int(number) : INT_MAX;
@@ -127,7 +127,7 @@ int at_least_one(std::chrono::seconds time) noexcept {
 // the kernel refuses its options (EOPNOTSUPP).
 bool over_unix(const Socket& socket) noexcept { return socket.local().family() == Address::Family::unix_domain; }
 
-// What IPv4 and IPv6 name differently, with the same int for a value.
+// Options that IPv4 and IPv6 name differently, with the same int for a value.
 void set_ip_option(const Socket& socket, int ipv4, int ipv6, int value, const char* name) {
     const bool is_ipv6 = socket.local().family() == Address::Family::ipv6;
     set_option(socket.get(), is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, is_ipv6 ? ipv6 : ipv4, value, name);
@@ -251,7 +251,7 @@ Address Socket::peer() const noexcept {
 std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     ucred known{};
     socklen_t length = sizeof known;
-    // Other families answer too, with a user of -1, which is nobody's; so does a Unix socket that is not connected. A
+    // Other families answer too, with a user of -1, which no user has; so does a Unix socket that is not connected. A
     // process of 0 alone is one that this pid namespace does not show.
     if (::getsockopt(get(), SOL_SOCKET, SO_PEERCRED, &known, &length) != 0 || known.uid == uid_t(-1))
         return std::nullopt;
@@ -307,7 +307,7 @@ bool Socket::no_delay() const {
     return option(get(), IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY") != 0;
 }
 
-// The times first: once probes are on, they count with what is set.
+// The times first: once probes are on, they count with the times that are set.
 void Socket::set_keep_alive(std::optional<KeepAlive> times) {
     if (over_unix(*this)) return;
     if (times) {

@@ -20,7 +20,7 @@ namespace reactor {
 enum class SocketKind { stream, datagram, sequenced_packets };
 
 /// Keep-alive probes (tcp(7)): after `idle` without traffic, every `interval`, given up after `probes`. Whole
-/// seconds; what is less than one counts as one.
+/// seconds; less than one counts as one.
 struct KeepAlive {
     std::chrono::seconds idle{60};
     std::chrono::seconds interval{10};
@@ -60,7 +60,7 @@ public:
     /// Anything else: it failed.
     std::error_code connect(const Address& address) noexcept;
 
-    /// The next waiting connection, and who it is, if the kernel knows (an address of family none
+    /// The next waiting connection and its peer's address, if the kernel knows (an address of family none
     /// otherwise). An error if there is none (operation_would_block) or for any other reason (accept(2)).
     std::error_code accept(Socket& accepted, Address& peer) noexcept;
 
@@ -74,7 +74,7 @@ public:
     /// Of a Unix socket that is connected (SO_PEERCRED, unix(7); getpeereid(3) elsewhere); nullopt of any other.
     std::optional<PeerCredentials> peer_credentials() const noexcept;
 
-    /// SO_TYPE. Throws std::system_error for what is none of the three.
+    /// SO_TYPE. Throws std::system_error for another kind than these three.
     SocketKind kind() const;
 
     /// shutdown(2), SHUT_WR: the peer sees the end.

@@ -1,5 +1,5 @@
-// Rates: how much may pass in a second. A token bucket holds what may pass at once; it fills steadily, and whoever
-// takes more than there is waits until that has come.
+// Rates: how much may pass in a second. A token bucket holds the tokens that may pass at once. It fills steadily, and a
+// caller that takes more than there are waits until those have come.
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -9,22 +9,21 @@
 
 namespace reactor {
 
-/// So much a second; zero: as much as there is. Who has used less for a while may make up for it, up to `burst` at
-/// once; zero: what comes in a second.
+/// So much a second; zero: no limit. Unused tokens add up to `burst`, which may then be used at once; zero: the tokens of
+/// one second.
 struct Rate {
     std::uint64_t per_second = 0;
     std::uint64_t burst = 0;
 };
 
-/// What a connection may do in a second, or several together. It is no error to want more: over a rate of input the
-/// connection is not read from until there are tokens again, so that TCP holds the peer up; over one of output, what is
-/// written waits, and the marks (Limits::high_mark) hold up who writes. Time in which a rate holds a connection up
-/// counts for none of its time limits.
+/// The rates of a connection, or of several together. Exceeding one is not an error: over a rate of input the connection
+/// is not read from until there are tokens again, so that TCP slows the peer down; over one of output, the bytes wait, and
+/// the watermarks (Limits::high_mark) pause the protocol. Time in which a rate delays a connection counts for none of its
+/// deadlines.
 struct RateLimits {
     Rate bytes_in{};
     Rate bytes_out{};
-    /// Of those that the protocol tells of: Framed does, of each (Transport::message_received). What is no message to
-    /// anybody cannot be counted.
+    /// Messages that the protocol reports (Transport::message_received), as Framed does for each.
     Rate messages_in{};
 
     bool any() const noexcept {
@@ -32,8 +31,8 @@ struct RateLimits {
     }
 };
 
-/// Tokens that come at a rate; full at first. Who takes more than there are owes them: the bucket may be empty below
-/// nothing, so that those who wait get theirs in turn. Knows no clock; all times must be of the same one.
+/// Tokens that come at a rate; full at first. A caller that takes more than there are owes them: the bucket may be below
+/// zero, so that waiting callers are served in turn. Knows no clock; all times must be of the same one.
 class TokenBucket {
 public:
     explicit TokenBucket(Rate rate) noexcept : rate_(rate) {
@@ -57,7 +56,7 @@ public:
     void take(std::uint64_t count, TimePoint now) noexcept {
         if (limits()) full_at_ = deadline_after(full_at_ < now ? now : full_at_, time_for(count));
     }
-    /// What was taken and not used.
+    /// Returns tokens that were taken and not used.
     void give_back(std::uint64_t count) noexcept {
         if (limits() && count > 0) full_at_ = earlier(time_for(count));
     }
@@ -66,7 +65,7 @@ public:
         if (!limits() || count >= rate_.burst) return full_at_;
         return earlier(time_for(rate_.burst - count));
     }
-    /// What is worth waiting for, where one can have less: what comes in a twentieth of a second.
+    /// A number of tokens that is worth a wait, if fewer would do: those of a twentieth of a second.
     std::uint64_t piece() const noexcept {
         if (!limits()) return unlimited;
         const std::uint64_t comes = rate_.per_second / 20;

@@ -1,6 +1,6 @@
-// The contract: what a handler is told of every state that a descriptor can be in, for every interest, as one table
-// that holds on every backend. A scripted demultiplexer, which is given what poll(2) says, stands beside them: so it
-// is the reactor's own translation that is tested, and not only that the kernel's three interfaces agree.
+// The contract: the calls of a handler for every state that a descriptor can be in, for every interest, as one table
+// that holds on every backend. A scripted demultiplexer, which is given the result of poll(2), is one more backend: so
+// the reactor's own translation is tested, and not only that the kernel's three interfaces agree.
 #include "../support/loop.hpp"
 
 #include <reactor/backends/kernel_words_impl.hpp>
@@ -33,11 +33,11 @@ constexpr Interest readable = Interest::readable, writable = Interest::writable,
 
 // ── the states ──
 
-// One descriptor in the state that a row of the table names, and what keeps it in that state.
+// One descriptor in the state that a row of the table names, and the objects that keep it in that state.
 struct State {
     int descriptor = -1;
     std::vector<FileDescriptor> held;
-    std::function<void()> behind_the_back;  // what happens to it once the loop watches it
+    std::function<void()> behind_the_back;  // happens to it once the loop watches it
 
     void close() {
         std::erase_if(held, [&](const FileDescriptor& one) { return one.get() == descriptor; });
@@ -102,7 +102,7 @@ void reset_by_peer(Pair& pair) {
     arrived(pair.first, POLLIN);
 }
 
-// What is sent stays in the kernel's buffers, because nobody reads: in the end there is no room.
+// Sent bytes stay in the kernel's buffers, because no peer reads: in the end there is no room.
 void fill(Pair& pair) {
     const std::string block(64 * 1024, 'x');
     for (int quiet = 0; quiet < 3; ++quiet) {  // the receiver's kernel takes from the sender's with some delay
@@ -210,7 +210,7 @@ State opened(const char* path, int flags) {
     return state_of(FileDescriptor(checked(::open(path, flags | O_CLOEXEC | O_NONBLOCK))));
 }
 
-// The terminal's own side reads nothing; what is written to the master passes to it, with some delay, until it is full.
+// The terminal's own side reads nothing; bytes written to the master pass to it, with some delay, until it is full.
 State terminal(bool full, bool hung_up) {
     FileDescriptor master(checked(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)));
     checked(::grantpt(master.get()));
@@ -287,8 +287,8 @@ struct Exception {
 struct Row {
     const char* state;
     State (*make)();
-    /// What is told to who asks for R, W, E and their combinations, of one turn and in this order: r, w, e or l (lost);
-    /// - is nothing. To who asks for nothing nothing is told, in any state.
+    /// The calls for the interests R, W, E and their combinations, in one iteration and in this order: r, w, e or l
+    /// (lost); - is none. Without an interest there is no call, in any state.
     const char* told;
     /// Where the kernel makes it impossible, and why.
     std::vector<Exception> exceptions = {};
@@ -296,7 +296,7 @@ struct Row {
 
 // Reasons for exceptions.
 //   epoll_forgets: when the last descriptor of a file is closed the file leaves the epoll set, without a word.
-//   epoll_knows_files: what is watched is the file and not its number. It stays in the set for as long as a
+//   epoll_knows_files: epoll watches the file and not its number. It stays in the set for as long as a
 //       duplicate keeps it open; and another file that is given the number is not in it.
 #define EPOLL_FORGETS(words) {{"epoll", words}}
 #define EPOLL_KNOWS_FILES(words) {{"epoll", words}}
@@ -667,7 +667,7 @@ struct Listener final : EventHandler {
     std::string told;
 };
 
-// One turn: what it told, and that there was no event of which nobody was told, which would make a loop spin.
+// One iteration: its calls, and that there was no event without a call, which would make a loop spin.
 std::string turn(Reactor& reactor, Listener& listener) {
     const std::size_t events = reactor.run_once(no_wait);
     std::string told = listener.take();
@@ -701,10 +701,10 @@ void check_row(const Row& row, std::string_view backend, const std::function<voi
             }
             before_turn(state.descriptor, interest);
             CHECK(turn(reactor, listener) == words[i]);
-            // Told again for as long as it lasts; but of a loss once.
+            // Called again for as long as it lasts; but once for a loss.
             before_turn(state.descriptor, interest);
             CHECK(turn(reactor, listener) == (words[i] == "l" ? "" : words[i]));
-            // Who asks for nothing hears of nothing, and costs the loop nothing.
+            // Without an interest there is no call, and no cost.
             registration.set_interest(Interest::none);
             before_turn(state.descriptor, Interest::none);
             if (state.behind_the_back) reactor.run_once(no_wait);  // an epoll set that knows a ghost is left
@@ -734,7 +734,7 @@ TEST_CASE("A scripted demultiplexer that reports what poll(2) says of a state te
             row, "scripted",
             [&](int descriptor, Interest interest) {
                 pollfd entry{descriptor, backends::poll_events(interest), 0};
-                lost = lost && interest != Interest::none;  // what is lost is not watched
+                lost = lost && interest != Interest::none;  // a lost registration is not watched
                 if (interest == Interest::none || ::poll(&entry, 1, 0) == 0 || lost) return;
                 lost = (entry.revents & POLLNVAL) != 0;
                 script.report({testing::ready(descriptor, backends::condition_of(entry.revents))});
@@ -811,7 +811,7 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
             Reactor reactor;
             State state = row.make();
             Dealing dealing;
-            (void)::fcntl(state.descriptor, F_SETFL, O_NONBLOCK);  // fails for what is not open, or only names a file
+            (void)::fcntl(state.descriptor, F_SETFL, O_NONBLOCK);  // fails for a number that is not open, or only names a file
             dealing.registration = reactor.watch(state.descriptor, column.interest, dealing);
             reactor.run_once(no_wait);
             if (state.behind_the_back) state.behind_the_back();
@@ -859,7 +859,7 @@ namespace {
 
 struct DatagramRow {
     const char* state;  // of the table above
-    const char* heard;  // what a protocol is told of it, in this order
+    const char* heard;  // the calls of a protocol, in this order
 };
 
 const DatagramRow datagram_table[] = {

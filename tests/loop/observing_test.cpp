@@ -1,4 +1,4 @@
-// What can be seen of a loop from outside: which call was slow, and what an operator is told.
+// Observing a loop from outside: slow calls, and notices for an operator.
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>

@@ -77,7 +77,7 @@ struct Pipe {
         while (::write(writing.get(), "x", 1) == 1) {
         }
     }
-    /// What read(2) says: 0 at the end, -1 if there is nothing.
+    /// The result of read(2): 0 at the end, -1 if there is nothing.
     ssize_t read(std::size_t bytes = 1) const {
         std::string buffer(bytes, '\0');
         return ::read(reading.get(), buffer.data(), bytes);
@@ -85,7 +85,7 @@ struct Pipe {
     FileDescriptor reading, writing;
 };
 
-// A pipe that has been told of once, closed behind the loop's back while a duplicate keeps it open; and another.
+// A pipe that was reported once, closed behind the loop's back while a duplicate keeps it open; and another.
 struct ClosedBehindTheBack {
     explicit ClosedBehindTheBack(Reactor& reactor)
         : registration(reactor.watch(pipe.reading.get(), Interest::readable, probe)),
@@ -1781,7 +1781,7 @@ TEST_CASE("S55: delays of 0, 1 ns, INT_MAX ms and its neighbours and the longest
     CHECK(never.deadline() == TimePoint::max());
     reactor.run_once(no_wait);
 
-    // The kernel takes such a limit: something is ready, so that nobody waits for it.
+    // The kernel takes such a limit: something is ready, so that the loop does not wait for it.
     Pipe pipe;
     pipe.write();
     Probe probe;

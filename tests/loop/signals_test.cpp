@@ -214,7 +214,7 @@ TEST_CASE("S4: a watcher that its own callback destroys is called no more, and a
     std::vector<int> told;
     const Signals next(reactor, {SIGUSR1, SIGUSR2}, [&](int signal) { told.push_back(signal); });
     settle(reactor);
-    CHECK(told.empty());  // what came in the life of the first one went with it
+    CHECK(told.empty());  // signals in the life of the first one went with it
     ::raise(SIGUSR1);
     settle(reactor);
     CHECK(told == std::vector<int>{SIGUSR1});

@@ -1,5 +1,5 @@
-// Storms, one a seed. In the ordinary tests a thousand on each backend; STORM_SEEDS says how many. To see again
-// what failed, or to look for more:
+// Storms, one a seed: a thousand on each backend in the ordinary tests, or STORM_SEEDS. To repeat a failure, or to
+// look for more:
 //
 //     storm --seed 4711 --backend poll            that storm alone
 //     storm --seed 4711 --backend poll --trace    with every operation and every callback
@@ -53,7 +53,7 @@ std::uint64_t seeds = 1000;
 bool traced = false;
 std::string backend = "auto";
 
-// What to say when the program dies: a finding of a sanitizer, an abort, a crash, or no end.
+// The message when the program dies: a finding of a sanitizer, an abort, a crash, or no end.
 char last_words[200];
 
 void say_last_words() {

@@ -1,7 +1,7 @@
 // Two loops are driven by turns from one thread, on a clock that moves only between turns. On them live connections,
 // pipes, sockets of datagrams, acceptors, connectors, timers, hooks and raw watchers, and in every callback of each a
 // few random operations of the public interface are done to any of them, with extreme values for options. Nothing is
-// expected of the conversations; what is expected is what the library promises whatever its user does:
+// expected of the conversations. The promises of the library are expected to hold for everything that its user does:
 //
 //  - a protocol is called in its order, at the end once, and never from inside an operation;
 //  - nothing is called that was destroyed or cancelled, nor on behalf of an owner that was;
@@ -105,7 +105,7 @@ int pattern_file() {
     return made;
 }
 
-// Each open one, and what it is of.
+// Each open one, and its kind.
 std::map<int, std::string> open_descriptors() {
     std::map<int, std::string> result;
     DIR* const directory = ::opendir("/proc/self/fd");
@@ -125,7 +125,7 @@ struct Thrown : std::exception {
     const char* what() const noexcept override { return "thrown on purpose"; }
 };
 
-/// What one protocol was told, of streams and of datagrams. It outlives its protocol.
+/// The calls of one protocol, of streams and of datagrams. It outlives its protocol.
 struct Life {
     enum class Stage { made, begun, over, gone };
 
@@ -135,11 +135,11 @@ struct Life {
     Transport* transport = nullptr;        // of a stream, from when it is known until its protocol is gone
     Connection* connection = nullptr;      // the same, where it is one
     DatagramEndpoint* endpoint = nullptr;  // of datagrams
-    bool opened = false;                   // by us, without an exception: the end is to be told
+    bool opened = false;                   // by us, without an exception: the end must come
     bool moving = false;                   // between move_to and `arrived`: only its own calls may use it
     bool finished = false;                 // closed, aborted or thrown out of: nothing is received any more
     bool paused = false;
-    bool ended = false;  // end_of_stream was told
+    bool ended = false;  // end_of_stream was called
     bool pause_told = false;
     std::size_t moves = 0;  // that were asked for
     std::uint64_t sent = 0, received = 0;
@@ -271,7 +271,7 @@ private:
 
     Dice dice_;
     const bool traced_;
-    const bool passing_;  // connections pass on, and then nobody knows the place in a stream
+    const bool passing_;  // connections pass on, and then the place in a stream is unknown
     const unsigned extreme_;
     const unsigned throws_;
     std::string failure_;
@@ -307,7 +307,7 @@ private:
 
 // ── what lives on the loops ──
 
-/// What was asked of a drain: `done` is to come once, unless another drain of the same has taken its place.
+/// The promise of a drain: `done` must come once, unless another drain of the same has taken its place.
 struct Storm::Wish {
     std::size_t loop;
     Token owner;  // null: the loop itself
@@ -361,7 +361,7 @@ struct Storm::Bell {
     ~Bell() { *alive = false; }
 };
 
-/// The other end of a connection or pipe, in the hands of nobody's protocol.
+/// The other end of a connection or pipe, without a protocol.
 struct Storm::RawEnd {
     Socket socket;
     bool was_urgent = false;
@@ -543,7 +543,7 @@ private:
     void check_begun() {
         storm_.check(life_.stage == Life::Stage::begun, "nothing is told before connected or after disconnected");
     }
-    // What is left over comes soon, and not byte by byte.
+    // The rest comes soon, and not byte by byte.
     void read_quickly() {
         if (transport().limits().read_size >= 4096) return;
         Limits quicker = transport().limits();
@@ -857,7 +857,7 @@ std::unique_ptr<Protocol> Storm::player(std::size_t loop) {
     return std::make_unique<Player>(*this, new_life(loop));
 }
 
-// What it has captured it uses to the end, also if its owner has gone meanwhile.
+// It uses its captures to the end, also if its owner has gone meanwhile.
 ProtocolFactory Storm::factory(std::size_t loop, Token alive) {
     return [this, loop, alive, end = std::string("the captures of a factory live as long as its call")] {
         std::unique_ptr<Protocol> made;
@@ -1031,7 +1031,7 @@ void Storm::open_box() {
     operate("open box", [&] {
         std::array<Socket, 2> sockets;
         const std::uint64_t kind = dice_.below(4);
-        if (kind == 0) {  // two that send to each other, or to nobody
+        if (kind == 0) {  // two that send to each other, or to a closed port
             for (Socket& socket : sockets) {
                 socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
                 socket.bind(*Address::ip("127.0.0.1", 0));
@@ -1595,7 +1595,7 @@ void Storm::adopt_handler() {
         Registration registration =
             reactor(loop).adopt(owned.descriptor(), Interest::writable | interest(), std::move(made));
         if (dice_.chance(100)) {
-            (void)reactor(loop).release(registration);  // which is told nothing
+            (void)reactor(loop).release(registration);  // which gets no call
         } else {
             owned.keep(std::move(registration));
         }
@@ -1741,7 +1741,7 @@ void Storm::settle() {
     acting_ = false;
     callers_.clear();  // they may connect again and again, without a pause if that is asked for
     ears_.clear();     // they are called in every turn
-    // Bytes that nobody wants any more may be read one by one, and those that are passed on in a circle go on for ever.
+    // Discarded bytes may be read one by one, and those that are passed on in a circle go on for ever.
     constexpr int most_turns = 1'000'000, most_calls = 50'000, most_idle = 200;
     int idle = 0, quiet = 0, turns = 0;
     const std::uint64_t calls_at_first = outcome_.callbacks;
