@@ -18,7 +18,7 @@ constexpr std::ptrdiff_t many = 64;  // more of them, with all that the kernel k
 
 constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
 
-// After a burst the memory goes back; what an ordinary turn needs stays.
+// After a burst the memory goes back; an ordinary iteration's stays.
 template <class T>
 void clear_keeping_little(std::vector<T>& list) noexcept {
     constexpr std::size_t little = 1024;
@@ -47,8 +47,8 @@ void RegistrationView::set_interest(Interest interest) const noexcept {
 Interest RegistrationView::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
 
 void RegistrationView::trigger(Interest ready) const {
-    // One each: a call that throws must not take the next one with it. Urgent is the condition that is told
-    // to nobody who does not ask for errors.
+    // One each: a call that throws must not take the next one with it. Urgent is a condition that is
+    // reported only to an interest in errors.
     for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
                                          std::pair{Interest::writable, Condition::writable},
                                          std::pair{Interest::error, Condition::urgent}})
@@ -59,7 +59,7 @@ void Registration::reset() noexcept {
     if (*this) reactor().retire(*this);
 }
 
-// ── who is watched, and whose they are ──
+// ── registrations and owned handlers ──
 
 Reactor::Reactor(std::string_view backend, const Clock& clock) : Reactor(make_demultiplexer(backend), clock) {
     made_by_name_ = true;
@@ -122,7 +122,7 @@ struct Reactor::Running {
         reactor.running_ = false;
         reactor.until_idle_ = false;
         reactor.turn_time_known_ = false;
-        reactor.asleep_ = true;  // nobody looks at the queue now, so posts make native_handle() readable
+        reactor.asleep_ = true;  // the queue is not looked at now, so posts make native_handle() readable
     }
     Reactor& reactor;
 };
@@ -200,7 +200,7 @@ bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
     if (!deferred_waits(id)) return false;
     const bool running = id < first_deferred_;
     Task& place = running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
-    const Task cancelled = std::move(place);  // destroyed last: what it holds may defer, or cancel, others
+    const Task cancelled = std::move(place);  // destroyed last: its captures may defer, or cancel, others
     --deferred_waiting_;
     return true;
 }
@@ -213,7 +213,7 @@ void Reactor::WakeupHandler::readable() {
     ++reactor.counters_.wakeups;
 }
 
-// The loop is deaf to other threads: whoever runs it must know, and if the kernel only had no room it is tried again.
+// The loop cannot be woken by other threads: run() throws, and if the kernel only had no room it is tried again.
 void Reactor::WakeupHandler::lost(std::error_code reason) {
     reactor.wakeup_registration_.reset();
     if (reason != std::errc::bad_file_descriptor)
@@ -221,8 +221,8 @@ void Reactor::WakeupHandler::lost(std::error_code reason) {
     throw std::system_error(reason, "Reactor: watching the wake-up descriptor");
 }
 
-// Each step is left out where there is nothing to do: with one active connection a turn is a message. What a callback
-// throws ends that call and nothing else: the turn is finished first.
+// Each step is left out where there is nothing to do: with one active connection a turn is a message. An exception
+// out of a callback ends that call and nothing else: the iteration is finished first.
 void Reactor::turn(std::optional<Duration> limit) {
     if (!before_wait_.empty()) run_hooks_before_wait();
     if (rebuild_) rebuild();
@@ -252,7 +252,7 @@ void Reactor::attempt(Call&& call) noexcept {
     }
 }
 
-// In a catch block: what a callback threw goes to the hook, and what comes out of that leaves the turn at its end.
+// In a catch block: the exception goes to the hook, and one out of the hook leaves the iteration at its end.
 void Reactor::caught() noexcept {
     if (on_exception_ == nullptr) return fail();
     try {
@@ -303,7 +303,7 @@ inline bool Reactor::work_waits() const noexcept {
            posted_waiting_.load() || stop_.load();
 }
 
-// What the loop itself goes by, when the hooks have run and the backend is about to say what is ready.
+// The loop's own timeout, when the hooks have run and the backend is about to wait.
 std::optional<Duration> Reactor::longest_wait() noexcept {
     if (work_waits()) return Duration::zero();
     const auto next = timers_.next();
@@ -320,8 +320,8 @@ void Reactor::hand_over_changes() noexcept {
     }
 }
 
-// What comes out of the backend is no callback's, and leaves the turn even if there is a hook for those: a loop that
-// cannot wait must not go on as if nothing were wrong.
+// An exception out of the backend is no callback's, and leaves the iteration even if there is a hook for those: a loop
+// that cannot wait must not go on as if nothing were wrong.
 void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
     auto timeout = longest_wait();
@@ -345,7 +345,7 @@ void Reactor::wait(std::optional<Duration> limit) {
     batch_removals_ = table_->removals();
     REACTOR_PROBE(turn_begin, batch.size());
     turn_time_known_ = false;
-    // A deadline holds against who had not spoken when the loop looked; what handlers take from here on is not their time.
+    // A deadline holds against peers that had not spoken when the loop looked; the time of handlers from here on is not theirs.
     if (!timers_.empty()) (void)turn_time();
 }
 
@@ -359,7 +359,7 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
         ++counters_.looks;
         const std::span<const Event> batch = table_->demultiplexer().wait(Duration::zero());
         if (!batch.empty()) return batch;
-        std::this_thread::yield();  // who is to answer may be waiting for this very processor
+        std::this_thread::yield();  // the peer may be waiting for this very processor
         passed = time_between(begin, clock.now());
     } while (passed < longest);
     if (timeout) timeout = *timeout > passed ? *timeout - passed : Duration::zero();
@@ -381,7 +381,7 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
 
 void Reactor::dispatch_batch() {
     const Table& table = *table_;  // which is the same for as long as the reactor lives, as the compiler cannot know
-    // Who is called may put an end to the batch (after_fork): its end is looked up again after each.
+    // A handler may end the batch (after_fork): its end is looked up again after each.
     const auto dispatch_all = [&](auto look_ahead) {
         for (const Event* event = batch_; event < batch_end_; ++event) {
             look_ahead(event);
@@ -428,7 +428,7 @@ void Reactor::dispatch_rare(Token token, Condition condition) {
     for (const std::uint32_t id : ids) tell(token.descriptor, id, condition, bad);
 }
 
-// Tells one registration all that it wants to hear of, looking again before each call whether it still does.
+// Makes the calls that one registration is interested in, looking again before each whether it still is.
 void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::error_code error) noexcept {
     if (any(condition, Condition::invalid)) {
         const Table::Watch watch = table_->find(descriptor, id);
@@ -448,7 +448,7 @@ void Reactor::tell(int descriptor, std::uint32_t id, Condition condition, std::e
     }
 }
 
-// In each of the steps that follow the batch is taken out first: what is asked for meanwhile comes in the next turn.
+// In each of the steps that follow the batch is taken out first: later requests come in the next iteration.
 
 void Reactor::run_triggers() {
     triggers_now_.swap(triggers_);
@@ -480,7 +480,7 @@ void Reactor::run_posted() {
     clear_keeping_little(posted_now_);
 }
 
-// What connections have gathered leaves: before the handlers that ended are retired, so that one that fails now is among
+// Gathered output of connections leaves: before the handlers that ended are retired, so that one that fails now is among
 // them; and again behind these and the deferred calls, which may have written as well.
 void Reactor::end_workspace() {
     workspace_waits_ = false;
@@ -526,12 +526,12 @@ void Reactor::after_fork() {
     if (!made_by_name_) throw std::logic_error("Reactor::after_fork: the demultiplexer is the caller's");
     Wakeup wakeup;
     table_->replace_demultiplexer();
-    // The batch lay in the old backend; being level-triggered, the new one tells all of it again.
+    // The batch lay in the old backend; being level-triggered, the new one reports all of it again.
     batch_ = batch_end_ = nullptr;
     wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
     wakeup_ = std::move(wakeup);
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
-    if (!asleep_) wakeup_.notify();  // somebody has notified the old one
+    if (!asleep_) wakeup_.notify();  // another thread has notified the old one
 }
 
 std::string_view Reactor::backend() const noexcept { return table_->demultiplexer().name(); }

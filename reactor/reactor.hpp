@@ -1,5 +1,5 @@
 // The reactor: one loop, on one thread. It waits until a descriptor is ready, a timer is due or another thread
-// has posted work, and calls whoever asked for it.
+// has posted work, and calls the handlers.
 //
 //     ┌─▶ 1 hooks before the wait, interest changes handed to the backend
 //     │   2 wait              for a descriptor, the next timer, a post or a stop
@@ -54,7 +54,7 @@ public:
     explicit Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& clock = Clock::monotonic());
 
     /// Destroys the connections it owns, with their protocols, and the posted tasks. Calls none of them: they
-    /// may refer to what is already gone. To end in good order, close what is open and run until it is over.
+    /// may refer to what is already gone. To end in good order, drain and run until that is done.
     ~Reactor();
     Reactor(const Reactor&) = delete;
     Reactor& operator=(const Reactor&) = delete;
@@ -104,7 +104,7 @@ public:
     /// Watches a descriptor, which should be non-blocking and stays the caller's. The handler must outlive the
     /// registration. The same descriptor may be watched several times. Throws std::system_error
     /// (bad_file_descriptor) for a negative number, and for one past 65,535 that is not open rather than make the table
-    /// of descriptors as large; what the kernel has against it comes as `lost`.
+    /// of descriptors as large; an objection of the kernel comes as `lost`.
     /// Regular files are always ready, on every backend.
     Registration watch(int descriptor, Interest interest, EventHandler& handler);
 
@@ -112,12 +112,12 @@ public:
     /// pointer keeps what it has; one to a derived class, which is converted first, loses it.
     Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler);
 
-    /// Ends a registration, as Registration::reset does. An adopted handler is told so by `retired()` at the end of the
-    /// turn, so that it may finish its stack frame, and then destroyed. Nothing happens to one that is empty.
+    /// Ends a registration, as Registration::reset does. `retired()` of an adopted handler is called at the end of the
+    /// iteration, so that it may finish its stack frame, and then it is destroyed. Nothing happens to one that is empty.
     void retire(RegistrationView registration) noexcept;
     void retire(Registration& registration) noexcept { retire(registration.leave()); }
 
-    /// Gives an adopted handler away: its registration ends at once, and it is told nothing. For handing it to another
+    /// Gives an adopted handler away: its registration ends at once, without a call. For handing it to another
     /// reactor. Null if the reactor does not own it.
     std::unique_ptr<OwnedHandler> release(RegistrationView registration) noexcept;
     std::unique_ptr<OwnedHandler> release(Registration& registration) noexcept { return release(registration.leave()); }
@@ -150,16 +150,15 @@ public:
     Timer every(Duration period, Task callable);
     TimerQueue& timers() noexcept { return timers_; }
 
-    /// Before it sleeps the loop looks again and again, for so long, whether something is ready: who is spoken to one
-    /// message at a time then need not be woken for each, at the price of a processor that is busy meanwhile. It does
-    /// so only after turns that found a few descriptors ready: not while nothing happens, and not where many are
-    /// active, which keep it awake anyway. Zero, as at first: never. Around 200 microseconds suit a loopback or a local
+    /// Before it sleeps the loop polls for so long. A conversation of one message at a time then needs no wake-up for each,
+    /// at the price of a processor that is busy meanwhile. It does so only after iterations that found a few descriptors
+    /// ready: not while nothing happens, and not while many are active, which keep it awake anyway. Zero, as at first: never. Around 200 microseconds suit a loopback or a local
     /// network.
     void set_busy_wait(Duration longest) noexcept { busy_wait_ = longest; }
 
     // ── looking in, and embedding ──
 
-    /// "select", "poll", "epoll": what it runs on.
+    /// Its backend: "select", "poll", "epoll".
     std::string_view backend() const noexcept;
     Counters counters() const noexcept;
 
@@ -172,21 +171,21 @@ public:
     /// it is zero when a callback has run since they did, because the callback may have left something for them.
     std::optional<Duration> next_timeout() noexcept;
 
-    /// Called with what a callback threw, instead of letting it out of run(). An exception out of a connection's
-    /// protocol has then already ended that connection; a raw handler stays registered. What the hook throws
-    /// leaves run() when the iteration is done. An empty one restores the default.
+    /// Called with the exception of a callback, which then does not leave run(). An exception out of a connection's
+    /// protocol has then already ended that connection; a raw handler stays registered. An exception out of
+    /// the hook leaves run() when the iteration is done. An empty one restores the default.
     void on_exception(MoveOnlyFunction<void(std::exception_ptr)> hook);
 
     /// Calls `hook` after each callback that took at least `threshold` by the reactor's clock. Without one nothing is
     /// measured. An empty one takes it away. The hook must not throw.
     void on_slow_call(Duration threshold, MoveOnlyFunction<void(const SlowCall&)> hook);
 
-    /// Calls `hook` with what an operator may want in a log: one line of text, in English, without its end. The
+    /// Calls `hook` with notices that an operator may want in a log: one line of text, in English, without its end. The
     /// library itself never prints. It is called in the middle of things: of the loop it may only call
-    /// post() and stop(). What it throws is dropped. An empty one takes it away.
+    /// post() and stop(). Its exceptions are dropped. An empty one takes it away.
     void on_notice(MoveOnlyFunction<void(Notice, std::string_view text)> hook);
 
-    /// For those who have something to tell: `text()` is asked for only if there is a hook.
+    /// For callers with a notice: `text()` is called only if there is a hook.
     template <class Text>
     void notice(Notice what, Text&& text) noexcept {
         if (on_notice_ == nullptr) return;
@@ -198,18 +197,18 @@ public:
 
     /// In a child of fork(2) that goes on to use this reactor, or merely destroys it: to be called first, by the
     /// thread that forked. The child shares the parent's epoll set and wake-up descriptor, so that until then
-    /// all that it did would be done to the parent's loop. Afterwards the child has its own, which watch what was
-    /// watched; timers and posted work are copies as well. Descriptors are still shared: of a connection that
-    /// both keep, both read. May be called in a handler; what is ready is told again. Throws std::system_error, and
+    /// everything that it does would be done to the parent's loop. Afterwards the child has its own, with the same
+    /// registrations; timers and posted work are copies as well. Descriptors are still shared: both read from a connection
+    /// that both keep. May be called in a handler; readiness is reported again. Throws std::system_error, and
     /// then nothing has changed; std::logic_error for a demultiplexer of the caller's. See reactor/guide/threads.md.
     void after_fork();
 
-    /// What the connections of this loop share; see connection.cpp, its only user.
+    /// Shared by the connections of this loop; see connection.cpp, its only user.
     class Workspace {
     public:
         virtual ~Workspace() = default;
         virtual void iteration_ends() {}
-        std::uint64_t connections = 0;  // what Counters tells of them
+        std::uint64_t connections = 0;  // for Counters
         std::uint64_t bytes_received = 0;
         std::uint64_t bytes_sent = 0;
     };
@@ -315,8 +314,8 @@ private:
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
 
-    // What other threads touch. `asleep_` is true while nobody will look at the queue before the wait ends: whoever
-    // posts then must end the wait, and the first to do so does it for all.
+    // Touched by other threads. `asleep_` is true while the queue is not looked at before the wait ends: a post must then
+    // end the wait, and the first to do so does it for all.
     Wakeup wakeup_;
     struct WakeupHandler final : EventHandler {
         explicit WakeupHandler(Reactor& owner) : reactor(owner) {}

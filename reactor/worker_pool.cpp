@@ -21,7 +21,7 @@ struct Offloaded::Job {
     std::shared_ptr<Job> next;      // in the list of those that are done
 };
 
-// What the loop and the threads share. Handing a result back needs no memory: the jobs that are done are a list of their
+// Shared by the loop and the threads. Handing a result back needs no memory: the jobs that are done are a list of their
 // own.
 struct WorkerPool::Shared {
     std::mutex mutex;

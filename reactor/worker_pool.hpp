@@ -78,8 +78,7 @@ private:
     std::size_t under_way_ = 0;  // pieces of work whose thread has not handed them back to the loop
 };
 
-/// Runs `work` on a thread of the pool, and calls `then` with what it returned (with nothing if it returns nothing) on the
-/// loop. For errors, refusal and lifetime see WorkerPool::run.
+/// Runs `work` on a thread of the pool, and calls `then` with its result (with nothing if it returns nothing) on the loop. For errors, refusal and lifetime see WorkerPool::run.
 template <class Work, class Then>
 Offloaded offload(WorkerPool& pool, Work work, Then then) {
     using Result = std::invoke_result_t<Work&>;

@@ -103,7 +103,7 @@ Communication communicate(Reactor& reactor, const std::vector<std::string>& comm
         const std::shared_ptr<State> kept = watched.lock();
         if (kept == nullptr) return;
         kept->result.status = status;
-        if (kept->result.reason) kept->streams = 0;  // killed from here: what it left unread is not waited for
+        if (kept->result.reason) kept->streams = 0;  // killed from here: its unread output is not waited for
         kept->finish();
     });
     return Communication(state);

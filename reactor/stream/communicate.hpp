@@ -19,7 +19,7 @@
 
 namespace reactor {
 
-/// The result of a child: how it ended and what it wrote.
+/// The result of a child: its end and its output.
 struct Communicated {
     ExitStatus status;
     std::string output;  ///< its standard output

@@ -12,11 +12,11 @@ namespace reactor {
 
 namespace {
 
-// What a Unix socket's full backlog is waited for before the next try: connect(2) says EAGAIN there, and
-// nothing would tell when there is room.
+// The wait for a Unix socket's full backlog before the next try: connect(2) says EAGAIN there, and nothing reports when
+// there is room.
 constexpr Duration full_backlog_delay = std::chrono::milliseconds(20);
 
-// RFC 8305 3: how long IPv4 addresses wait for the answer that tells of IPv6 ones.
+// RFC 8305 3: how long IPv4 addresses wait for the answer with IPv6 ones.
 constexpr Duration resolution_delay = std::chrono::milliseconds(50);
 
 constexpr Duration least_back_off = std::chrono::milliseconds(1);
@@ -95,8 +95,8 @@ void Connector::cancel() noexcept {
     options_.reconnect.reset();
 }
 
-// Running out of memory on the way is an outcome like any other, unless one is being told already: then it comes from
-// the factory or from its protocol, and is theirs.
+// Running out of memory on the way is an outcome like any other, unless one is being reported already: then it comes
+// from the factory or from its protocol, and is theirs.
 template <class Step>
 void Connector::or_fail(Step&& step) {
     const Lifetime::Watch watch(lifetime_);
@@ -223,7 +223,7 @@ void Connector::answered(Attempt& attempt, std::error_code error) {
     });
 }
 
-// To what was asked for, as far as the destination has such an address.
+// To the wanted address, as far as the destination has such an address.
 void Connector::bind(Socket& socket, const Address& destination) const {
     const Address& local = *options_.local;
     if (local.family() != destination.family())
@@ -276,7 +276,7 @@ void Connector::succeed(Socket socket) {
     }
     if (watch.over()) return;
     state_ = State::over;
-    if (error) fail(error);  // told to another protocol: this one is gone
+    if (error) fail(error);  // reported to another protocol: this one is gone
 }
 
 void Connector::fail(std::error_code error) {

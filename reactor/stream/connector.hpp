@@ -83,13 +83,13 @@ public:
     Connector(const Connector&) = delete;
     Connector& operator=(const Connector&) = delete;
 
-    /// Gives up: neither connects nor reconnects, and tells nobody. A connection that stands goes on.
+    /// Gives up: neither connects nor reconnects, and calls nothing. An existing connection continues.
     void cancel() noexcept;
 
     /// Is it under way, with the outcome still to come? Also while it waits to reconnect.
     bool connecting() const noexcept { return state_ != State::over; }
 
-    /// What went wrong with each address, in the order in which it did, since connecting began.
+    /// The error of each address, in order of time, since connecting began.
     const std::vector<Failure>& failures() const noexcept { return failures_; }
 
 private:

@@ -27,7 +27,7 @@ constinit std::mutex flagged_mutex;
 
 [[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
 
-// The terminal's master side: what its name stands for is not it, but the next terminal (pts(4), /dev/ptmx).
+// The terminal's master side: opening its name does not open it, but the next terminal (pts(4), /dev/ptmx).
 bool is_master([[maybe_unused]] int descriptor) noexcept {
 #ifdef TIOCGPTN
     unsigned number = 0;
@@ -62,8 +62,8 @@ FileDescriptor opened_anew(int descriptor, mode_t kind) noexcept {
     return opened;
 }
 
-// Are these two the same open file? A flag that is changed at one is then seen at the other. O_APPEND means nothing to
-// what is not a regular file. kcmp(2) would need no change, but containers' filters forbid it.
+// Are these two the same open file? A flag that is changed at one is then seen at the other. O_APPEND means nothing
+// for files that are not regular. kcmp(2) would need no change, but containers' filters forbid it.
 bool same_open_file(int one, int other) noexcept {
     const int flags = ::fcntl(one, F_GETFL);
     if (flags < 0 || ::fcntl(other, F_GETFL) != flags || ::fcntl(one, F_SETFL, flags ^ O_APPEND) < 0) return false;

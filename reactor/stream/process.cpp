@@ -147,7 +147,7 @@ std::optional<ExitStatus> wait_for(pid_t id, [[maybe_unused]] const FileDescript
     return status;
 }
 
-// Closed here, or close-on-exec, the child would not have it; what it opens first would be this standard stream of it.
+// Closed here, or close-on-exec, the child would not have it; the first file that it opens would be this standard stream.
 bool is_inherited(int number) noexcept {
     const int flags = ::fcntl(number, F_GETFD);
     return flags >= 0 && (flags & FD_CLOEXEC) == 0;
@@ -223,7 +223,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
 
 Process::~Process() { end(); }
 
-// Leaves nobody behind.
+// Leaves no child behind.
 void Process::end() noexcept {
     registration_.reset();
     if (self_ != nullptr) *self_ = nullptr;
@@ -234,7 +234,7 @@ void Process::end() noexcept {
 
 void Process::watch() {
     handle_ = handle_of(id_);
-    if (!handle_ && errno == ESRCH) {  // it has ended, and SIGCHLD is ignored or somebody was quick to wait for it
+    if (!handle_ && errno == ESRCH) {  // it has ended, and SIGCHLD is ignored or other code has waited for it
         collected_ = true;
         self_ = std::make_shared<Process*>(this);
         reactor_.post([self = self_] {
@@ -247,7 +247,7 @@ void Process::watch() {
 }
 
 // A thread that waits for this one child, and leaves it to be collected here. SIGCHLD would do without a thread, but it
-// is the whole process's: it has one handler, and tells only that some children have ended.
+// is the whole process's: it has one handler, and says only that some children have ended.
 void Process::watch_by_thread() {
     self_ = std::make_shared<Process*>(this);
     const SignalsBlocked blocked;
@@ -262,7 +262,7 @@ void Process::watch_by_thread() {
                 });
                 return;
             } catch (const std::bad_alloc&) {
-                std::this_thread::yield();  // nobody else will tell
+                std::this_thread::yield();  // nothing else will report it
             }
         }
     });
@@ -291,8 +291,8 @@ void Process::reap() {
     exited_(*status);  // may destroy this
 }
 
-// The handle means this child or no process. The number means another one if the child has been waited for by somebody
-// else, or by the kernel, as it is where SIGCHLD is ignored.
+// The handle means this child or no process. The number means another one if other code has waited for the child, or
+// the kernel, as it does if SIGCHLD is ignored.
 bool Process::kill(int signal) noexcept {
     if (!running_ || collected_) return false;
 #ifdef SYS_pidfd_send_signal

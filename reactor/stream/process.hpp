@@ -21,10 +21,10 @@
 
 namespace reactor {
 
-/// How a child ended. If neither is there, somebody else has waited for it: the program ignores SIGCHLD, or calls
+/// How a child ended. If neither is there, other code has waited for it: the program ignores SIGCHLD, or calls
 /// waitpid(2) for children that are not its own.
 struct ExitStatus {
-    std::optional<int> code;    ///< what it returned from main
+    std::optional<int> code;    ///< returned from main
     std::optional<int> signal;  ///< the signal that ended it
 
     bool success() const noexcept { return code == 0; }
@@ -55,15 +55,16 @@ struct ProcessOptions {
 };
 
 /// One child. On the loop's thread only; must go before its reactor. Its transports belong to the reactor, and end when
-/// the child, and whoever has inherited its streams from it, has closed them: before its exit is told or after that.
+/// the child, and every process that has inherited its streams from it, has closed them: before or after its exit is
+/// reported.
 class REACTOR_EXPORT Process final : EventHandler {
 public:
     /// Starts `command[0]`, looked for in PATH unless it has a slash, with `command` as its arguments (posix_spawn(3):
     /// nothing of the program runs in the child). The child has the three streams and every descriptor that is not
-    /// close-on-exec, as all of this library's are; no signal is blocked, and SIGPIPE does what it does by default.
+    /// close-on-exec, as all of this library's are; no signal is blocked, and SIGPIPE has its default disposition.
     /// `exited` is called from the loop, exactly once, and may destroy this object.
     ///
-    /// Throws std::system_error with what exec said (no_such_file_or_directory, permission_denied …) and the command's
+    /// Throws std::system_error with exec's error (no_such_file_or_directory, permission_denied …) and the command's
     /// name, and (invalid_argument) for a NUL in an argument, a variable or the directory; std::invalid_argument for an
     /// empty command, for an empty `exited`, and for a protocol without a pipe or a pipe without one.
     Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,

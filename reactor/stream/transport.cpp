@@ -1,4 +1,4 @@
-// What every transport does with several pieces, and with a file unless it knows better.
+// Common to all transports: several pieces in one write, and files for those without a better way.
 #include <reactor/stream/transport.hpp>
 
 #include <sys/stat.h>
@@ -16,7 +16,7 @@ namespace reactor {
 
 namespace {
 
-// What went wrong, if anything did.
+// The error, if there was one.
 std::error_code read_whole(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         const ssize_t count = ::pread(file.get(), bytes.data(), bytes.size(), off_t(offset));

@@ -15,14 +15,14 @@ using namespace reactor;
 
 namespace {
 
-// What one socket was told, in order, and what the test wants done on the way.
+// The calls of one socket, in order, and the actions that the test wants in them.
 struct Letters {
     std::vector<std::string> data;
     std::vector<Datagram> heads;  // without data and descriptors
     std::vector<std::pair<Address, std::error_code>> refusals;
     int opened = 0, resumed = 0, closed = 0, after_the_end = 0;
     std::shared_ptr<int> destroyed = std::make_shared<int>(0);  // a reactor may outlive what the test wrote down
-    bool inside = false;  // a call of the test's to the transport: nothing may be told meanwhile
+    bool inside = false;  // a call of the test to the transport: the protocol must not be called meanwhile
     int told_inside = 0;
     std::error_code reason;
     DatagramTransport* transport = nullptr;
@@ -95,7 +95,7 @@ Socket connected_to(const Address& address, Socket socket) {
     return socket;
 }
 
-// An address where nobody listens.
+// An address without a listener.
 Address nobody() { return udp().local(); }
 
 Address abstract_name() {
@@ -523,7 +523,7 @@ TEST_CASE("S80: what is sent in a callback does not overtake what waits, even if
     };
     CHECK(write_some(theirs, "go on") == 5);
     char buffer[100];
-    for (int i = 0; i < 3; ++i) {  // room, in the turn in which it is told of the datagram
+    for (int i = 0; i < 3; ++i) {  // room, in the iteration in which it gets the datagram
         const ssize_t count = ::recv(theirs.get(), buffer, sizeof buffer, 0);
         if (count >= 0) got.emplace_back(buffer, std::size_t(count));
     }
@@ -755,7 +755,7 @@ TEST_CASE("An IPv6 group is joined on an interface, and its members know by whic
             CHECK(head.interface == interface);
         }
         CHECK(answers.heads[0].sender.port() == member.local().port());
-        // What came is an address to send to.
+        // The received address can be sent to.
         CHECK(sender.send(joined.heads[0].destination, "once more"));
         run_until(reactor, [&] { return answers.data.size() == 4; });
         member.socket().leave_group(scopeless, interface);

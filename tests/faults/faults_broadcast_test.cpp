@@ -24,7 +24,7 @@ struct Room {
         settle(reactor);
     }
     unsigned sends() const { return faults::calls(Call::send) + faults::calls(Call::sendmsg) - before; }
-    // So many sends in what the loop does next, until nothing is left to be done.
+    // So many sends until the loop has nothing left to do.
     unsigned sends_of(const std::function<void()>& begin) {
         const faults::Armed armed({}, clock, false);
         begin();

@@ -842,7 +842,7 @@ TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop,
             } catch (const std::bad_alloc&) {
             }
         }
-        std::fill_n(place.get(), sizeof(Connector), std::byte(0xff));  // who calls it now does not get far
+        std::fill_n(place.get(), sizeof(Connector), std::byte(0xff));  // a call of it now does not get far
         bool drained = false;
         drain(reactor, std::chrono::seconds(1), [&](const Drained&) { drained = true; });
         for (int turns = 0; !drained && turns < 10; ++turns) reactor.run_once(Duration::zero());
@@ -1024,7 +1024,7 @@ TEST_CASE("S95, S96: an accept that a filter of system calls forbids makes the l
 TEST_CASE("A listener that epoll has no room for rests, longer each time, and is watched when there is room") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    if (reactor.backend() != "epoll") return;  // the others ask nobody
+    if (reactor.backend() != "epoll") return;  // the others ask the kernel nothing
     std::vector<std::error_code> reasons;
     Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
     Socket client = Socket::open(Address::Family::ipv4);
@@ -1054,7 +1054,7 @@ TEST_CASE("A listener that epoll has no room for rests, longer each time, and is
 TEST_CASE("A descriptor whose change epoll refuses is lost, and the set reports it no more") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    if (reactor.backend() != "epoll") return;  // the others ask nobody
+    if (reactor.backend() != "epoll") return;  // the others ask the kernel nothing
     struct Handler final : EventHandler {
         void lost(std::error_code error) override { reason = error; }
         std::error_code reason;
@@ -1088,7 +1088,7 @@ TEST_CASE("S93: an acceptor whose constructor runs out of memory leaves nothing 
         CAPTURE(from);
         REQUIRE(from < 1000);
         Reactor reactor("auto", clock);
-        // Its memory is not given back: what a loop still knows of it leads into zeros.
+        // Its memory is not given back: a pointer that a loop still has leads into zeros.
         alignas(Acceptor) std::byte memory[sizeof(Acceptor)];
         Acceptor* acceptor = nullptr;
         {

@@ -293,7 +293,7 @@ TEST_CASE("A connection on its way to a loop that is destroyed goes with it") {
         there.reset();
         CHECK(open_descriptors() < with);
         CHECK_FALSE(arrived);
-        CHECK_FALSE(journal.over);  // a reactor's destruction calls nobody
+        CHECK_FALSE(journal.over);  // a reactor's destruction calls no protocol
     }
     CHECK(open_descriptors() < before);
 }
@@ -394,7 +394,7 @@ TEST_CASE("What an acceptor's options say holds for its connections elsewhere to
         const int number = 0;
         CHECK(sender.send_descriptors(bytes_of(std::string(600, 'x')), {&number, 1}));
         loops.until([&] { return journal.input.size() == 600; });
-        CHECK(first == 400);  // what its rate lets through at once
+        CHECK(first == 400);  // its rate lets so much through at once
         CHECK(connection.take_descriptor());
     }
 }

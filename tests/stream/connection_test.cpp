@@ -38,7 +38,7 @@ struct TimedConversation : TimedLoop, Conversation {
         : Conversation(reactor, std::move(ends), options) {}
 };
 
-// Sends "rest of the world" with a reset: what an abortive close does.
+// Sends "rest of the world" with a reset, as an abortive close does.
 void reset_by_peer(Socket& peer) {
     peer.set_linger(std::chrono::seconds(0));
     peer.close();
@@ -446,7 +446,7 @@ TEST_CASE("S48: a producer whose reader takes everything at once is still stoppe
         while (talk.journal.transport->queued() <= talk.journal.transport->limits().high_mark) {
             talk.journal.transport->write(std::string(1000, 'x'));
             in_this_call += 1000;
-            if (in_this_call > 10'000'000) break;  // what the test is about
+            if (in_this_call > 10'000'000) break;  // the fault that the test looks for
         }
         produced += in_this_call;
         most_in_one_call = std::max(most_in_one_call, in_this_call);
@@ -474,7 +474,7 @@ TEST_CASE("S48: a producer of large pieces is stopped at the high mark every tur
             talk.journal.transport->write(std::string(64 * 1024, 'x'));
             in_this_call += 64 * 1024;
             read_all(talk.peer);
-            if (in_this_call > 10'000'000) break;  // what the test is about
+            if (in_this_call > 10'000'000) break;  // the fault that the test looks for
         }
         most_in_one_call = std::max(most_in_one_call, in_this_call);
     };
@@ -718,7 +718,7 @@ TEST_CASE("Pausing in received() and resuming later gives the rest again without
 TEST_CASE("S109: an end of stream waits behind what came before it while reading is paused, and nothing spins") {
     for (const bool tcp : {true, false}) {
         for (const bool closed : {false, true}) {
-            for (const bool shut : {false, true}) {  // over in both directions: a hang-up for as long as nobody reads
+            for (const bool shut : {false, true}) {  // over in both directions: a hang-up for as long as there is no read
                 CAPTURE(tcp);
                 CAPTURE(closed);
                 CAPTURE(shut);
@@ -778,7 +778,7 @@ TEST_CASE("S109: a connection whose peer resets ends at once and says so, althou
         reset_by_peer(talk.peer);
         for (int turn = 0; turn < 10 && !talk.journal.over; ++turn) reactor.run_once(Duration::zero());
         REQUIRE(talk.journal.over);
-        // What comes back to the side that has seen the end is a broken pipe: tcp_reset in Linux.
+        // The side that has seen the end gets a broken pipe: tcp_reset in Linux.
         if (!half_closed || !tcp) CHECK(talk.journal.reason == std::errc::connection_reset);
         if (half_closed && tcp) CHECK(talk.journal.reason == std::errc::broken_pipe);
         CHECK(settle(reactor, 10) <= 3);
@@ -935,7 +935,7 @@ TEST_CASE("S44: a reply survives a close with unread input: the peer gets all of
     std::string got;
     bool ended = false;
     std::size_t pieces = 0;
-    run_until(reactor, [&] {  // goes on sending what nobody will look at
+    run_until(reactor, [&] {  // goes on sending bytes that are thrown away
         if (pieces < 50) pieces += write_some(talk.peer, std::string(1000, 'x')) > 0 ? 1 : 0;
         if (pieces < 50) return false;
         const ssize_t count = ::recv(talk.peer.get(), nullptr, 0, MSG_PEEK);
@@ -1082,7 +1082,7 @@ TEST_CASE("A message that comes a byte now and then ends its connection in time,
     talk.clock.advance(std::chrono::seconds(9));
     write_some(talk.peer, "ghi");
     talk.settle();
-    for (int i = 0; i < 9; ++i) {  // what was added to the rest does not put it off
+    for (int i = 0; i < 9; ++i) {  // bytes added to the rest do not put it off
         talk.pass(std::chrono::seconds(1));
         REQUIRE_FALSE(talk.journal.over);
     }
@@ -1220,7 +1220,7 @@ TEST_CASE("S22: what a short read leaves in the kernel, or received() in the res
     talk.journal.on_received = [&](Bytes input) -> std::size_t {
         const std::size_t taken = std::min<std::size_t>(2, input.size());
         got += text_of(input.first(taken));
-        if (taken < input.size()) {  // has enough for now, until somebody else says so
+        if (taken < input.size()) {  // has enough for now, until other code says so
             talk.journal.transport->pause_reading();
             reactor.post([&] { talk.journal.transport->resume_reading(); });
         }

@@ -1,4 +1,4 @@
-// The connector and the resolver: one outcome, told once and later.
+// The connector and the resolver: one outcome, once and later.
 #include "../support/loop.hpp"
 #include "../support/names.hpp"
 
@@ -25,14 +25,14 @@ ProtocolFactory record(Journal& journal) {
     return [&journal]() -> std::unique_ptr<Protocol> { return std::make_unique<Recorder>(journal); };
 }
 
-// An address at which nobody listens, though the port was free a moment ago.
+// An address without a listener; the port was free a moment ago.
 Address refusing_address(const char* host = "127.0.0.1") {
     Socket socket = Socket::open(Address::ip(host, 0)->family());
     socket.bind(*Address::ip(host, 0));
     return socket.local();
 }
 
-// A listener whose queue is full: on loopback the one who connects is then left without an answer.
+// A listener whose queue is full: on loopback a connecting client is then left without an answer.
 struct SilentListener {
     SilentListener() : listener(Socket::open(Address::Family::ipv4)) {
         listener.bind(*Address::ip("127.0.0.1", 0));

@@ -21,10 +21,10 @@ using namespace reactor;
 
 namespace {
 
-// What a shell runs to say what Predecessor::ready says.
+// A shell runs this to send the message of Predecessor::ready.
 const std::string says_ready = "printf '\\000\\000\\000\\000' >&${REACTOR_PREDECESSOR#*:}";
 
-// A successor under test, and what was decided about it.
+// A successor under test, and the decision about it.
 struct Attempt {
     Attempt(Reactor& reactor, const std::string& program, const std::vector<std::string>& arguments,
             Duration longest = std::chrono::hours(1), const std::vector<int>& sockets = {})

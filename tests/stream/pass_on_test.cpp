@@ -1,5 +1,5 @@
-// What one connection receives and the kernel passes on to another: nothing is lost, doubled or kept, whatever either end
-// does, and little goes the ordinary way again.
+// Bytes that one connection receives and the kernel passes on to another: none is lost, doubled or kept, whatever either
+// end does, and small amounts go the ordinary way again.
 #include "../support/loop.hpp"
 
 #include <reactor/testing/manual_clock.hpp>
@@ -54,7 +54,7 @@ private:
 
 public:
     Transport* target = nullptr;
-    std::size_t keeps_back = 0;  // of what it is given, so many bytes are left for the next time
+    std::size_t keeps_back = 0;  // so many bytes of its input are left for the next time
 };
 
 // client ─ one │ other ─ server: the middle is ours.
@@ -253,7 +253,7 @@ TEST_CASE("What was being passed on when its sender went arrives all the same, t
     Way way(false);
     const std::string sent = random_bytes(8'000'000, 7);
     std::size_t written = 0;
-    for (int quiet = 0; quiet < 3;) {  // until nobody has room for more
+    for (int quiet = 0; quiet < 3;) {  // until there is no room for more
         const std::size_t count = write_some(way.client, std::string_view(sent).substr(written));
         written += count;
         quiet = count == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
@@ -376,7 +376,7 @@ TEST_CASE("S90: an urgent byte amid what is passed on stops nothing and spins no
 
 namespace {
 
-// Fills the way until nobody has room for more; how much was written.
+// Fills the way until there is no room for more; returns how much was written.
 std::size_t fill(Way& way, const std::string& sent) {
     std::size_t written = 0;
     for (int quiet = 0; quiet < 3;) {
@@ -402,7 +402,7 @@ TEST_CASE("What waits to be passed on is received when its way is given up for a
         std::string got;
         if (reason == 0) other.set_rates({.bytes_out = {1'000'000'000}});
         if (reason == 1) static_cast<Connection&>(*way.one.transport).set_rates({.bytes_in = {1'000'000'000}});
-        if (reason == 2) {  // nobody is there to take it: it is received and thrown away
+        if (reason == 2) {  // it has no receiver: it is received and thrown away
             way.one_sender->target = nullptr;
             way.other_sender->target = nullptr;
             other.abort();

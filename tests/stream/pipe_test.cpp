@@ -57,7 +57,7 @@ struct Piped {
         const ssize_t count = ::write(input.get(), text.data(), text.size());
         return count < 0 ? 0 : std::size_t(count);
     }
-    // What there is to read; `ended` if the end came behind it.
+    // The bytes that can be read; `ended` if the end came behind them.
     std::string read(bool* ended = nullptr) {
         std::string result, buffer(64 * 1024, '\0');
         for (;;) {

@@ -422,7 +422,7 @@ TEST_CASE("S71: children are waited for by their own id, whatever others there a
     CHECK(first.result.code == 1);
     CHECK(second.result.code == 2);
     int status = 0;
-    CHECK(::waitpid(other, &status, 0) == other);  // nobody took it
+    CHECK(::waitpid(other, &status, 0) == other);  // no other code took it
     CHECK(WEXITSTATUS(status) == 9);
 }
 

@@ -285,7 +285,7 @@ TEST_CASE("Connections that share a rate have no more together than that, and ea
     CHECK(sum() <= 3000 + 40 * 3000);
     CHECK(sum() >= 40 * 3000);
     for (const Journal& journal : journals) CHECK(journal.input.size() >= 3000);  // a thirtieth would be 4000
-    CHECK(loop.reactor.counters().timers - timers <= 40 * 21);  // who waits is woken when it is its turn
+    CHECK(loop.reactor.counters().timers - timers <= 40 * 21);  // a waiting connection is woken when it is its turn
 
     SUBCASE("also if some of them go while they wait") {
         for (std::size_t i = 0; i < 30; i += 2) journals[i].transport->abort();

@@ -1,4 +1,4 @@
-// Names, looked up on a few threads of the process's; and what a connector makes of answers that come late or never.
+// Names, looked up on a few threads of the process; and connectors whose answers come late or never.
 #include "../support/loop.hpp"
 #include "../support/names.hpp"
 

@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// Writes down what it is told, and does what the test says.
+/// Notes its calls, and acts as the test says.
 struct Recorder final : Protocol {
     std::vector<std::string> log;
     std::function<std::size_t(Bytes)> on_received = [](Bytes input) { return input.size(); };

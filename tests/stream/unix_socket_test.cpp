@@ -1,4 +1,4 @@
-// What Unix sockets have and others do not: files that outlive them, and peers that the kernel vouches for.
+// Unix sockets alone have these: files that outlive them, and peers that the kernel vouches for.
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
@@ -30,7 +30,7 @@ bool exists(const std::string& path) {
     return ::lstat(path.c_str(), &status) == 0;
 }
 
-// A socket file that nobody listens on any more.
+// A socket file without a listener.
 void leave_a_dead_one(const std::string& path, SocketKind kind = SocketKind::stream) {
     Socket socket = Socket::open(Address::Family::unix_domain, kind);
     socket.bind(Address::unix_path(path));

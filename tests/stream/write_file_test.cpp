@@ -36,7 +36,7 @@ struct File {
     const std::string content;
 };
 
-// What carries the protocol, and what the other side of it reads.
+// The transport of the protocol, and the bytes that the other side reads.
 struct Way {
     Journal journal;
     Socket peer;
@@ -253,7 +253,7 @@ TEST_CASE("Who asks for one file after another and reads none is not read from, 
     const std::size_t before = open_descriptors();
     write_some(way.peer, std::string(10'000, '?'));
     come_to_rest(reactor);
-    CHECK(asked < 40);  // 300,000 bytes each: what the kernel's buffers hold
+    CHECK(asked < 40);  // 300,000 bytes each: the size of the kernel's buffers
     CHECK(open_descriptors() <= before + 1);
     std::size_t got = 0;
     run_until(reactor, [&] {
