@@ -26,7 +26,7 @@ namespace {
 #if defined(__linux__) && !defined(IPV6_MULTICAST_ALL)
 #define IPV6_MULTICAST_ALL 29  // linux/in6.h, which some C libraries leave out
 #endif
-constexpr std::size_t most_failures = 64;  // that wait to be reported
+constexpr std::size_t most_failures_kept = 64;  // that wait to be reported
 
 }  // namespace
 
@@ -195,7 +195,7 @@ void DatagramEndpoint::tell_draining() {
 // The call comes from the loop, which calls writable() for it.
 void DatagramEndpoint::note_failure(const Address& to, std::error_code error) noexcept {
     try {
-        if (failures_.size() < most_failures) failures_.push_back({to, error});
+        if (failures_.size() < most_failures_kept) failures_.push_back({to, error});
     } catch (const std::bad_alloc&) {
         ++counters_.refused;  // only the counter reports it
     }

@@ -20,13 +20,13 @@ constexpr Duration full_backlog_delay = std::chrono::milliseconds(20);
 constexpr Duration resolution_delay = std::chrono::milliseconds(50);
 
 constexpr Duration least_back_off = std::chrono::milliseconds(1);
-constexpr Duration longest_back_off = std::chrono::hours(24 * 365 * 100);  // twice as much is a Duration still
+constexpr Duration most_back_off = std::chrono::hours(24 * 365 * 100);  // twice as much is a Duration still
 
 // Not written as std::clamp, which returns what is no number as it is.
 Reconnect bounded(const Reconnect& asked) noexcept {
     Reconnect result;
-    result.first = std::clamp(asked.first, least_back_off, longest_back_off);
-    result.longest = std::clamp(asked.longest, result.first, longest_back_off);
+    result.first = std::clamp(asked.first, least_back_off, most_back_off);
+    result.longest = std::clamp(asked.longest, result.first, most_back_off);
     result.jitter = asked.jitter > 0 ? std::min(asked.jitter, 1.0) : 0;
     return result;
 }

@@ -1,8 +1,9 @@
 #include <reactor/stream/inherited.hpp>
 
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/error.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/stream/both_ends_impl.hpp>
+#include <reactor/stream/process_handle_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
@@ -58,26 +59,6 @@ bool says(const char* variable, std::string_view name) noexcept {
     const std::string_view text(variable);
     return text.starts_with(name) && text.size() > name.size() && text[name.size()] == '=';
 }
-
-struct Pipe {
-    FileDescriptor reading, writing;
-
-    static Pipe make() {
-        int ends[2];
-#ifdef __linux__
-        // In one step: a child that another thread starts now must not get them.
-        const bool made =
-            ::pipe2(ends, O_CLOEXEC) == 0 || ((errno == ENOSYS || errno == EPERM) && ::pipe(ends) == 0);
-#else
-        const bool made = ::pipe(ends) == 0;
-#endif
-        if (!made) throw std::system_error(last_error(), "pipe");
-        for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
-        Pipe pipe{beyond_standard(ends[0]), beyond_standard(ends[1])};
-        if (!pipe.reading || !pipe.writing) throw std::system_error(last_error(), "pipe");
-        return pipe;
-    }
-};
 
 // All that the child needs is made before fork(2): in a process with threads the child may only call what a signal
 // handler may call.
@@ -176,15 +157,6 @@ pid_t start(Launch& launch, int reading, int writing) {
     return child;
 }
 
-// The kernel's handle of a process (Linux 5.3).
-FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
-#ifdef SYS_pidfd_open
-    return beyond_standard(int(::syscall(SYS_pidfd_open, id, 0)));
-#else
-    return {};
-#endif
-}
-
 bool is_same_file(const std::string& one, const char* other) noexcept {
     struct stat first {}, second {};
     return ::stat(one.c_str(), &first) == 0 && ::stat(other, &second) == 0 && first.st_dev == second.st_dev &&
@@ -260,7 +232,7 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     if (has_nul) throw std::invalid_argument("Successor: a NUL in the path or in an argument");
 
     Launch launch(sockets, program, arguments);
-    Pipe pipe = Pipe::make();
+    BothEnds pipe = BothEnds::make();
     pipe_ = std::move(pipe.reading);
     if (::fcntl(pipe_.get(), F_SETFL, O_NONBLOCK) < 0) throw std::system_error(last_error(), "fcntl(F_SETFL)");
     timer_.start(longest);

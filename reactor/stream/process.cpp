@@ -1,9 +1,10 @@
 #include <reactor/signals_blocked_impl.hpp>
 #include <reactor/stream/process.hpp>
 
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/c_string_impl.hpp>
+#include <reactor/stream/both_ends_impl.hpp>
 #include <reactor/stream/pipe.hpp>
+#include <reactor/stream/process_handle_impl.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -32,31 +33,6 @@ using Stream = ProcessOptions::Stream;
 void check(int error, const std::string& what) {
     if (error != 0) throw std::system_error(error, std::system_category(), what);
 }
-
-// Both ends close-on-exec, and neither of them one of the three standard numbers, which the program may have closed:
-// the child's are made there one after another, and must not lie where the next one's pipe still is.
-struct Pipe {
-    FileDescriptor reading, writing;
-
-    static Pipe make() {
-        int ends[2];
-        if (!make_closed_on_exec(ends)) check(errno, "pipe");
-        Pipe pipe{beyond_standard(ends[0]), beyond_standard(ends[1])};
-        if (!pipe.reading || !pipe.writing) check(errno, "fcntl(F_DUPFD_CLOEXEC)");
-        return pipe;
-    }
-
-private:
-    static bool make_closed_on_exec(int (&ends)[2]) noexcept {
-#ifdef __linux__
-        if (::pipe2(ends, O_CLOEXEC) == 0) return true;
-        if (errno != ENOSYS && errno != EPERM) return false;  // EPERM: a filter does not know it (seccomp(2))
-#endif
-        if (::pipe(ends) != 0) return false;
-        for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
-        return true;
-    }
-};
 
 class FileActions {
 public:
@@ -153,16 +129,6 @@ bool is_inherited(int number) noexcept {
     return flags >= 0 && (flags & FD_CLOEXEC) == 0;
 }
 
-// The kernel's handle of a process, readable when it has ended; none before Linux 5.3 and elsewhere. It is
-// close-on-exec by itself (pidfd_open(2)).
-FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
-#ifdef SYS_pidfd_open
-    return beyond_standard(int(::syscall(SYS_pidfd_open, id, 0)));
-#else
-    return {};
-#endif
-}
-
 }  // namespace
 
 Process::Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
@@ -183,12 +149,13 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
 
     FileActions actions;
     if (!options.directory.empty()) actions.change_to(options.directory);
-    Pipe pipes[3];
+    // One after another in the child, which works because each lies above the numbers that they are to have.
+    BothEnds pipes[3];
     const Stream streams[3] = {options.input, options.output, options.error};
     for (int number = 0; number < 3; ++number) {
-        Pipe& pipe = pipes[number];
+        BothEnds& pipe = pipes[number];
         if (streams[number] == Stream::pipe) {
-            pipe = Pipe::make();
+            pipe = BothEnds::make();
             actions.duplicate(number == STDIN_FILENO ? pipe.reading.get() : pipe.writing.get(), number);
         } else if (streams[number] == Stream::null || (streams[number] == Stream::inherit && !is_inherited(number))) {
             actions.open_null(number, number == STDIN_FILENO ? O_RDONLY : O_WRONLY);
