@@ -223,7 +223,7 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
 #ifndef MSG_CMSG_CLOEXEC
                 ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
 #endif
-                if (descriptor_count_ < options_.descriptors) {
+                if (descriptor && descriptor_count_ < options_.descriptors) {
                     descriptors_[descriptor_count_++] = std::move(descriptor);
                 } else {
                     datagram.descriptors_truncated = true;

@@ -1,6 +1,7 @@
 // Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
 // here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
 #include <reactor/beyond_standard_impl.hpp>
+#include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
@@ -137,9 +138,9 @@ ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t 
             std::memcpy(&number, CMSG_DATA(entry) + at, sizeof number);
             FileDescriptor descriptor = beyond_standard(number);
 #ifndef MSG_CMSG_CLOEXEC
-            ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
+            if (descriptor) ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
 #endif
-            if (!refused && !is(closing)) refused = keep_descriptor(descriptor);
+            if (!refused && !is(closing)) refused = descriptor ? keep_descriptor(descriptor) : last_error();
             close_unwanted(std::move(descriptor));
         }
     }

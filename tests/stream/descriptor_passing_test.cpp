@@ -1,6 +1,7 @@
 // Descriptors over connections of Unix sockets: they come with their bytes, in order, and none is ever lost or left
 // open. Those of datagrams and packets are in datagram_test.cpp.
 #include "../support/loop.hpp"
+#include "../support/standard_streams.hpp"
 
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/testing/manual_clock.hpp>
@@ -244,6 +245,25 @@ TEST_CASE("Out of descriptors, none is taken for another: the connection that on
     CHECK(send_descriptor(connection_of(both.here), "x", sent));  // nothing has happened to this one
     run_until(reactor, [&] { return both.there.input == "x"; });
     CHECK(name_of(connection_of(both.there).take_descriptor()) == "nobody's");
+}
+
+TEST_CASE("S104: a descriptor that comes as standard input's number and finds no higher one ends its connection") {
+    Reactor reactor;
+    Conversation conversation(reactor, Socket::pair(), taking(3));
+    settle(reactor);
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    {
+        const KeptStandardStreams kept;
+        rlimit few = before;
+        few.rlim_cur = rlim_t(FileDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get());
+        ::setrlimit(RLIMIT_NOFILE, &few);
+        ::close(STDIN_FILENO);
+        send_descriptor_raw(conversation.peer, "x", STDERR_FILENO, 1);
+        for (int turn = 0; turn < 100 && !conversation.journal.over; ++turn) reactor.run_once(std::chrono::milliseconds(10));
+        ::setrlimit(RLIMIT_NOFILE, &before);
+    }
+    CHECK(conversation.journal.reason == std::errc::too_many_files_open);
 }
 
 TEST_CASE("Descriptors need a byte to go with, a Unix socket, and to be open; none is as good as a write") {
