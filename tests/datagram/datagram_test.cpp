@@ -1104,7 +1104,7 @@ TEST_CASE("S102: a socket that came with a datagram and was not taken is closed 
     DatagramOptions options;
     options.descriptors = 1;
     read_from(reactor, std::move(mine), letters, options);
-    for (const std::size_t count : {1, 2}) {  // not taken; and one more than may come
+    for (const std::size_t count : {1u, 2u}) {  // not taken; and one more than may come
         ends.first.set_linger(std::chrono::seconds(100));
         letters.on_received = [&, count](const Datagram& datagram) {
             if (count == 2) datagram.descriptors[0].reset();

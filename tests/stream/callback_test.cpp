@@ -196,8 +196,8 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     using Refused = std::invalid_argument;
     CHECK_THROWS_WITH_AS(reactor.post(nullptr), "Reactor::post: the task is empty", Refused);
     CHECK_THROWS_WITH_AS(Timer(reactor, nullptr), "Timer: the callback is empty", Refused);
-    CHECK_THROWS_WITH_AS(Hook(reactor, Hook::When::before_wait, nullptr), "Hook: the callable is empty", Refused);
-    CHECK_THROWS_WITH_AS(Signals(reactor, {SIGUSR1}, nullptr), "Signals: the callback is empty", Refused);
+    CHECK_THROWS_WITH_AS((void)Hook(reactor, Hook::When::before_wait, nullptr), "Hook: the callable is empty", Refused);
+    CHECK_THROWS_WITH_AS((void)Signals(reactor, {SIGUSR1}, nullptr), "Signals: the callback is empty", Refused);
     CHECK_THROWS_WITH_AS(Process(reactor, {"true"}, {}, nullptr), "Process: there is no callback for the exit",
                          Refused);
     const std::vector<Address> addresses{anywhere};
@@ -224,7 +224,7 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     CHECK_THROWS_WITH_AS(group.start(nullptr), "ReactorGroup::start: the body is empty", Refused);
     CHECK(acceptor.addresses().size() == 1);
     CHECK(settle(reactor) <= 2);
-    Signals(reactor, {SIGUSR1}, [](int) {});  // nothing else watches it
+    const Signals signals(reactor, {SIGUSR1}, [](int) {});  // nothing else watches it
 }
 
 TEST_CASE("A callable that is empty in another type is an empty task: a null pointer, an empty std::function") {

@@ -62,13 +62,14 @@ TEST_CASE("S7: a connection is told connected, received, end and disconnected, e
 
 TEST_CASE("S7: `connected` comes first, whatever is asked before it, and not at all once the connection is closed") {
     for (const bool tcp : {true, false}) {
-        for (const std::size_t written : {0, 10, 5'000'000}) {
+        for (const std::size_t written : {0u, 10u, 5'000'000u}) {
             for (int asked = 0; asked < 6; ++asked) {
                 CAPTURE(tcp);
                 CAPTURE(written);
                 CAPTURE(asked);
                 Reactor reactor;
-                auto [peer, mine] = tcp ? tcp_pair() : Socket::pair();
+                auto pair = tcp ? tcp_pair() : Socket::pair();
+                Socket &peer = pair.first, &mine = pair.second;
                 Journal journal;
                 Connection& connection =
                     Connection::open(reactor, std::move(mine), std::make_unique<Recorder>(journal));

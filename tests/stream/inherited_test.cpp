@@ -102,11 +102,12 @@ TEST_CASE("S98: a program that cannot be executed is an error with exec's reason
     const std::pair<std::string, std::errc> cases[] = {{"/no/such/program", std::errc::no_such_file_or_directory},
                                                        {folder / "no-program", std::errc::permission_denied},
                                                        {"/", std::errc::permission_denied}};
-    for (const auto& [program, reason] : cases) {
+    for (const auto& one : cases) {
+        const std::string& program = one.first;
         CAPTURE(program);
         Attempt attempt(reactor, program, {"name"});
         run_until(reactor, [&] { return attempt.decisions > 0; });
-        CHECK(attempt.reason == reason);
+        CHECK(attempt.reason == one.second);
         CHECK(no_children());
     }
 }
@@ -254,12 +255,14 @@ TEST_CASE("S105: a NUL in the path or in an argument of a successor is refused")
     using namespace std::string_literals;
     CHECK_THROWS_AS(Attempt(reactor, "/bin/sh\0x"s, {"sh"}), std::invalid_argument);
     CHECK_THROWS_AS(Attempt(reactor, "/bin/sh", {"sh", "-c", "true\0x"s}), std::invalid_argument);
-    CHECK_THROWS_AS(Successor(reactor, {}, "/bin/sh", {"sh"}, std::chrono::hours(1), nullptr), std::invalid_argument);
+    CHECK_THROWS_AS((void)Successor(reactor, {}, "/bin/sh", {"sh"}, std::chrono::hours(1), nullptr),
+                    std::invalid_argument);
     CHECK(no_children());
 }
 
 TEST_CASE("A predecessor is there for the process that it started alone, and once") {
-    auto [reading, writing] = pipe_ends();
+    auto ends = pipe_ends();
+    FileDescriptor &reading = ends.first, &writing = ends.second;
     const auto found_with = [&](const std::string& value) {
         const int copy = ::dup(writing.get());
         ::setenv("REACTOR_PREDECESSOR", (value + ":" + std::to_string(copy)).c_str(), 1);
