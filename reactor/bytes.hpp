@@ -35,7 +35,8 @@ concept OneByte = std::same_as<T, char> || std::same_as<T, unsigned char> || std
 template <class Range>
 concept ByteRange = std::ranges::contiguous_range<const Range> && std::ranges::sized_range<const Range> &&
                     OneByte<std::remove_cv_t<std::ranges::range_value_t<const Range>>> &&
-                    !std::is_convertible_v<const Range&, const char*> && !std::is_convertible_v<const Range&, const char8_t*>;
+                    !std::is_convertible_v<const Range&, const char*> &&
+                    !std::is_convertible_v<const Range&, const char8_t*>;
 
 /// The elements of `range` as bytes. No copy: valid as long as the range's own memory is.
 template <ByteRange Range>

@@ -23,6 +23,7 @@ const std::error_category& error_category() noexcept {
                 case Error::file_shortened: return "a file became shorter while it was being sent";
                 case Error::successor_ended: return "the successor ended before it accepted";
                 case Error::successor_timeout: return "the successor did not accept in time";
+                case Error::receive_timeout: return "the peer sent nothing for too long";
             }
             return "unknown error " + std::to_string(value);
         }
@@ -32,6 +33,7 @@ const std::error_category& error_category() noexcept {
                 case Error::message_timeout:
                 case Error::write_timeout:
                 case Error::close_timeout:
+                case Error::receive_timeout:
                 case Error::successor_timeout: return std::errc::timed_out;
                 default: return {value, *this};
             }

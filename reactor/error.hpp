@@ -25,6 +25,7 @@ enum class Error {
     write_timeout,    ///< the peer took none of the queued output for Limits::write_timeout
     close_timeout,    ///< the peer had not closed, or not read everything, within Limits::close_timeout
     successor_timeout,  ///< a successor did not accept in time (Successor)
+    receive_timeout,  ///< the peer sent nothing for Limits::receive_timeout
 };
 
 /// The category named "reactor".

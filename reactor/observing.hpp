@@ -47,6 +47,7 @@ enum class Notice : std::uint8_t {
     message_timeout,    ///< Limits::message_timeout ended a connection
     write_timeout,      ///< Limits::write_timeout ended a connection
     close_timeout,      ///< Limits::close_timeout ended a connection that was closing
+    receive_timeout,    ///< Limits::receive_timeout ended a connection
 };
 
 }  // namespace reactor

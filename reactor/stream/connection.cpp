@@ -126,6 +126,7 @@ void SocketConnection::read_more() {
     if (count <= 0) return nothing_read(count);
     workspace().bytes_received += std::size_t(count);
     note_activity();
+    if (extra_ != nullptr) extra_->since.received = extra_->since.last_activity;
     judge_read(std::size_t(count));
     if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
     extra_->input.commit(std::size_t(count));
@@ -218,6 +219,7 @@ void SocketConnection::pause_reading() {
 
 void SocketConnection::resume_reading() {
     if (!state_.resume_reading()) return;
+    if (is(watches_idleness)) extra_->since.received = loop().turn_time();
     leave_short_way();
     update_interest();
 }
@@ -232,6 +234,7 @@ bool SocketConnection::make(StreamState::Call due) {
         case StreamState::Call::received: read_rest(); return true;
         case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
         case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
+        case StreamState::Call::closing: call([this] { protocol_->closing(); }); return true;
         case StreamState::Call::end_of_stream:
             call([this] {
                 protocol_->end_of_stream();
@@ -258,6 +261,7 @@ void SocketConnection::leave_callback(Workspace& space) {
     const bool spilled = space.spilled;
     space.end();
     if (spilled && !is(over)) flush();
+    if (is(closing) && make(state_.next_call(output_size(), limits()))) return;
     settle();
     // A resume comes from the loop: a protocol that writes without end in it would never return.
     if (is(over_high) && !is(pause_called | fresh)) make(state_.next_call(output_size(), limits()));
@@ -429,9 +433,10 @@ void SocketConnection::update_interest() {
     const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
     if (!is(peer_ended) && !waits) wanted |= Interest::readable;
     // Without tokens there is still the high mark to be told of.
-    const bool to_tell = is(over_high) && !is(pause_called | fresh);
+    const bool to_close = state_.owes_closing();
+    const bool to_tell = (is(over_high) && !is(pause_called | fresh)) || to_close;
     const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
-    if (is(output_spent) ? to_tell : to_send || is(over_high)) wanted |= Interest::writable;
+    if (is(output_spent) ? to_tell : to_send || to_close || is(over_high)) wanted |= Interest::writable;
     // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who
     // waits for tokens looks again when they come.
     if (wanted == Interest::none && is(paused | held_back | passing_waits | peer_ended) && !is(hung_up))

@@ -48,6 +48,8 @@ struct REACTOR_EXPORT ConnectionOptions {
 
 class REACTOR_EXPORT Connection : public Transport {
 public:
+    using Transport::open;
+
     /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected` comes from the
     /// loop. Throws std::system_error, std::bad_alloc, or std::invalid_argument without a protocol; the socket is then
     /// closed.

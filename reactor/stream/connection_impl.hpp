@@ -34,6 +34,8 @@ public:
     void shutdown_write() override;
     void close() override;
     void abort(std::error_code reason) override;
+    bool open() const noexcept override { return state_.open(); }
+    Reactor& reactor() const override { return loop(); }
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override;
@@ -47,7 +49,7 @@ public:
         if (is(eager)) other.pass_on_from(*this);
     }
     void pass_on_from(Connection& source) override;
-    Address peer() const override { return socket_.peer(); }
+    Address peer() const override;
     Address local() const override { return socket_.local(); }
     std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
     void set_rates(const RateLimits& rates) override;
@@ -88,6 +90,7 @@ private:
     Extra& extra();
     bool make(StreamState::Call due);
     void start();
+    void prepare();
     const ConnectionGroup* group() const noexcept override { return group_.get(); }
     void tell_draining() override;
     void begin_drain() noexcept override { unset(told_of_drain); }

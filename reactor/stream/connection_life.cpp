@@ -1,11 +1,14 @@
 // A connection's life: how it begins, what time limits it has, and how it ends. The way of its messages stands in
 // connection.cpp.
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/probes_impl.hpp>
 
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 #include <stdexcept>
@@ -40,6 +43,19 @@ void where_known(Set&& set) {
         if (failure.code() != std::errc::no_protocol_option && failure.code() != std::errc::operation_not_supported)
             throw;
     }
+}
+
+// Of a TCP socket that was reset or has closed in order getpeername(2) says ENOTCONN. Linux still knows the peer: SO_PEERNAME
+// does not look at the state (seen on 6.18). It wants the address's own length: more is EINVAL.
+Address last_peer([[maybe_unused]] const Socket& socket) noexcept {
+#ifdef SO_PEERNAME
+    const Address::Family family = socket.local().family();
+    sockaddr_in6 name{};
+    socklen_t length = family == Address::Family::ipv6 ? sizeof name : sizeof(sockaddr_in);
+    if (family != Address::Family::unix_domain && ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERNAME, &name, &length) == 0)
+        return {reinterpret_cast<const sockaddr*>(&name), length};
+#endif
+    return {};
 }
 
 }  // namespace
@@ -157,6 +173,12 @@ void ConnectionGroup::note_end(std::error_code reason) noexcept {
 
 void SocketConnection::start() {
     unset(fresh);
+    prepare();
+    if (is(over)) return set(fresh);  // `connected` has not been called, so `closing` is not either
+    call([this] { protocol_->connected(); });
+}
+
+void SocketConnection::prepare() {
     if (!make_room_for_reads()) return;
     try {
         accept_descriptors(group_->descriptors);
@@ -165,8 +187,11 @@ void SocketConnection::start() {
         return finish(std::make_error_code(std::errc::not_enough_memory));
     }
     plan_deadline();
-    if (is(over)) return;
-    call([this] { protocol_->connected(); });
+}
+
+Address SocketConnection::peer() const {
+    const Address peer = socket_.peer();
+    return peer.family() == Address::Family::none ? last_peer(socket_) : peer;
 }
 
 // ── the end ──
@@ -175,7 +200,9 @@ void SocketConnection::close() {
     if (!state_.close()) return;
     leave_short_way();
     if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
-    if (!is(over) && workspace().owner != this) settle();
+    if (is(over) || workspace().owner == this) return;
+    settle();
+    if (!is(over) && state_.owes_closing()) trigger(Interest::writable);  // not from inside this call
 }
 
 void SocketConnection::tell_draining() {
@@ -235,7 +262,7 @@ void SocketConnection::retired() {
     if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
     group_->note_end(reason);
     REACTOR_PROBE(connection_ended, socket_.get(), reason.value());
-    protocol_->disconnected(reason);
+    make_last_calls(state_, *protocol_, reason);
 }
 
 void SocketConnection::lost(std::error_code reason) { finish(reason); }
@@ -244,7 +271,8 @@ void SocketConnection::lost(std::error_code reason) { finish(reason); }
 
 // From now on other deadlines hold; that of idleness, and to close in, begins now.
 void SocketConnection::plan_deadline() {
-    const bool idleness = !is(closing) && limits().idle_timeout > Duration::zero();
+    const bool idleness =
+        !is(closing) && std::max(limits().idle_timeout, limits().receive_timeout) > Duration::zero();
     try {
         if (is(closing) || idleness) extra();
     } catch (const std::bad_alloc&) {
@@ -274,7 +302,7 @@ void SocketConnection::wait_for_deadline() noexcept {
 void SocketConnection::deadline() {
     Reactor& reactor = loop();
     const TimePoint now = reactor.turn_time();
-    if (!reading()) extra_->since.rest_since = now;  // the message cannot come: it is not its sender's time
+    if (!reading()) extra_->since.rest_since = extra_->since.received = now;  // nothing can come: it is not the peer's time
     if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's
     if (is(output_spent)) extra_->since.last_activity = extra_->since.output_since = now;
     const Deadlines::Next next = extra_->next_deadline();

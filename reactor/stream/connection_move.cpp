@@ -1,6 +1,7 @@
 // How a living connection goes to another loop: it leaves in a turn of its own, travels as a posted task, and is
 // adopted there.
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/stream/last_calls_impl.hpp>
 
 #include <memory>
 #include <new>
@@ -78,7 +79,7 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
     } catch (const std::bad_alloc&) {
         state_.set(over);
         group_->note_end(std::make_error_code(std::errc::not_enough_memory));
-        return protocol_->disconnected(std::make_error_code(std::errc::not_enough_memory));
+        return make_last_calls(state_, *protocol_, std::make_error_code(std::errc::not_enough_memory));
     }
     if (!extra_->input.empty() && !is(closing)) set(input_due);
     if (is(fresh) && !is(closing)) {
@@ -89,6 +90,7 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
     if (arrived && !is(over)) call(arrived);
     if (workspace().drain != nullptr && workspace().drain->has_told()) tell_draining();
     settle();
+    if (!is(over) && state_.owes_closing()) trigger(Interest::writable);
 }
 
 }  // namespace reactor

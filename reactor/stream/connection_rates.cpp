@@ -79,7 +79,7 @@ void SocketConnection::tokens_came(Flow& flow) {
     if (leaving()) return;
     const TimePoint now = loop().turn_time();
     if (flow.of_input) {
-        if (!is(closing)) extra_->since.last_activity = extra_->since.rest_since = now;
+        if (!is(closing)) extra_->since.last_activity = extra_->since.received = extra_->since.rest_since = now;
         unset(input_spent);
         return update_interest();
     }

@@ -94,6 +94,7 @@ bool SocketConnection::pass_on() {
     }
     workspace().bytes_received += std::size_t(count);
     note_activity();
+    extra_->since.received = extra_->since.last_activity;
     channel.held = std::size_t(count);
     if (std::size_t(count) < worthwhile) {
         unset(eager);

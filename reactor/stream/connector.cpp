@@ -1,8 +1,10 @@
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/connector.hpp>
+#include <reactor/stream/no_transport_impl.hpp>
 
 #include <algorithm>
+#include <exception>
 #include <new>
 #include <optional>
 #include <random>
@@ -282,7 +284,20 @@ void Connector::succeed(Socket socket) {
 void Connector::fail(std::error_code error) {
     stop_trying();
     plan_reconnect();
-    if (const std::unique_ptr<Protocol> protocol = factory_()) protocol->disconnected(error);
+    const Lifetime::Watch watch(lifetime_);
+    NoTransport closed(&reactor_);
+    const std::unique_ptr<Protocol> protocol = factory_();
+    if (protocol == nullptr) return;
+    closed.serve(*protocol);
+    std::exception_ptr failure;
+    try {
+        protocol->connect_failed(watch.over() ? std::vector<Failure>() : failures_);
+    } catch (...) {
+        failure = std::current_exception();
+        error = Error::exception;
+    }
+    protocol->disconnected(error);  // it may have destroyed this connector
+    if (failure) std::rethrow_exception(failure);
 }
 
 void Connector::out_of_time() {

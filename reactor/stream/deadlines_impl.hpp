@@ -18,10 +18,11 @@ struct Deadlines {
     };
 
     TimePoint last_activity{};
+    TimePoint received{};
     TimePoint rest_since{};    // the present rest of the input: the beginning of a message
     TimePoint output_since{};  // none of the output has been taken
 
-    void begin(TimePoint now) noexcept { last_activity = rest_since = output_since = now; }
+    void begin(TimePoint now) noexcept { last_activity = received = rest_since = output_since = now; }
 
     Next next(const Limits& limits, bool closing, bool has_rest, bool has_output) const noexcept {
         if (closing)
@@ -33,6 +34,8 @@ struct Deadlines {
             first = {deadline_after(since, allowed), error, notice, text};
         };
         consider(last_activity, limits.idle_timeout, Error::idle_timeout, Notice::idle_timeout, "silent for too long");
+        consider(received, limits.receive_timeout, Error::receive_timeout, Notice::receive_timeout,
+                 "sent nothing for too long");
         if (has_rest)
             consider(rest_since, limits.message_timeout, Error::message_timeout, Notice::message_timeout,
                      "took too long for a message");

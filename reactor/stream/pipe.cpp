@@ -7,6 +7,7 @@
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/timer.hpp>
@@ -45,6 +46,8 @@ public:
     void shutdown_write() override;
     void close() override;
     void abort(std::error_code reason) override { finish(reason); }
+    bool open() const noexcept override { return state_.open(); }
+    Reactor& reactor() const override { return reactor_; }
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override { return state_.reading(); }
@@ -60,7 +63,7 @@ private:
     void readable() override;
     void writable() override;
     void lost(std::error_code reason) override { finish(reason); }
-    void retired() override { protocol_->disconnected(reason_); }
+    void retired() override { make_last_calls(state_, *protocol_, reason_); }
     void deadline();
 
     bool make(StreamState::Call due);
@@ -159,6 +162,7 @@ void Pipe::readable() {
     }
     if (count < 0) return finish(state_.is(StreamState::output_broken) ? reason_ : last_error());
     note_activity();
+    since_.received = since_.last_activity;
     const Bytes input(buffer_.get(), std::size_t(count));
     if (rest_.empty()) return deliver(input);
     try {
@@ -190,7 +194,9 @@ void Pipe::pause_reading() {
 }
 
 void Pipe::resume_reading() {
-    if (state_.resume_reading()) update_interest();
+    if (!state_.resume_reading()) return;
+    since_.received = reactor_.turn_time();
+    update_interest();
 }
 
 // ── calling the protocol ──
@@ -200,7 +206,11 @@ bool Pipe::make(StreamState::Call due) {
         case StreamState::Call::none: return false;
         case StreamState::Call::connected:
             plan_deadline();
-            if (!state_.is(StreamState::over)) call([this] { protocol_->connected(); });
+            if (state_.is(StreamState::over)) {
+                state_.set(StreamState::fresh);  // `connected` has not been called, so `closing` is not either
+            } else {
+                call([this] { protocol_->connected(); });
+            }
             return true;
         case StreamState::Call::received: rest_.empty() ? settle() : deliver(rest_.view()); return true;
         case StreamState::Call::end_of_stream:
@@ -209,6 +219,7 @@ bool Pipe::make(StreamState::Call due) {
                 if (!state_.is(StreamState::over)) rest_.clear();
             });
             return true;
+        case StreamState::Call::closing: call([this] { protocol_->closing(); }); return true;
         case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
         case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
     }
@@ -233,6 +244,7 @@ void Pipe::call(ProtocolCall&& protocol_call) {
 // writes without end in it would never return.
 void Pipe::leave_callback() {
     flush();
+    if (state_.is(StreamState::closing) && make(state_.next_call(queued(), limits_))) return;
     settle();
     if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called)) make(state_.next_call(queued(), limits_));
 }
@@ -346,7 +358,10 @@ void Pipe::close() {
     if (!state_.close()) return;
     state_.set(StreamState::input_ended);
     plan_deadline();
-    if (!inside_) settle();
+    if (inside_) return;
+    settle();
+    // Not from inside this call. It is not over, so it has output, and the interest in sending it.
+    if (!state_.is(StreamState::over) && state_.owes_closing()) trigger(Interest::writable);
 }
 
 // ── in between ──
@@ -412,7 +427,7 @@ void Pipe::wait_for_deadline() noexcept {
 // As Connection::deadline.
 void Pipe::deadline() {
     const TimePoint now = reactor_.turn_time();
-    if (!reading()) since_.rest_since = now;
+    if (!reading()) since_.rest_since = since_.received = now;
     const Deadlines::Next next =
         since_.next(limits_, state_.is(StreamState::closing), !rest_.empty(), !output_queue_.empty());
     if (now < next.at) return wait_for_deadline();

@@ -28,6 +28,8 @@ class Reactor;
 /// program's redirected standard input. `write_file` sends one.
 class REACTOR_EXPORT PipeTransport : public Transport {
 public:
+    using Transport::open;
+
     /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. Throws
     /// std::invalid_argument if both are absent or there is no protocol, std::system_error, or std::bad_alloc; they are then
     /// closed.

@@ -3,15 +3,15 @@
 // the memory of a test.
 //
 //                       ┌──────────────────────────────┐
-//     connected() ──▶ received(bytes) ⟲ ──▶ end_of_stream() ──▶ disconnected(error)
-//          │                │                     ▲                      ▲
-//          │                └─────────────────────┼──────────────────────┤
-//          └──────────────────────────────────────┴──────────────────────┘
+//     connected() ──▶ received(bytes) ⟲ ──▶ end_of_stream() ──▶ closing() ──▶ disconnected(error)
+//          │                │                     ▲                  ▲
+//          │                └─────────────────────┼──────────────────┤
+//          └──────────────────────────────────────┴──────────────────┘
 //
 // connected() comes first, once; received() any number of times; end_of_stream() at most once, if the peer
-// shut its side; disconnected() exactly once, last, after which the protocol is destroyed. Only a connection
-// that never came about, or that this side closed before connected(), starts with disconnected(). None is ever called
-// from inside a call to the transport.
+// shut its side; closing() once, when the end begins; disconnected() exactly once, last, after which the protocol is
+// destroyed. Only a connection that this side closed before connected() starts with disconnected(), and one that never
+// came about with connect_failed(). None is ever called from inside a call to the transport.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -20,13 +20,19 @@
 #include <reactor/function.hpp>
 #include <reactor/stream/transport.hpp>
 
-#include <cassert>
 #include <cstddef>
 #include <memory>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace reactor {
+
+/// One address that a Connector tried in vain.
+struct ConnectFailure {
+    Address address;  ///< family none if the name could not be looked up
+    std::error_code error;
+};
 
 /// One side of one connection's conversation. All calls come on the loop's thread. An exception out of any of
 /// them ends this connection (`disconnected` is told Error::exception) and goes on to the reactor's exception hook.
@@ -56,6 +62,17 @@ public:
     /// too long is aborted.
     virtual void draining() { transport().close(); }
 
+    /// The end of the connection has begun: by `close` or `abort`, whoever called it, by a drain, by an error, or because
+    /// both sides have shut down. Once, after `connected`; nothing is received and no write is accepted any more. Output that
+    /// is queued may still take Limits::close_timeout until `disconnected`. So this is the place to leave a room, a pool
+    /// or a list. It comes when the protocol's call that began the end has returned, or else from the loop.
+    virtual void closing() {}
+
+    /// Connecting has failed, for this protocol of a Connector's: these addresses were tried, in this order. `disconnected`
+    /// with the verdict comes next; the transport is closed, and is on the connector's loop. `failures` is valid until the
+    /// call returns or the connector is destroyed.
+    virtual void connect_failed(const std::vector<ConnectFailure>& /*failures*/) {}
+
     /// The connection is over: without an error if both sides closed in order. The last call; the transport
     /// must not be written to, but may be asked for its addresses.
     virtual void disconnected(std::error_code /*reason*/) {}
@@ -71,16 +88,15 @@ public:
     virtual void resume_writing() {}
 
 protected:
-    /// Where to answer. There from before `connected` until the protocol is destroyed; a connection that
-    /// never came about has none, so `disconnected` must not use it unless `connected` came first.
-    Transport& transport() const noexcept {
-        assert(transport_ != nullptr && "a protocol has a transport only once it is connected");
-        return *transport_;
-    }
+    /// Where to answer. The connection's from before `connected` until the protocol is destroyed. Before it there is a
+    /// transport that is closed: `open` is false, and no write is accepted. So it is of a connection that never came about.
+    Transport& transport() const noexcept { return *transport_; }
 
 private:
     friend class Transport;
-    Transport* transport_ = nullptr;
+    static Transport* no_transport() noexcept;
+
+    Transport* transport_ = no_transport();
 };
 
 /// Makes a protocol for each new connection. An empty pointer refuses the connection. `factory<P>(arguments...)` is one for

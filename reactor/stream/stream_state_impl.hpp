@@ -36,13 +36,14 @@ public:
         output_broken = 1 << 9,  // a write failed; bytes that the peer sent before may still be read
         input_due = 1 << 10,     // unconsumed input is to be given to received() again
         over = 1 << 11,          // disconnected() is the next call, and the last
+        closing_called = 1 << 12,  // closing() was called
         // From here on a transport has flags of its own. The first four are reasons not to read.
-        of_transport = 1 << 12,
+        of_transport = 1 << 13,
     };
     static constexpr std::uint32_t reading_stops = paused | held_back | input_ended | closing | over | 0xf * of_transport;
 
     /// A call that the protocol is owed.
-    enum class Call : std::uint8_t { none, connected, received, end_of_stream, pause_writing, resume_writing };
+    enum class Call : std::uint8_t { none, connected, received, end_of_stream, pause_writing, resume_writing, closing };
 
     /// Something that the stream itself is owed: its end of output is to be sent, or it is over.
     enum class Step : std::uint8_t { none, end_output, finish };
@@ -58,6 +59,11 @@ public:
     bool reading() const noexcept { return !is(reading_stops); }
     /// Is a write accepted?
     bool accepts_writes() const noexcept { return !is(shutting | closing | output_broken | over); }
+
+    /// Has the end not begun?
+    bool open() const noexcept { return !is(closing | output_broken | over); }
+    /// Is closing() still to be called? Not of a stream on which connected() never was.
+    bool owes_closing() const noexcept { return is(closing | over) && !is(fresh | closing_called); }
 
     // ── what the protocol asked for; true if that changed anything ──
 
@@ -111,7 +117,8 @@ public:
     /// A watermark that was passed is always followed by pause_writing() and then by resume_writing(), even if all of
     /// it left in between: a producer may rely on the latter.
     Call next_call(std::size_t waiting, const Limits& limits) noexcept {
-        if (is(over | closing)) return Call::none;
+        if (is(over)) return Call::none;  // see take_closing()
+        if (is(closing)) return take_closing() ? Call::closing : Call::none;
         if (is(fresh)) {
             unset(fresh);
             return Call::connected;
@@ -131,6 +138,13 @@ public:
             return Call::received;
         }
         return Call::none;
+    }
+
+    /// closing() is to be called now, and is taken as called. At the latest right before disconnected().
+    bool take_closing() noexcept {
+        if (!owes_closing()) return false;
+        set(closing_called);
+        return true;
     }
 
     /// The step that the stream is owed now, and takes it as done; to be asked until there is none. `waiting`: bytes of

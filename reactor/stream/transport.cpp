@@ -1,4 +1,5 @@
 // Common to all transports: several pieces in one write, and files for those without a better way.
+#include <reactor/stream/no_transport_impl.hpp>
 #include <reactor/stream/transport.hpp>
 
 #include <sys/stat.h>
@@ -30,6 +31,11 @@ std::error_code read_whole(const FileDescriptor& file, std::uint64_t offset, std
 }
 
 }  // namespace
+
+Transport* Protocol::no_transport() noexcept {
+    static NoTransport closed(nullptr);
+    return &closed;
+}
 
 // Put together first, and not written one by one: of a transport that sends at once each would be a packet of its own.
 bool Transport::write_together(std::span<const Bytes> pieces) {

@@ -23,6 +23,7 @@ namespace reactor {
 
 class Connection;
 class Protocol;
+class Reactor;
 
 /// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
 /// of these ends a connection that still has something to send, the peer gets a reset and not the end of the stream.
@@ -52,6 +53,9 @@ struct Limits {
     Duration message_timeout = Duration::zero();
     /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
+    /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not counted
+    /// while nothing is read. Zero: never.
+    Duration receive_timeout = Duration::zero();
     /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
     /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
     /// protocol's call that this was made in.
@@ -136,6 +140,14 @@ public:
     /// Ends now: what is queued is lost and the peer gets a reset. `disconnected(reason)` comes later.
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
+    /// Has the end not begun? False from `close`, `abort` and an error on, and of a connection that never came about. An end of
+    /// stream of the peer's alone, and `shutdown_write`, leave it true.
+    virtual bool open() const noexcept = 0;
+
+    /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among others. Throws
+    /// std::logic_error before there is a connection.
+    virtual Reactor& reactor() const = 0;
+
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
     /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received
     /// is lost. Pausing twice is pausing once.
@@ -172,7 +184,9 @@ public:
     /// Takes effect at once; an idle timeout counts from now.
     virtual void set_limits(const Limits& limits) = 0;
 
-    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none (any more).
+    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none. On Linux a TCP connection
+    /// knows its peer's address until its protocol is destroyed. On other systems it is empty after a reset. Each asks the
+    /// kernel: nothing is kept for it.
     virtual Address peer() const = 0;
     virtual Address local() const = 0;
 

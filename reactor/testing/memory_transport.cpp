@@ -1,8 +1,11 @@
 // The memory of a connection, and the order of the calls to its protocol.
+#include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
+#include <reactor/testing/scripted_demultiplexer.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +18,7 @@ namespace reactor::testing {
 
 namespace {
 
+constexpr int most_turns = 1000;  // without time passing: a protocol may post work for ever
 constexpr std::size_t everything = std::numeric_limits<std::size_t>::max();
 
 struct Flag {
@@ -41,6 +45,11 @@ struct MemoryTransport::Memory {
     void finish(std::error_code reason);
     void end();
 
+    bool run_loop();
+    void end_in_time();
+
+    ManualClock clock;
+    std::unique_ptr<Reactor> loop;  // once it was asked for; outlives the protocol's timers
     std::unique_ptr<Protocol> owned;
     Protocol& protocol;
     Limits limits;
@@ -55,7 +64,6 @@ struct MemoryTransport::Memory {
 
     StreamState state;
     Deadlines since;
-    ManualClock clock;
     bool settling = false;
     bool inside = false;     // a call to the protocol
     bool receiving = false;  // that call is received()
@@ -112,14 +120,20 @@ void MemoryTransport::drain() { drain(everything); }
 
 void MemoryTransport::advance(Duration time) {
     Memory& memory = *memory_;
-    memory.clock.advance(time);
-    const TimePoint now = memory.clock.now();
-    if (memory.state.is(StreamState::over)) return;
-    if (!memory.state.reading()) memory.since.rest_since = now;  // the message cannot come
-    const Deadlines::Next next =
-        memory.since.next(memory.limits, memory.state.is(StreamState::closing), !memory.rest.empty(), !memory.queue.empty());
-    if (now >= next.at) memory.finish(next.error);
-    settle();
+    memory.clock.advance(std::min(time, Duration::zero()));  // throws for a negative one
+    const TimePoint end = deadline_after(memory.clock.now(), time);
+    int turns = 0;  // at the same time
+    do {
+        TimePoint next = end;
+        if (memory.loop != nullptr) {
+            if (const auto wait = memory.loop->next_timeout())
+                next = std::min(end, deadline_after(memory.clock.now(), *wait));
+        }
+        turns = next > memory.clock.now() ? 0 : turns + 1;
+        memory.clock.set(next);
+        memory.end_in_time();
+        settle();
+    } while (memory.clock.now() < end && turns < most_turns);
 }
 
 void MemoryTransport::ask_to_drain() {
@@ -183,7 +197,18 @@ void MemoryTransport::abort(std::error_code reason) {
 
 void MemoryTransport::pause_reading() { memory_->state.pause_reading(); }
 
-void MemoryTransport::resume_reading() { memory_->state.resume_reading(); }
+void MemoryTransport::resume_reading() {
+    if (memory_->state.resume_reading()) memory_->since.received = memory_->clock.now();
+}
+
+bool MemoryTransport::open() const noexcept { return memory_->state.open(); }
+
+Reactor& MemoryTransport::reactor() const {
+    Memory& memory = *memory_;
+    if (memory.loop == nullptr)
+        memory.loop = std::make_unique<Reactor>(std::make_unique<ScriptedDemultiplexer>(memory.clock), memory.clock);
+    return *memory.loop;
+}
 
 bool MemoryTransport::reading() const noexcept {
     return memory_->state.reading() && !memory_->state.is(StreamState::fresh);
@@ -218,14 +243,33 @@ void MemoryTransport::settle() {
     } const last{*memory_};
     memory_->resumed = false;
     try {
-        while (memory_->step()) {
-        }
+        int turns = 0;
+        do {
+            while (memory_->step()) {
+            }
+        } while (memory_->run_loop() && ++turns < most_turns);
     } catch (...) {
         memory_->was_reset = true;
         memory_->finish(Error::exception);
         if (!memory_->disconnected) memory_->end();
         throw;
     }
+}
+
+// Does what is due on the loop. False if nothing is, or if it runs already and called into this.
+bool MemoryTransport::Memory::run_loop() {
+    if (loop == nullptr || loop->in_iteration() || loop->next_timeout() != Duration::zero()) return false;
+    loop->run_once(Duration::zero());
+    return true;
+}
+
+// As a loop's timer would.
+void MemoryTransport::Memory::end_in_time() {
+    if (state.is(StreamState::over)) return;
+    const TimePoint now = clock.now();
+    if (!state.reading()) since.rest_since = since.received = now;  // nothing can come
+    const Deadlines::Next next = since.next(limits, state.is(StreamState::closing), !rest.empty(), !queue.empty());
+    if (now >= next.at) finish(next.error);
 }
 
 // One thing that happens, in the order in which a connection would see it. False if nothing is left to happen.
@@ -272,6 +316,7 @@ bool MemoryTransport::Memory::make(StreamState::Call due) {
             call(&Protocol::end_of_stream);
             rest.clear();
             break;
+        case StreamState::Call::closing: call(&Protocol::closing); break;
         case StreamState::Call::pause_writing: call(&Protocol::pause_writing); break;
         case StreamState::Call::resume_writing:
             resumed = true;
@@ -290,7 +335,7 @@ void MemoryTransport::Memory::call(void (Protocol::*callback)()) {
 void MemoryTransport::Memory::receive() {
     resumed = false;
     const std::size_t size = std::min(incoming.size(), limits.read_size);
-    if (size > 0) since.last_activity = clock.now();
+    if (size > 0) since.last_activity = since.received = clock.now();
     const std::size_t known = rest.size();
     const std::unique_ptr<std::byte[]> memory(new std::byte[known + size]);
     if (known > 0) std::memcpy(memory.get(), rest.view().data(), known);
@@ -324,7 +369,7 @@ void MemoryTransport::Memory::end() {
     rest.clear();
     disconnected = reason;
     const Flag in_call(inside);
-    protocol.disconnected(reason);
+    make_last_calls(state, protocol, reason);
 }
 
 void MemoryTransport::Memory::flush() {

@@ -1,6 +1,7 @@
 // A connection that is nothing but memory: a protocol is tested on it with no socket, no loop and no waiting.
 // The test plays the peer and decides what comes in which pieces, what is taken of the answer, and how it
-// ends. Time stands still until the test advances it; then the deadlines of Limits hold.
+// ends. Time stands still until the test advances it; then the deadlines of Limits hold, and so do the protocol's own
+// timers on `transport().reactor()`.
 //
 //     MemoryTransport connection(std::make_unique<Echo>());
 //     connection.feed("hel");
@@ -31,7 +32,8 @@ public:
     /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
     explicit MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
-    /// The same for a protocol that the test keeps, and must keep longer than this.
+    /// The same for a protocol that the test keeps, and must keep longer than this. Its timers on `reactor()`, if it has
+    /// such, must go before this, in `disconnected` for instance.
     explicit MemoryTransport(Protocol& protocol, const Limits& limits = {});
 
     ~MemoryTransport();
@@ -61,7 +63,7 @@ public:
     /// `resume_writing` is all it gets per call that the peer does not answer.
     void settle();
 
-    /// Time passes: a deadline of the limits that is reached now ends the connection, as a loop's timer would. Throws
+    /// Time passes: timers on `reactor()` that become due are called, each at its time. A deadline of the limits that is reached now ends the connection, as a loop's timer would. Throws
     /// std::invalid_argument for a negative duration.
     void advance(Duration time);
 
@@ -95,6 +97,10 @@ public:
     void shutdown_write() override;
     void close() override;
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
+    bool open() const noexcept override;
+    /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it happens
+    /// in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
+    Reactor& reactor() const override;
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override;

@@ -1086,6 +1086,10 @@ int shutdown(int descriptor, int how) noexcept {
 int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept {
     if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_ERROR)
         return Kernel::current()->pending_error(descriptor, *static_cast<int*>(value));
+    if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_PEERNAME) {
+        errno = ENOTCONN;
+        return -1;
+    }
     if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_TYPE)
         return Kernel::current()->kind_of(descriptor, *static_cast<int*>(value));
     if (Kernel::simulates(descriptor) && level == IPPROTO_UDP && name == UDP_SEGMENT)

@@ -116,7 +116,7 @@ private:
         for (int bound = 0; !finished_; ++bound) {
             REQUIRE(bound < 10);
             if (const Call next = state_.next_call(waiting_, limits_); next != Call::none) {
-                call("-crepu"[std::size_t(next)]);
+                call("-crepuz"[std::size_t(next)]);
                 continue;
             }
             const Step step = state_.next_step(waiting_);
@@ -141,13 +141,17 @@ private:
         if (what == 'p') CHECK(count('p') == count('u'));
         if (what == 'u') CHECK(count('p') == count('u') + 1);
         if (what == 's') CHECK(count('s') == 0);
-        if (what != 's') CHECK_FALSE(state_.is(StreamState::closing));
+        if (what == 'z') CHECK(count('c') == 1);
+        if (what == 'z') CHECK(count('z') == 0);
+        if (what != 's' && what != 'z') CHECK_FALSE(state_.is(StreamState::closing));
         calls_ += what;
     }
 
     void finish() {
         CHECK_FALSE(finished_);
         state_.set(StreamState::over);
+        if (state_.take_closing()) calls_ += 'z';
+        CHECK(std::count(calls_.begin(), calls_.end(), 'z') == std::count(calls_.begin(), calls_.end(), 'c'));
         finished_ = true;
     }
 
