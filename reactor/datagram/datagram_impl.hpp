@@ -46,16 +46,13 @@ constexpr std::size_t input_room = 8 * 1024 * 1024;  // a batch takes no more, u
 // No sum wraps: DatagramEndpoint bounds `largest`.
 constexpr std::size_t stride_of(std::size_t largest) noexcept { return (largest + 63) / 64 * 64 + 5 * 64; }
 
-inline bool would_block(const std::error_code& error) noexcept {
-    return error == std::errc::operation_would_block || error == std::errc::resource_unavailable_try_again;
-}
-
-// There is no such call, or a filter (seccomp(2)) forbids it: older ones of those say EPERM for calls that they do not
-// know.
-inline bool call_is_missing(int error) noexcept { return error == ENOSYS || error == EPERM; }
-
 inline bool out_of_room(const std::error_code& error) noexcept {
     return error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
+}
+
+// Of a packet socket. Packets that the peer sent before may still be there to be read.
+inline bool peer_is_gone(const std::error_code& error) noexcept {
+    return error == std::errc::broken_pipe || error == std::errc::connection_reset || error == std::errc::not_connected;
 }
 
 }  // namespace datagrams

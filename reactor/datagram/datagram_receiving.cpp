@@ -1,11 +1,9 @@
 // How datagrams come: readable → receive_batch → deliver_batch → received, one recvmmsg for all that are there; the
 // kernel's control messages; the datagrams kept for a protocol that paused; and the error queue, in which the network's
 // refusals come back.
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/datagram/datagram_impl.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -29,12 +27,6 @@ using namespace datagrams;
 using namespace control_messages;
 
 namespace {
-
-#ifdef MSG_CMSG_CLOEXEC
-constexpr int receive_flags = MSG_CMSG_CLOEXEC;
-#else
-constexpr int receive_flags = 0;
-#endif
 
 constexpr int most_refusals = 64;  // that are reported in one iteration
 
@@ -87,7 +79,7 @@ void DatagramEndpoint::readable() {
         std::error_code error;
         const std::size_t count = receive_batch(space, wanted, error);
         if (count == 0) {
-            if (!would_block(error)) return receiving_failed(error);
+            if (!would_block(error.value())) return receiving_failed(error);
             // Ready, and no datagram: the cause is an error that a send has met already, or another process that shares
             // the socket has shut it down, and it stays ready for ever.
             if (left == options_.receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
@@ -108,7 +100,7 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
         do {
             count = ::recvmmsg(socket_.get(), space.incoming.data(), unsigned(wanted), receive_flags, nullptr);
         } while (count < 0 && errno == EINTR);
-        if (count < 0 && call_is_missing(errno)) {
+        if (count < 0 && call_is_unknown(errno)) {
             many_a_call_ = false;
             wanted = 1;
         }
@@ -215,21 +207,14 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             piece = std::size_t(std::max(value_in<int>(control), 0));
 #endif
         if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
-            const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-            for (std::size_t index = 0; index < count; ++index) {
-                int number = -1;
-                std::memcpy(&number, CMSG_DATA(control) + index * sizeof number, sizeof number);
-                FileDescriptor descriptor = beyond_standard(number);
-#ifndef MSG_CMSG_CLOEXEC
-                ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
-#endif
+            take_descriptors(control, [&](FileDescriptor descriptor) {
                 if (descriptor && descriptor_count_ < options_.descriptors) {
                     descriptors_[descriptor_count_++] = std::move(descriptor);
                 } else {
                     datagram.descriptors_truncated = true;
                     close_unwanted(std::move(descriptor));
                 }
-            }
+            });
             datagram.descriptors = {descriptors_.get(), descriptor_count_};
         }
     }
@@ -245,7 +230,7 @@ void DatagramEndpoint::receiving_failed(std::error_code error) {
     // A network that is gone or answers so is one datagram's misfortune; this is the socket's. No answer of a network's
     // becomes EPERM: it is a filter that forbids recvmsg(2), and will do so again.
     if (packets_ || error == std::errc::bad_file_descriptor || error == std::errc::not_a_socket ||
-        error == std::errc::invalid_argument || call_is_missing(error.value()))
+        error == std::errc::invalid_argument || call_is_unknown(error.value()))
         return finish(error);
     if (out_of_room(error)) return;  // it is ready still
     if (!drain_error_queue()) tell_refused(socket_.peer(), error);

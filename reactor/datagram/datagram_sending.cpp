@@ -28,10 +28,6 @@ namespace {
 constexpr std::size_t largest_piece = 1452;
 constexpr std::size_t most_in_pieces = 65'000;
 
-bool peer_is_gone(const std::error_code& error) noexcept {
-    return error == std::errc::broken_pipe || error == std::errc::connection_reset || error == std::errc::not_connected;
-}
-
 // Not a word on any datagram, but on the kernel or the link that was to cut it up.
 [[maybe_unused]] bool cannot_segment(const std::error_code& error) noexcept {
     return error == std::errc::invalid_argument || error == std::errc::io_error || error == std::errc::message_size ||
@@ -101,12 +97,7 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
     header.msg_iovlen = 1;
     if (!descriptors.empty()) {
         header.msg_control = control.data();
-        header.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-        cmsghdr* const entry = CMSG_FIRSTHDR(&header);
-        entry->cmsg_level = SOL_SOCKET;
-        entry->cmsg_type = SCM_RIGHTS;
-        entry->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-        std::memcpy(CMSG_DATA(entry), descriptors.data(), descriptors.size_bytes());
+        put_descriptors(header, descriptors);
     }
     ssize_t count = 0;
     do {
@@ -118,7 +109,7 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
         return true;
     }
     const std::error_code error = last_error();
-    if (would_block(error) || out_of_room(error)) {
+    if (would_block(error.value()) || out_of_room(error)) {
         ++counters_.dropped;
         return false;
     }
@@ -136,7 +127,7 @@ ssize_t DatagramEndpoint::send_messages(std::size_t messages) noexcept {
         do {
             sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
         } while (sent < 0 && errno == EINTR);
-        if (sent >= 0 || !call_is_missing(errno)) return sent;
+        if (sent >= 0 || !call_is_unknown(errno)) return sent;
     }
 #endif
     do {
@@ -237,9 +228,9 @@ std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noex
             counters_.sent += sent;
             for (const Outgoing& one : batch.subspan(done, sent)) workspace().bytes_sent += one.data.size();
             done += sent;
-        } else if (would_block(error) && waits_for_room()) {
+        } else if (would_block(error.value()) && waits_for_room()) {
             break;
-        } else if (would_block(error) || out_of_room(error)) {
+        } else if (would_block(error.value()) || out_of_room(error)) {
             ++counters_.dropped;
             earlier.clear();
             ++done;

@@ -1,6 +1,7 @@
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/detail/wakeup.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/pipe_ends_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <system_error>
+#include <utility>
 
 namespace reactor {
 
@@ -18,17 +20,12 @@ Wakeup::Wakeup() {
 #ifdef __linux__
     reading_ = beyond_standard(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (reading_) return;
-    if (!call_is_unknown(errno)) throw std::system_error(errno, std::system_category(), "eventfd");
+    if (!call_is_unknown(errno)) throw std::system_error(last_error(), "eventfd");
 #endif
-    int ends[2];
-    if (::pipe(ends) != 0) throw std::system_error(errno, std::system_category(), "pipe");
-    reading_ = beyond_standard(ends[0]);
-    writing_ = beyond_standard(ends[1]);
-    if (!reading_ || !writing_) throw std::system_error(errno, std::system_category(), "pipe");
-    for (const int end : {reading_.get(), writing_.get()}) {
-        ::fcntl(end, F_SETFL, O_NONBLOCK);
-        ::fcntl(end, F_SETFD, FD_CLOEXEC);
-    }
+    PipeEnds pipe = make_pipe(O_NONBLOCK);
+    if (!pipe) throw std::system_error(last_error(), "pipe");
+    reading_ = std::move(pipe.reading);
+    writing_ = std::move(pipe.writing);
 }
 
 void Wakeup::notify() noexcept {

@@ -1,10 +1,12 @@
-// Control messages beside the bytes of a datagram, in both directions (cmsg(3), ip(7), ipv6(7)): their values, and addresses
-// made of them.
+// Control messages beside the bytes of a datagram, in both directions (cmsg(3), ip(7), ipv6(7)): their values, and
+// addresses made of them.
 #pragma once
 
+#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -12,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 namespace reactor::control_messages {
 
@@ -40,6 +43,49 @@ void put_control(msghdr& header, int level, int type, const Value& value) noexce
     control->cmsg_len = CMSG_LEN(sizeof value);
     std::memcpy(CMSG_DATA(control), &value, sizeof value);
     header.msg_controllen += CMSG_SPACE(sizeof value);
+}
+
+inline int descriptor_number(int descriptor) noexcept { return descriptor; }
+inline int descriptor_number(const FileDescriptor& descriptor) noexcept { return descriptor.get(); }
+
+// Has the header send descriptors, at least one, with its bytes: numbers, or owners of them. `header.msg_control` has
+// room for them (CMSG_SPACE).
+template <class Descriptors>
+void put_descriptors(msghdr& header, const Descriptors& descriptors) noexcept {
+    const std::size_t size = descriptors.size() * sizeof(int);
+    header.msg_controllen = CMSG_SPACE(size);
+    cmsghdr* const control = CMSG_FIRSTHDR(&header);
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(size);
+    std::size_t at = 0;
+    for (const auto& descriptor : descriptors) {
+        const int number = descriptor_number(descriptor);
+        std::memcpy(CMSG_DATA(control) + at, &number, sizeof number);
+        at += sizeof number;
+    }
+}
+
+#ifdef MSG_CMSG_CLOEXEC
+constexpr int receive_flags = MSG_CMSG_CLOEXEC;
+#else
+constexpr int receive_flags = 0;
+#endif
+
+// Gives each descriptor that came in this control message to `take`, close-on-exec and with a number above 2. It is
+// empty, and errno says why, if no such number is free. Nothing happens for a control message of another kind.
+template <class Take>
+void take_descriptors(const cmsghdr* control, Take&& take) noexcept {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) return;
+    for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= control->cmsg_len; at += sizeof(int)) {
+        int number = -1;
+        std::memcpy(&number, CMSG_DATA(control) + at, sizeof number);
+        FileDescriptor descriptor = beyond_standard(number);
+#ifndef MSG_CMSG_CLOEXEC
+        if (descriptor) ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
+#endif
+        take(std::move(descriptor));
+    }
 }
 
 template <class Kind>

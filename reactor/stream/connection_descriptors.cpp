@@ -1,6 +1,5 @@
 // Descriptors over a connection (SCM_RIGHTS, unix(7)). In a stream they travel with a byte, and so does a descriptor
 // here: it waits in the queue with the byte that it goes with, and whatever happens to that byte, it has an owner.
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
@@ -12,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -88,15 +86,7 @@ ssize_t SocketConnection::send_with_descriptors(Bytes data) noexcept {
     message.msg_iov = &piece;
     message.msg_iovlen = 1;
     message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size() * sizeof(int));
-    cmsghdr* const entry = CMSG_FIRSTHDR(&message);
-    entry->cmsg_level = SOL_SOCKET;
-    entry->cmsg_type = SCM_RIGHTS;
-    entry->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    for (std::size_t i = 0; i < descriptors.size(); ++i) {
-        const int number = descriptors[i].get();
-        std::memcpy(CMSG_DATA(entry) + i * sizeof number, &number, sizeof number);
-    }
+    control_messages::put_descriptors(message, descriptors);
     const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
     if (count > 0) to_send.pop_front();
     return count;
@@ -116,11 +106,6 @@ std::error_code SocketConnection::keep_descriptor(FileDescriptor& descriptor) no
 
 // As recv(2). What comes has an owner before anything else is done; while closing, nobody will take it.
 ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
-#ifdef MSG_CMSG_CLOEXEC
-    constexpr int flags = MSG_CMSG_CLOEXEC;
-#else
-    constexpr int flags = 0;
-#endif
     iovec piece{into, size};
     alignas(cmsghdr) Control control;
     msghdr message{};
@@ -128,21 +113,14 @@ ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t 
     message.msg_iovlen = 1;
     message.msg_control = control.data();
     message.msg_controllen = control.size();
-    const ssize_t count = ::recvmsg(socket_.get(), &message, flags);
+    const ssize_t count = ::recvmsg(socket_.get(), &message, control_messages::receive_flags);
     if (count < 0) return count;
     std::error_code refused;
     for (cmsghdr* entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
-        if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
-        for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= entry->cmsg_len; at += sizeof(int)) {
-            int number = -1;
-            std::memcpy(&number, CMSG_DATA(entry) + at, sizeof number);
-            FileDescriptor descriptor = beyond_standard(number);
-#ifndef MSG_CMSG_CLOEXEC
-            if (descriptor) ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
-#endif
+        control_messages::take_descriptors(entry, [&](FileDescriptor descriptor) {
             if (!refused && !is(closing)) refused = descriptor ? keep_descriptor(descriptor) : last_error();
             close_unwanted(std::move(descriptor));
-        }
+        });
     }
     if (is(closing)) return count;
     if (!refused && (message.msg_flags & MSG_CTRUNC) != 0)

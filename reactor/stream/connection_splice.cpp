@@ -2,8 +2,8 @@
 // program never sees them. It pays where much comes at a time (the forwarder with 16 KiB in a message and 16 of them in
 // flight: 0.70 of the processor time, 1.15 times the messages), costs where little does (64 bytes, bare loops: 1.09 of
 // the time), and so ends by itself. Elsewhere than on Linux it never begins.
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/pipe_ends_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
@@ -48,11 +48,10 @@ void SocketConnection::pass_on_from(Connection& from) {
         if (space.channels.empty()) {
             space.channels.reserve(most_idle_channels);
             channel = std::make_unique<Channel>();
-            int ends[2];
-            if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
-            channel->out = beyond_standard(ends[0]);
-            channel->in = beyond_standard(ends[1]);
-            if (!channel->out || !channel->in) return;
+            PipeEnds pipe = make_pipe(O_NONBLOCK);
+            if (!pipe) return;
+            channel->out = std::move(pipe.reading);
+            channel->in = std::move(pipe.writing);
         } else {
             channel = std::move(space.channels.back());
             space.channels.pop_back();

@@ -2,8 +2,8 @@
 
 #include <reactor/error.hpp>
 #include <reactor/last_error_impl.hpp>
-#include <reactor/stream/both_ends_impl.hpp>
-#include <reactor/stream/process_handle_impl.hpp>
+#include <reactor/pipe_ends_impl.hpp>
+#include <reactor/stream/child_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
@@ -12,9 +12,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
 
 #include <algorithm>
 #include <cerrno>
@@ -232,7 +229,8 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     if (has_nul) throw std::invalid_argument("Successor: a NUL in the path or in an argument");
 
     Launch launch(sockets, program, arguments);
-    BothEnds pipe = BothEnds::make();
+    PipeEnds pipe = make_pipe();
+    if (!pipe) throw std::system_error(last_error(), "pipe");
     pipe_ = std::move(pipe.reading);
     if (::fcntl(pipe_.get(), F_SETFL, O_NONBLOCK) < 0) throw std::system_error(last_error(), "fcntl(F_SETFL)");
     timer_.start(longest);
@@ -240,7 +238,10 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     id_ = start(launch, pipe_.get(), pipe.writing.get());
     waits_ = true;
     // The end of the pipe shows the child's end only if no other process has the writing end, and a child's child has it.
-    handle_ = handle_of(id_);
+    handle_ = children::handle_of(id_);
+    // The child has ended, and has been waited for because SIGCHLD is ignored: its number may be another process's by
+    // now.
+    if (!handle_ && errno == ESRCH) waits_ = false;
     try {
         if (handle_) handle_registration_ = reactor.watch(handle_.get(), Interest::readable, *this);
     } catch (const std::exception&) {
@@ -263,9 +264,7 @@ void Successor::readable() {
 
 // Leaves its exit status to be collected.
 bool Successor::has_ended() const noexcept {
-    siginfo_t ended{};
-    const int result = ::waitid(P_PID, id_t(id_), &ended, WEXITED | WNOHANG | WNOWAIT);
-    return result == 0 ? ended.si_pid == id_ : errno == ECHILD;  // ECHILD: SIGCHLD is ignored
+    return !waits_ || children::wait_for(id_, handle_, WNOHANG | WNOWAIT).has_value();
 }
 
 void Successor::decide(std::error_code error) {
@@ -282,14 +281,8 @@ void Successor::decide(std::error_code error) {
 
 void Successor::end() noexcept {
     if (!std::exchange(waits_, false)) return;
-    // By its handle, because the number may be another process's if SIGCHLD is ignored.
-    bool signalled = false;
-#ifdef SYS_pidfd_send_signal
-    if (handle_) signalled = ::syscall(SYS_pidfd_send_signal, handle_.get(), SIGKILL, nullptr, 0) == 0;
-#endif
-    if (!signalled && !handle_) ::kill(id_, SIGKILL);
-    while (::waitpid(id_, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    children::send_signal(id_, handle_, SIGKILL);
+    children::wait_for(id_, handle_, 0);
 }
 
 }  // namespace reactor

@@ -2,18 +2,14 @@
 #include <reactor/stream/process.hpp>
 
 #include <reactor/c_string_impl.hpp>
-#include <reactor/stream/both_ends_impl.hpp>
+#include <reactor/pipe_ends_impl.hpp>
+#include <reactor/stream/child_impl.hpp>
 #include <reactor/stream/pipe.hpp>
-#include <reactor/stream/process_handle_impl.hpp>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
 
 #include <cerrno>
 #include <csignal>
@@ -91,38 +87,6 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
     return result;
 }
 
-// As waitid(2), and not interrupted.
-int wait_id(idtype_t kind, id_t id, siginfo_t& ended, int flags) noexcept {
-    int result = 0;
-    do {
-        ended = {};
-        result = ::waitid(kind, id, &ended, WEXITED | flags);
-    } while (result < 0 && errno == EINTR);
-    return result;
-}
-
-// Waits for this child and no other. An empty result means that it has not ended; `flags` as for waitid(2).
-//
-// By the handle where there is one: if the child has been waited for already, its number may belong to another child
-// of this program by now, and that one's end would be taken.
-std::optional<ExitStatus> wait_for(pid_t id, [[maybe_unused]] const FileDescriptor& handle, int flags) noexcept {
-    siginfo_t ended;
-    int result = -1;
-    bool by_number = true;
-#ifdef SYS_pidfd_open
-    constexpr auto by_handle = idtype_t(3);  // P_PIDFD, for which glibc 2.28 has no name
-    if (handle) {
-        result = wait_id(by_handle, id_t(handle.get()), ended, flags);
-        by_number = result < 0 && errno != ECHILD;  // EINVAL before Linux 5.4
-    }
-#endif
-    if (by_number) result = wait_id(P_PID, id_t(id), ended, flags);
-    if (result == 0 && ended.si_pid == 0) return std::nullopt;
-    ExitStatus status;
-    if (result == 0) (ended.si_code == CLD_EXITED ? status.code : status.signal) = ended.si_status;
-    return status;
-}
-
 // Closed here, or close-on-exec, the child would not have it; the first file that it opens would be this standard stream.
 bool is_inherited(int number) noexcept {
     const int flags = ::fcntl(number, F_GETFD);
@@ -150,12 +114,13 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     FileActions actions;
     if (!options.directory.empty()) actions.change_to(options.directory);
     // One after another in the child, which works because each lies above the numbers that they are to have.
-    BothEnds pipes[3];
+    PipeEnds pipes[3];
     const Stream streams[3] = {options.input, options.output, options.error};
     for (int number = 0; number < 3; ++number) {
-        BothEnds& pipe = pipes[number];
+        PipeEnds& pipe = pipes[number];
         if (streams[number] == Stream::pipe) {
-            pipe = BothEnds::make();
+            pipe = make_pipe();
+            if (!pipe) check(errno, "pipe");
             actions.duplicate(number == STDIN_FILENO ? pipe.reading.get() : pipe.writing.get(), number);
         } else if (streams[number] == Stream::null || (streams[number] == Stream::inherit && !is_inherited(number))) {
             actions.open_null(number, number == STDIN_FILENO ? O_RDONLY : O_WRONLY);
@@ -196,11 +161,11 @@ void Process::end() noexcept {
     if (self_ != nullptr) *self_ = nullptr;
     kill(SIGKILL);
     if (waiting_.joinable()) waiting_.join();
-    if (std::exchange(running_, false) && !collected_) wait_for(id_, handle_, 0);
+    if (std::exchange(running_, false) && !collected_) children::wait_for(id_, handle_, 0);
 }
 
 void Process::watch() {
-    handle_ = handle_of(id_);
+    handle_ = children::handle_of(id_);
     if (!handle_ && errno == ESRCH) {  // it has ended, and SIGCHLD is ignored or other code has waited for it
         collected_ = true;
         self_ = std::make_shared<Process*>(this);
@@ -242,7 +207,7 @@ void Process::lost(std::error_code) {
 }
 
 void Process::reap() {
-    const std::optional<ExitStatus> status = collected_ ? ExitStatus() : wait_for(id_, handle_, WNOHANG);
+    const std::optional<ExitStatus> status = collected_ ? ExitStatus() : children::wait_for(id_, handle_, WNOHANG);
     if (!status) {
         // The handle is readable and there is nothing to collect: the child is traced (ptrace(2)), and its tracer has not
         // waited for it yet. The kernel says nothing when it does.
@@ -258,20 +223,8 @@ void Process::reap() {
     exited_(*status);  // may destroy this
 }
 
-// The handle means this child or no process. The number means another one if other code has waited for the child, or
-// the kernel, as it does if SIGCHLD is ignored.
 bool Process::kill(int signal) noexcept {
-    if (!running_ || collected_) return false;
-#ifdef SYS_pidfd_send_signal
-    if (handle_) {
-        if (::syscall(SYS_pidfd_send_signal, handle_.get(), signal, nullptr, 0) == 0) return true;
-        // EPERM: the child is another user's by now, or a filter forbids the call (seccomp(2)) and kill(2) may not be.
-        if (errno != EPERM && errno != ENOSYS) return false;
-        pollfd ended{handle_.get(), POLLIN, 0};
-        if (::poll(&ended, 1, 0) != 0) return false;
-    }
-#endif
-    return ::kill(id_, signal) == 0;
+    return running_ && !collected_ && children::send_signal(id_, handle_, signal);
 }
 
 }  // namespace reactor

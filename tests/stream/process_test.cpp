@@ -8,6 +8,8 @@
 #include <reactor/signals.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/pipe.hpp>
+#include <reactor/error.hpp>
+#include <reactor/stream/inherited.hpp>
 #include <reactor/stream/process.hpp>
 
 #include <fcntl.h>
@@ -406,6 +408,42 @@ TEST_CASE("S106: a child whose number another process has by now is neither sign
         CHECK_FALSE(child->result.signal);
     }
     REQUIRE(::write(asks.get(), "!", 1) == 1);
+    int status = 0;
+    CHECK(::waitpid(stranger, &status, 0) == stranger);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 7);
+}
+
+TEST_CASE("S98, S106: a successor whose number another process has by now has failed, and that one is left alone") {
+    Reactor reactor;
+    struct sigaction before {}, ignored {};
+    ignored.sa_handler = SIG_IGN;
+    ::sigaction(SIGCHLD, &ignored, &before);
+    int decisions = 0;
+    std::error_code reason;
+    const std::vector<std::string> arguments{"sh", "-c", "exit 4"};
+    std::optional<Successor> successor(std::in_place, reactor, std::vector<int>(), "/bin/sh", arguments,
+                                       std::chrono::hours(1), [&](std::error_code error) {
+                                           ++decisions;
+                                           reason = error;
+                                       });
+    const pid_t number = successor->id();
+    CHECK(::waitpid(number, nullptr, 0) == -1);
+    ::sigaction(SIGCHLD, &before, nullptr);
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const FileDescriptor asked(ends[0]), asks(ends[1]);
+    const pid_t stranger = fork_as(number, asked.get());
+    if (stranger != number) {
+        MESSAGE("only root can give a process a number: " << std::strerror(errno));
+        return;
+    }
+    REQUIRE(::write(asks.get(), "!", 1) == 1);
+    SUBCASE("destroyed") { successor.reset(); }
+    SUBCASE("decided") {
+        run_until(reactor, [&] { return decisions > 0; });
+        CHECK(reason == Error::successor_ended);
+    }
     int status = 0;
     CHECK(::waitpid(stranger, &status, 0) == stranger);
     CHECK(WIFEXITED(status));
