@@ -74,11 +74,20 @@ void DatagramEndpoint::readable() {
         deliver_kept(space);
         if (over_ || paused_ || !kept_.empty()) return;
     }
+    bool reset = false;
     for (std::size_t left = options_.receives_per_turn; left > 0;) {
         const std::size_t wanted = many_a_call_ ? std::min(options_.batch, left) : 1;
         std::error_code error;
         const std::size_t count = receive_batch(space, wanted, error);
         if (count == 0) {
+            // Linux (seen in 6.18) says ECONNRESET once, before the packets that the peer sent ahead of its close. Over
+            // a Unix stream they come first.
+            if (packets_ && !reset && peer_is_gone(error)) {
+                reset = true;
+                if (!broken_) broken_ = error;
+                continue;
+            }
+            if (reset) return finish(broken_);
             if (!would_block(error.value())) return receiving_failed(error);
             // Ready, and no datagram: the cause is an error that a send has met already, or another process that shares
             // the socket has shut it down, and it stays ready for ever.
@@ -226,7 +235,7 @@ void DatagramEndpoint::close_descriptors() noexcept {
 }
 
 void DatagramEndpoint::receiving_failed(std::error_code error) {
-    if (packets_ && broken_) return finish(broken_);
+    if (packets_ && broken_) return finish(broken_);  // all that the peer sent has been received
     // A network that is gone or answers so is one datagram's misfortune; this is the socket's. No answer of a network's
     // becomes EPERM: it is a filter that forbids recvmsg(2), and will do so again.
     if (packets_ || error == std::errc::bad_file_descriptor || error == std::errc::not_a_socket ||

@@ -970,6 +970,47 @@ TEST_CASE("S14: a packet socket whose peer closed with packets unread tells of a
     CHECK(letters.reason == std::errc::connection_reset);
 }
 
+TEST_CASE("S14: packets that a peer sent before it closed are received, although it left others unread") {
+    for (const bool send_more : {false, true}) {
+        CAPTURE(send_more);
+        Reactor reactor;
+        Letters letters;
+        auto [mine, theirs] = Socket::pair(SocketKind::sequenced_packets);
+        DatagramEndpoint& one = read_from(reactor, std::move(mine), letters);
+        CHECK(one.send("never read"));
+        std::vector<std::string> answers;
+        for (int i = 0; i < 8; ++i) {
+            answers.push_back("answer " + std::to_string(i));
+            CHECK(::send(theirs.get(), answers.back().data(), answers.back().size(), 0) > 0);
+        }
+        theirs.close();
+        if (send_more) one.send("to a peer that is gone");
+        run_until(reactor, [&] { return letters.closed == 1; });
+        CHECK(letters.data == answers);
+        CHECK(letters.reason == std::errc::connection_reset);
+    }
+}
+
+TEST_CASE("S10, S14: a pause among the last packets of a peer that reset keeps them until receiving goes on") {
+    Reactor reactor;
+    Letters letters;
+    auto [mine, theirs] = Socket::pair(SocketKind::sequenced_packets);
+    DatagramEndpoint& one = read_from(reactor, std::move(mine), letters);
+    CHECK(one.send("never read"));
+    for (const char* text : {"a", "b", "c"}) CHECK(::send(theirs.get(), text, 1, 0) == 1);
+    letters.on_received = [&](const Datagram& datagram) {
+        if (text_of(datagram.data) == "b") letters.transport->pause_receiving();
+    };
+    theirs.close();
+    run_until(reactor, [&] { return letters.data.size() == 2; });
+    settle(reactor);
+    CHECK(letters.closed == 0);
+    letters.transport->resume_receiving();
+    run_until(reactor, [&] { return letters.closed == 1; });
+    CHECK(letters.data == std::vector<std::string>{"a", "b", "c"});
+    CHECK(letters.reason == std::errc::connection_reset);
+}
+
 // ── descriptors ──
 
 namespace {

@@ -356,3 +356,16 @@ TEST_CASE("S101: a protocol of packets is told once of one drain, and again of t
     settle(reactor);
     CHECK(notes.draining == 2);
 }
+
+TEST_CASE("S101: a protocol of packets whose acceptor and loop begin to drain in one iteration is asked to end once") {
+    Reactor reactor;
+    Notes notes;
+    PacketAcceptor acceptor(reactor, fresh_name(), [&] { return std::make_unique<Noted>(notes); });
+    const Socket client = connect_to(acceptor.address());
+    CHECK(echoes(reactor, client));
+    notes.on_draining = [] {};
+    acceptor.drain(Duration::max(), [](const Drained&) {});
+    drain(reactor, Duration::max(), [](const Drained&) {});
+    settle(reactor);
+    CHECK(notes.draining == 1);
+}
