@@ -214,6 +214,10 @@ void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Dr
     const auto report = std::make_shared<Drain::Report>();
     for (std::size_t i = 0; i < group.size(); ++i) report->add_loop(group[i]);
     report->start(required(std::move(done), no_done), group.size());
+    // Two calls at the same moment reach all loops in the same order. Otherwise each of them could replace the other on
+    // some of the loops, and neither would report.
+    static std::mutex order;
+    const std::lock_guard lock(order);
     for (std::size_t i = 0; i < group.size(); ++i) {
         Reactor& reactor = group[i];
         reactor.post([report, &reactor, longest, how] {

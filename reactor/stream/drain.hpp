@@ -59,7 +59,8 @@ REACTOR_EXPORT void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<v
 
 /// The same for every loop of a group at once, which must be running, or run next. `done` is called once, with the
 /// sums, on the thread of the loop that is ready last: when no loop of the group has a connection and none is on its
-/// way from one to another. Each loop counts `longest` from when it begins.
+/// way from one to another. Each loop counts `longest` from when it begins. Of two calls from different threads the
+/// later one takes the place of the earlier one on every loop.
 ///
 /// Thread: any. Errors: std::invalid_argument for an empty `done`; std::bad_alloc, and then some of the loops may drain
 /// and `done` is not called.

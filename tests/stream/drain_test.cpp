@@ -277,6 +277,27 @@ TEST_CASE("A group drains each loop on its thread and reports the sums once") {
     }
 }
 
+TEST_CASE("S101: of two threads that drain a group at the same moment one has its report, and only one") {
+    constexpr int rounds = 200;
+    ReactorGroup group({.threads = 8});
+    std::atomic<int> arrived{0};
+    int reports = 0;  // by this thread, which turns the loops
+    const auto drain_with_the_other = [&](int round) {
+        ++arrived;
+        while (arrived < 2 * round) {
+        }
+        drain(group, std::chrono::hours(1), [&](const Drained&) { ++reports; });
+    };
+    for (int round = 1; round <= rounds; ++round) {
+        std::thread other(drain_with_the_other, round);
+        drain_with_the_other(round);
+        other.join();
+        for (int turn = 0; turn < 3; ++turn)
+            for (std::size_t i = 0; i < group.size(); ++i) group[i].run_once(Duration::zero());
+        REQUIRE(reports == round);
+    }
+}
+
 namespace {
 
 // Two loops turned by this thread, so that each step of a move is the same every time.
