@@ -6,12 +6,14 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -79,6 +81,7 @@ public:
         return *all;
     }
 
+    // Throws std::bad_alloc, and std::system_error if there is no thread; then nothing has changed.
     void add(const std::shared_ptr<Request>& request, std::string_view host, Address::Family family) {
         const std::lock_guard lock(mutex_);
         if (const auto found = unanswered_.find({host, family}); found != unanswered_.end()) {
@@ -96,11 +99,13 @@ public:
             unanswered_.erase(place);
             throw;
         }
-        request->look_up = look_up;
         const std::error_code error = lane.threads < most_threads / 2 ? start_thread(lane) : std::error_code();
-        if (!error || lane.threads > 0) return;  // one of those that there are comes to it
-        lane.queue.pop_back();
-        answered(*look_up, {error, {}});
+        if (error && lane.threads == 0) {  // otherwise one of the threads that there are comes to it
+            lane.queue.pop_back();
+            unanswered_.erase(place);
+            throw std::system_error(error, "std::thread");
+        }
+        request->look_up = look_up;
     }
 
     void leave(Request& request) noexcept {
@@ -154,23 +159,31 @@ private:
             lock.unlock();
             Answer answer = look_up->ask();
             lock.lock();
-            answered(*look_up, std::move(answer));
+            forget(*look_up);
+            look_up->answer = std::move(answer);
+            // An answer is never lost. Without memory to post it the thread keeps it and tries again. The mutex is free
+            // in between, so that resolvers and their loops can go.
+            while (!told_all(*look_up)) {
+                lock.unlock();
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                lock.lock();
+            }
         }
         --lane.threads;
     }
 
-    // No resolver's last hold of its request goes here: what it wants to call is its loop's.
-    void answered(LookUp& look_up, Answer answer) noexcept {
-        forget(look_up);
-        look_up.answer = std::move(answer);
-        for (const auto& request : look_up.waiting) {
-            try {
-                request->reactor->post([request] { request->tell(request->look_up->answer); });
-            } catch (const std::bad_alloc&) {
-                // No memory even to say so: to those who wait it is a name server that does not answer.
-            }
+    // Posts the answer to the loops that wait for it; false if there is no memory for all of them. No resolver's last
+    // hold of its request goes here: the callable in it belongs to its loop.
+    bool told_all(LookUp& look_up) noexcept {
+        auto next = look_up.waiting.begin();
+        try {
+            for (; next != look_up.waiting.end(); ++next)
+                (*next)->reactor->post([request = *next] { request->tell(request->look_up->answer); });
+        } catch (const std::bad_alloc&) {
+            // The rest of them stays.
         }
-        look_up.waiting.clear();
+        look_up.waiting.erase(look_up.waiting.begin(), next);
+        return look_up.waiting.empty();
     }
 
     void forget(const LookUp& look_up) noexcept {
