@@ -29,10 +29,6 @@ struct Settings {
     bool udp = false;
 };
 
-Duration duration_of(double seconds) {
-    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 // A Unix socket has no port.
 std::string words_for(const Settings& settings) {
     if (settings.host.starts_with("unix:")) return settings.host;
@@ -147,7 +143,7 @@ private:
     void send_next() {
         ++sent_;
         program::say("sending {}", program::quoted(bytes_of(settings_.message)));
-        silence_.start(duration_of(settings_.timeout));
+        silence_.start(program::seconds(settings_.timeout));
         transport().send(settings_.message);
     }
     void fail(std::string why) {
@@ -187,7 +183,7 @@ int converse(const Settings& settings) {
         throw std::invalid_argument("--count: with until-close a connection carries one message");
     Reactor reactor(settings.backend);
 
-    const Duration timeout = duration_of(settings.timeout);
+    const Duration timeout = program::seconds(settings.timeout);
     ConnectorOptions options;
     options.timeout = timeout;
     options.connection.limits.idle_timeout = timeout;
@@ -217,7 +213,7 @@ int main(int argc, char** argv) {
     arguments.add_option("--count", settings.count, "how often, one after the other")
         ->check(program::from_to(std::uint64_t(1), std::uint64_t(1) << 62));
     arguments.add_option("--timeout", settings.timeout, "seconds that connecting, and then each silence, may take")
-        ->check(program::from_to(0.001, 1e9));
+        ->check(program::seconds_from(0.001));
     arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message");
     int status = 0;

@@ -105,7 +105,7 @@ public:
           stats_(reactor_, [this] { say_counters(); }) {
         reactor_.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
         if (settings.stats <= 0) return;
-        stats_.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
+        stats_.start_periodic(program::seconds(settings.stats));
         reactor_.on_notice([](Notice, std::string_view text) { program::say("notice: {}", text); });
         reactor_.on_slow_call(std::chrono::milliseconds(100), [](const SlowCall& call) {
             program::say("notice: a callback took {} ms", call.duration / std::chrono::milliseconds(1));
@@ -213,7 +213,7 @@ int serve_datagrams(const Settings& settings) {
 
     Timer stats(reactor, [&] { say_counters(reactor, endpoints); });
     if (settings.stats > 0)
-        stats.start_periodic(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.stats)));
+        stats.start_periodic(program::seconds(settings.stats));
 
     const Signals signals = watch_signals(reactor, [&](int signal) {
         if (signal == SIGHUP) return program::say("cannot restart: not with --udp");
@@ -282,8 +282,7 @@ int serve(const Settings& settings) {
 
     AcceptorOptions options;
     options.connection.limits.read_size = settings.chunk;
-    options.connection.limits.idle_timeout =
-        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.idle_timeout));
+    options.connection.limits.idle_timeout = program::seconds(settings.idle_timeout);
     if (settings.max_connections > 0)
         options.max_connections = (settings.max_connections + group.size() - 1) / group.size();
     options.connection.rates.bytes_in.per_second = settings.rate;
@@ -306,7 +305,7 @@ int serve(const Settings& settings) {
         loops.emplace_back(settings, group, loops.size(), options.reuse_port ? addresses : std::vector<Address>(), options);
 
     bool ending = false;
-    const auto drain_longest = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.drain));
+    const auto drain_longest = program::seconds(settings.drain);
     const auto drain_all = [&](Draining how) {
         ending = true;
         const auto drained = [&group, how](const Drained& all) {
@@ -355,7 +354,7 @@ int main(int argc, char** argv) {
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
-        ->check(program::from_to(0.0, 1e9));
+        ->check(program::seconds_from(0));
     arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number")
         ->check(program::from_to(std::size_t(0), std::size_t(1) << 30));
     arguments.add_option("--rate", settings.rate, "bytes a second read from each client at most; 0: any number")
@@ -369,10 +368,10 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
     arguments.add_option("--drain", settings.drain,
                          "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
-        ->check(program::from_to(0.0, 1e9));
+        ->check(program::seconds_from(0));
     arguments.add_option("--stats", settings.stats,
                          "print what is counted every so many seconds, and what an operator should know; 0: never")
-        ->check(program::from_to(0.0, 1e9));
+        ->check(program::seconds_from(0));
     arguments.add_option("--busy-wait", settings.busy_wait,
                          "microseconds to look for the next message before sleeping, while few connections are active")
         ->check(program::from_to(0U, 1'000'000U));

@@ -55,8 +55,7 @@ int serve(const Settings& settings) {
         throw std::invalid_argument(settings.file + ": the file has content, and a size of 0");
     }
     AcceptorOptions options;
-    options.connection.limits.close_timeout =
-        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(settings.timeout));
+    options.connection.limits.close_timeout = program::seconds(settings.timeout);
     options.connection.rates.bytes_out.per_second = settings.rate;
     Reactor reactor(settings.backend);
     Acceptor acceptor(reactor, settings.host, settings.port,
@@ -79,7 +78,7 @@ int main(int argc, char** argv) {
     arguments.add_option("--rate", settings.rate, "bytes a second for each connection; 0: as fast as it goes")
         ->check(program::from_to(std::uint64_t(0), std::uint64_t(1) << 40));
     arguments.add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
-        ->check(program::from_to(0.001, 1e9));
+        ->check(program::seconds_from(0.001));
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

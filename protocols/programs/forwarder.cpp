@@ -24,8 +24,6 @@ struct Settings {
     double idle_timeout = 0;
 };
 
-Duration duration(double seconds) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)); }
-
 // Says on standard error when the target stops answering, and when it does again: a line a change, not one a client.
 class Watched {
 public:
@@ -86,8 +84,9 @@ int serve(const Settings& settings) {
 
     AcceptorOptions accepting;
     ConnectorOptions connecting;
-    connecting.timeout = duration(settings.connect_timeout);
-    accepting.connection.limits.idle_timeout = connecting.connection.limits.idle_timeout = duration(settings.idle_timeout);
+    connecting.timeout = program::seconds(settings.connect_timeout);
+    accepting.connection.limits.idle_timeout = program::seconds(settings.idle_timeout);
+    connecting.connection.limits.idle_timeout = accepting.connection.limits.idle_timeout;
     Watched target(settings.to);
     Reactor reactor(settings.backend);  // its connections use what stands before it
     const auto tried = [&target](std::error_code error) { target.tried(error); };
@@ -108,9 +107,9 @@ int main(int argc, char** argv) {
     arguments.add_option("--to", settings.to, "HOST:PORT or unix:/path")->required();
     program::add_backend(arguments, settings.backend);
     arguments.add_option("--connect-timeout", settings.connect_timeout, "seconds that connecting may take")
-        ->check(program::from_to(0.001, 1e9));
+        ->check(program::seconds_from(0.001));
     arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
-        ->check(program::from_to(0.0, 1e9));
+        ->check(program::seconds_from(0));
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("forwarder", [&] { return serve(settings); });

@@ -3,6 +3,7 @@
 
 #include <protocols/framing/any_framing.hpp>
 #include <reactor/bytes.hpp>
+#include <reactor/clock.hpp>
 #include <reactor/demultiplexer.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/reactor.hpp>
@@ -17,6 +18,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -38,6 +40,9 @@ namespace program {
 /// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless the administrator changed it.
 constexpr std::size_t longest_unix_datagram = 256 * 1024;
 
+/// A byte that cannot be printed, as \xHH.
+inline std::string escaped(char character) { return fmt::format("\\x{:02x}", static_cast<unsigned char>(character)); }
+
 /// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a pipe
 /// without a reader, a closed descriptor) it is lost, and the program goes on. Not with stdio, which would keep what failed
 /// and write it later, behind newer lines.
@@ -45,7 +50,7 @@ inline void write_line(int descriptor, std::string_view text) {
     std::string line;
     for (const char character : text) {
         const auto code = static_cast<unsigned char>(character);
-        code < 0x20 || code == 0x7f ? void(line += fmt::format("\\x{:02x}", code)) : line.push_back(character);
+        code < 0x20 || code == 0x7f ? void(line += escaped(character)) : line.push_back(character);
     }
     line += '\n';
     std::string_view rest = line;
@@ -146,6 +151,14 @@ CLI::Validator from_to(Number least, Number most) {
     return CLI::Validator(check, fmt::format("{} to {}", least, most));
 }
 
+/// The value of an option in seconds, which seconds_from has checked.
+inline reactor::Duration seconds(double value) {
+    return std::chrono::duration_cast<reactor::Duration>(std::chrono::duration<double>(value));
+}
+
+/// The check of such an option. A duration holds what it lets through: neither 1e300 nor "nan".
+inline CLI::Validator seconds_from(double least) { return from_to(least, 1e9); }
+
 /// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
 inline void raise_descriptor_limit() {
     rlimit limit{};
@@ -218,7 +231,7 @@ inline std::string quoted(reactor::Bytes bytes) {
         } else if (code >= 0x20 && code < 0x7f) {
             result.push_back(character);
         } else {
-            result += fmt::format("\\x{:02x}", code);
+            result += escaped(character);
         }
     }
     return result + '"';

@@ -1434,6 +1434,9 @@ class Arguments(ProgramTest):
         (["--idle-timeout", "soon"], "soon"),
         (["--idle-timeout", "nan"], "--idle-timeout"),
         (["--idle-timeout", "inf"], "--idle-timeout"),
+        (["--idle-timeout", "1e300"], "--idle-timeout: 1e300 is not a number from 0 to 1000000000"),
+        (["--stats", "1e300"], "--stats"),
+        (["--drain", "-1"], "--drain"),
         (["--max-connections", "-1"], "--max-connections"),
         (["--max-connections", "few"], "few"),
         (["--host", "192.0.2.1"], "192.0.2.1"),  # nobody's address (RFC 5737)
@@ -1446,6 +1449,7 @@ class Arguments(ProgramTest):
         (["--count", "-1"], "--count"),
         (["--timeout", "0"], "--timeout"),
         (["--timeout", "nan"], "--timeout"),
+        (["--timeout", "1e300"], "--timeout"),
         (["--framing", "until-close", "--count", "2"], "--count"),
     )
 
