@@ -84,7 +84,10 @@ private:
         if (ares_timeout(channel_, nullptr, &time) == nullptr) {
             timer_.cancel();
         } else {
-            timer_.start(std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec));
+            // c-ares 1.18.1 gives whole milliseconds, rounded down. In the last one it says 0, and has nothing to do yet:
+            // the loop would go round a thousand times.
+            constexpr auto rounded_away = std::chrono::milliseconds(1);
+            timer_.start(std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec) + rounded_away);
         }
     }
 

@@ -128,3 +128,23 @@ TEST_CASE("c-ares: a channel that goes while names are being looked up tells eac
     for (const Answer& answer : answers) CHECK(answer.status == ARES_EDESTRUCTION);
     reactor.run_once(Duration::zero());
 }
+
+TEST_CASE("c-ares: a server that does not answer costs the loop a few iterations for each try, and no spinning") {
+    Reactor reactor;
+    NameServer server(reactor);
+    CaresChannel channel(reactor, server.address().c_str(), 20, 2);
+    std::vector<Answer> answers(1);
+    int iterations = 0;
+    for (int i = 0; i < 5; ++i) {
+        answers[0] = {};
+        channel.look_up("silent.test", AF_INET, &Answer::done, &answers[0]);
+        while (answers[0].status < 0 && iterations < 10'000) {
+            reactor.run_once(std::chrono::seconds(1));
+            ++iterations;
+        }
+        CHECK(answers[0].status == ARES_ETIMEOUT);
+    }
+    // Two tries each: the question's arrival at the server and the time when it is over, and now and then one more.
+    CHECK(server.questions["silent.test"] == 10);
+    CHECK(iterations <= 50);
+}
