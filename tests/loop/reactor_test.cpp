@@ -1681,25 +1681,37 @@ TEST_CASE("S107: inside another loop a hook before the wait sees what callbacks 
     SUBCASE("with one before it alone") {}
     if (both) after.emplace(reactor, Hook::When::after_wait, [] {});
     while (outer_loop_would_turn(reactor)) reactor.run_once(no_wait);
+    CHECK_FALSE(left);
     Timer timer(reactor, leave);
     Deferred deferred;
-    if (!left) {
-        const std::function<void()> causes[] = {
-            [&] { pipe.write(); },
-            [&] { timer.start(no_wait); },
-            [&] { reactor.post(leave); },
-            [&] { deferred = reactor.defer(leave); },
-        };
-        for (const auto& cause : causes) {
-            done = false;
-            cause();
-            int turns = 0;
-            // The backends without a descriptor are given a turn by time alone.
-            do reactor.run_once(no_wait);
-            while (++turns < 10 && outer_loop_would_turn(reactor));
-            CHECK(done);
-            CHECK(turns < 5);  // and no longer
-        }
+    Pipe other, third;
+    Probe triggered;
+    triggered.on_readable = leave;
+    const Registration to_trigger = reactor.watch(other.reading.get(), readable, triggered);
+    struct Retiring final : OwnedHandler {
+        explicit Retiring(std::function<void()> call) : last_call(std::move(call)) {}
+        void retired() override { last_call(); }
+        std::function<void()> last_call;
+    };
+    Registration to_retire = reactor.adopt(third.reading.get(), readable, std::make_unique<Retiring>(leave));
+    reactor.run_once(no_wait);
+    const std::function<void()> causes[] = {
+        [&] { pipe.write(); },
+        [&] { timer.start(no_wait); },
+        [&] { reactor.post(leave); },
+        [&] { deferred = reactor.defer(leave); },
+        [&] { to_trigger.trigger(readable); },
+        [&] { to_retire.reset(); },
+    };
+    for (const auto& cause : causes) {
+        done = false;
+        cause();
+        int turns = 0;
+        // The backends without a descriptor are given a turn by time alone.
+        do reactor.run_once(no_wait);
+        while (++turns < 10 && outer_loop_would_turn(reactor));
+        CHECK(done);
+        CHECK(turns < 5);  // and no longer
     }
 }
 
