@@ -1625,14 +1625,14 @@ TEST_CASE("S57: a deferred call that is cancelled, or whose keeper is destroyed 
 TEST_CASE("S8: a reactor destroyed destroys deferred calls and calls none, also if one holds the keeper of another") {
     int destroyed = 0;
     {
+        std::optional<Deferred> outlives;  // the closures, but not the reactor
         Reactor reactor;
         Deferred kept = reactor.defer([token = std::make_unique<OnDestruction>([&] { ++destroyed; })] { FAIL("called"); });
         reactor.defer([keeper = std::move(kept)] { FAIL("called"); }).cancel();
         CHECK(destroyed == 1);
-        static std::optional<Deferred> outlives;
         outlives = reactor.defer([token = std::make_unique<OnDestruction>([&] {
                                       ++destroyed;
-                                      outlives->cancel();
+                                      outlives.reset();
                                   })] { FAIL("called"); });
     }
     CHECK(destroyed == 2);
