@@ -6,6 +6,7 @@
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/stream/drain.hpp>
+#include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/net/control_messages_impl.hpp>
@@ -36,6 +37,7 @@ public:
     void abort(std::error_code reason) override;
     bool open() const noexcept override { return state_.open(); }
     Reactor& reactor() const override { return loop(); }
+    TransportHandle handle() override;
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override;
@@ -85,6 +87,7 @@ private:
     void lost(std::error_code reason) override;
     void retired() override;
     void deadline();
+    static bool run_posted(Transport& transport, HandleState::Call& posted);
 
     Workspace& workspace() const noexcept;
     Extra& extra();
@@ -353,6 +356,7 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     std::unique_ptr<Passing> passing;
     std::unique_ptr<Channel> channel;  // from another one
     SocketConnection* passes_to = nullptr;   // by its channel
+    std::shared_ptr<HandleState> handles;    // if there are any
     Deadlines since;
     std::error_code reason;
     static constexpr std::size_t not_listed = std::size_t(-1);
@@ -364,7 +368,8 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     bool listed() const noexcept { return place_in_gathering != not_listed; }
     bool in_use() const noexcept {
         return listed() || !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
-               passing != nullptr || channel != nullptr || passes_to != nullptr || move != nullptr || scheduled() || reason;
+               passing != nullptr || channel != nullptr || passes_to != nullptr || move != nullptr ||
+               handles != nullptr || scheduled() || reason;
     }
 };
 

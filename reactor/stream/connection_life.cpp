@@ -102,6 +102,7 @@ SocketConnection::SocketConnection(Socket socket, std::unique_ptr<Protocol> prot
 }
 
 SocketConnection::~SocketConnection() {
+    if (extra_ != nullptr && extra_->handles != nullptr) extra_->handles->end();
     protocol_.reset();
     if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask who that was
     group_->leave(*this);
@@ -189,6 +190,22 @@ void SocketConnection::prepare() {
     plan_deadline();
 }
 
+TransportHandle SocketConnection::handle() {
+    if (is(over)) return {};
+    std::shared_ptr<HandleState>& handles = extra().handles;
+    if (handles == nullptr) handles = std::make_shared<HandleState>(loop(), *this, &run_posted);
+    return handles->handle();
+}
+
+// From the loop: what was posted by a handle.
+bool SocketConnection::run_posted(Transport& transport, HandleState::Call& posted) {
+    auto& connection = static_cast<SocketConnection&>(transport);
+    if (!connection.open()) return true;
+    if (connection.is(fresh)) return false;
+    connection.call([&] { posted(connection, *connection.protocol_); });
+    return true;
+}
+
 Address SocketConnection::peer() const {
     const Address peer = socket_.peer();
     return peer.family() == Address::Family::none ? last_peer(socket_) : peer;
@@ -248,6 +265,7 @@ void SocketConnection::finish(std::error_code reason) noexcept {
     unset(gathers);
     if (extra_ != nullptr) {
         extra_->timers->cancel(*extra_);
+        if (extra_->handles != nullptr) extra_->handles->end();
         pass_on_no_longer();
         drop_channel();
         extra_->meter.reset();

@@ -54,7 +54,10 @@ void SocketConnection::depart() {
         group_->leave_loop();
         group_->workspace = nullptr;
         try {
-            if (target.post(std::move(task))) return;
+            // Not through `extra_`: once it is posted it is the other loop's.
+            const std::shared_ptr<HandleState> handles = extra_->handles;
+            const auto send = [&] { return target.post(std::move(task)); };
+            if (handles == nullptr ? send() : handles->move_to(target, send)) return;
             failure = std::errc::operation_canceled;
         } catch (const std::bad_alloc&) {
         }

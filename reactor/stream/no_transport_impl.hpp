@@ -26,6 +26,7 @@ public:
         if (reactor_ == nullptr) throw std::logic_error("Transport::reactor: the protocol has no connection");
         return *reactor_;
     }
+    TransportHandle handle() override { return {}; }
     void pause_reading() override {}
     void resume_reading() override {}
     bool reading() const noexcept override { return false; }

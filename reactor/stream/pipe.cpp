@@ -7,6 +7,7 @@
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
@@ -37,7 +38,10 @@ class Pipe final : public OwnedHandler, public PipeTransport {
 public:
     Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
          const Limits& limits);
-    ~Pipe() override { protocol_.reset(); }
+    ~Pipe() override {
+        if (handles_ != nullptr) handles_->end();
+        protocol_.reset();
+    }
     static Pipe& begin(Reactor& reactor, std::unique_ptr<Pipe> made);
 
     using Transport::write;
@@ -48,6 +52,7 @@ public:
     void abort(std::error_code reason) override { finish(reason); }
     bool open() const noexcept override { return state_.open(); }
     Reactor& reactor() const override { return reactor_; }
+    TransportHandle handle() override;
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override { return state_.reading(); }
@@ -65,6 +70,7 @@ private:
     void lost(std::error_code reason) override { finish(reason); }
     void retired() override { make_last_calls(state_, *protocol_, reason_); }
     void deadline();
+    static bool run_posted(Transport& transport, HandleState::Call& posted);
 
     bool make(StreamState::Call due);
     template <class ProtocolCall>
@@ -98,6 +104,7 @@ private:
     Timer deadline_;
     Deadlines since_;
     std::error_code reason_;
+    std::shared_ptr<HandleState> handles_;  // if there are any
     StreamState state_;
     bool inside_ = false;     // the protocol is being called,
     bool answering_ = false;  // with input
@@ -136,9 +143,25 @@ void Pipe::finish(std::error_code reason) noexcept {
     state_.set(StreamState::over);
     reason_ = reason;
     deadline_.cancel();
+    if (handles_ != nullptr) handles_->end();
     output_queue_.clear();  // not the rest: received() may be looking at it
     writing_.reset();
     reading_.reset();
+}
+
+TransportHandle Pipe::handle() {
+    if (state_.is(StreamState::over)) return {};
+    if (handles_ == nullptr) handles_ = std::make_shared<HandleState>(reactor_, *this, &run_posted);
+    return handles_->handle();
+}
+
+// From the loop: what was posted by a handle.
+bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
+    auto& pipe = static_cast<Pipe&>(transport);
+    if (!pipe.open()) return true;
+    if (pipe.state_.is(StreamState::fresh)) return false;
+    pipe.call([&] { posted(pipe, *pipe.protocol_); });
+    return true;
 }
 
 // ── reading ──

@@ -9,6 +9,7 @@
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/peer_credentials.hpp>
+#include <reactor/stream/transport_handle.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -147,6 +148,10 @@ public:
     /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among others. Throws
     /// std::logic_error before there is a connection.
     virtual Reactor& reactor() const = 0;
+
+    /// The way here from other threads, and from code that outlives the connection. Empty when that is over. The first call
+    /// allocates what all the handles share; a connection that nobody asks pays nothing. Throws std::bad_alloc.
+    virtual TransportHandle handle() = 0;
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
     /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received

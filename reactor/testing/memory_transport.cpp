@@ -1,6 +1,7 @@
 // The memory of a connection, and the order of the calls to its protocol.
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -45,11 +47,13 @@ struct MemoryTransport::Memory {
     void finish(std::error_code reason);
     void end();
 
+    static bool run_posted(Transport& transport, HandleState::Call& posted);
     bool run_loop();
     void end_in_time();
 
     ManualClock clock;
     std::unique_ptr<Reactor> loop;  // once it was asked for; outlives the protocol's timers
+    std::shared_ptr<HandleState> handles;  // if there are any
     std::unique_ptr<Protocol> owned;
     Protocol& protocol;
     Limits limits;
@@ -89,7 +93,9 @@ MemoryTransport::MemoryTransport(Protocol& protocol, const Limits& limits)
     settle();
 }
 
-MemoryTransport::~MemoryTransport() = default;
+MemoryTransport::~MemoryTransport() {
+    if (memory_->handles != nullptr) memory_->handles->end();
+}
 
 // ── the peer ──
 
@@ -210,6 +216,29 @@ Reactor& MemoryTransport::reactor() const {
     return *memory.loop;
 }
 
+TransportHandle MemoryTransport::handle() {
+    if (memory_->state.is(StreamState::over)) return {};
+    if (memory_->handles == nullptr)
+        memory_->handles = std::make_shared<HandleState>(reactor(), *this, &Memory::run_posted);
+    return memory_->handles->handle();
+}
+
+// From the loop: what was posted by a handle.
+bool MemoryTransport::Memory::run_posted(Transport& transport, HandleState::Call& posted) {
+    Memory& memory = *static_cast<MemoryTransport&>(transport).memory_;
+    if (!memory.state.open()) return true;
+    if (memory.state.is(StreamState::fresh)) return false;
+    const Flag in_call(memory.inside);
+    try {
+        posted(transport, memory.protocol);
+    } catch (...) {
+        memory.was_reset = true;
+        memory.finish(Error::exception);
+        throw;
+    }
+    return true;
+}
+
 bool MemoryTransport::reading() const noexcept {
     return memory_->state.reading() && !memory_->state.is(StreamState::fresh);
 }
@@ -242,18 +271,27 @@ void MemoryTransport::settle() {
         }
     } const last{*memory_};
     memory_->resumed = false;
-    try {
-        int turns = 0;
-        do {
+    std::exception_ptr failure;  // out of a timer or a posted call: what follows from it comes first
+    bool more = false;
+    int turns = 0;
+    do {
+        try {
             while (memory_->step()) {
             }
-        } while (memory_->run_loop() && ++turns < most_turns);
-    } catch (...) {
-        memory_->was_reset = true;
-        memory_->finish(Error::exception);
-        if (!memory_->disconnected) memory_->end();
-        throw;
-    }
+        } catch (...) {
+            memory_->was_reset = true;
+            memory_->finish(Error::exception);
+            if (!memory_->disconnected) memory_->end();
+            throw;
+        }
+        try {
+            more = memory_->run_loop();
+        } catch (...) {
+            if (!failure) failure = std::current_exception();
+            more = true;
+        }
+    } while (more && ++turns < most_turns);
+    if (failure) std::rethrow_exception(failure);
 }
 
 // Does what is due on the loop. False if nothing is, or if it runs already and called into this.
@@ -360,6 +398,7 @@ void MemoryTransport::Memory::finish(std::error_code why) {
     if (state.is(StreamState::over)) return;
     if (!queue.empty()) was_reset = true;
     state.set(StreamState::over);
+    if (handles != nullptr) handles->end();
     reason = why;
     queue.clear();
 }

@@ -63,8 +63,8 @@ public:
     /// `resume_writing` is all it gets per call that the peer does not answer.
     void settle();
 
-    /// Time passes: timers on `reactor()` that become due are called, each at its time. A deadline of the limits that is reached now ends the connection, as a loop's timer would. Throws
-    /// std::invalid_argument for a negative duration.
+    /// Time passes: timers on `reactor()` that become due are called, each at its time. A deadline of the limits that is
+    /// reached now ends the connection, as a loop's timer would. Throws std::invalid_argument for a negative duration.
     void advance(Duration time);
 
     /// Asks the protocol to end, as a drain of its acceptor or loop does: calls `draining`, unless it has closed.
@@ -101,6 +101,7 @@ public:
     /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it happens
     /// in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
     Reactor& reactor() const override;
+    TransportHandle handle() override;
     void pause_reading() override;
     void resume_reading() override;
     bool reading() const noexcept override;

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 using namespace reactor;
@@ -447,6 +448,111 @@ TEST_CASE("A connection knows the address of its peer also after a reset, and af
     }
 }
 #endif
+
+TEST_CASE("A handle reaches a connection from another thread, and nothing happens once the connection has gone") {
+    for (const bool aborts : {true, false}) {
+        Reactor reactor;
+        auto [peer, mine] = tcp_pair();
+        Leaver::Log log;
+        log.aborts = aborts;
+        Connection& connection = Connection::open(reactor, std::move(mine), std::make_unique<Leaver>(log));
+        const TransportHandle handle = connection.handle();
+        int called = 0;
+        std::thread([&] {
+            CHECK(handle.post([&](Protocol&) { called += log.count("connected") == 1 ? 1 : 100; }));
+            CHECK(handle.write("from far"));
+        }).join();
+        std::string got;
+        run_until(reactor, [&] {
+            got += read_all(peer);
+            return got == "from far";
+        });
+        CHECK(called == 1);
+        CHECK_THROWS_AS(handle.post(nullptr), std::invalid_argument);
+
+        // The end begins before the call arrives.
+        CHECK(handle.post([&](Protocol&) { ++called; }));
+        log.end();
+        peer.close();
+        run_until(reactor, [&] { return log.count("disconnected") == 1; });
+        CHECK(called == 1);
+        CHECK_FALSE(handle.post([&](Protocol&) { ++called; }));
+        CHECK_FALSE(handle.write("too late"));
+    }
+    CHECK_FALSE(TransportHandle().write("nowhere"));
+}
+
+TEST_CASE("A handle follows its connection to another loop, also with calls that were posted to the one it left") {
+    Reactor here, there;
+    Conversation talk(here);
+    run_until(here, [&] { return talk.journal.transport != nullptr; });
+    Transport& transport = *talk.journal.transport;
+    const TransportHandle handle = transport.handle();
+    std::vector<const Reactor*> at;
+    const auto note = [&](Protocol&) { at.push_back(&transport.reactor()); };
+    bool arrived = false;
+    static_cast<Connection&>(transport).move_to(there, [&] { arrived = true; });
+    settle(here);  // it is on its way
+    CHECK(handle.post(note));
+    run_until(there, [&] { return at.size() == 1; });
+    CHECK(arrived);
+    CHECK(at == std::vector<const Reactor*>{&there});
+
+    // Posted on a loop, which the connection leaves in the iteration before it would be called.
+    here.post([&] { here.post([&] { CHECK(handle.post(note)); }); });
+    static_cast<Connection&>(transport).move_to(here, [] {});
+    CHECK(handle.post(note));
+    for (int i = 0; i < 10; ++i) {
+        settle(there);
+        settle(here);
+    }
+    CHECK(at.size() == 3);
+    CHECK(at.back() == &here);
+}
+
+TEST_CASE("A handle outlives the loop, with calls that never came, and posts from the destructor of such a call") {
+    struct Last {
+        TransportHandle handle;
+        ~Last() { CHECK_FALSE(handle.write("from a destructor")); }
+    };
+    TransportHandle handle;
+    auto last = std::make_shared<Last>();
+    const std::weak_ptr<Last> watched = last;
+    {
+        Reactor reactor;
+        Conversation talk(reactor);
+        run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+        handle = talk.journal.transport->handle();
+        CHECK(handle.post([last](Protocol&) { FAIL("called"); }));
+    }
+    CHECK_FALSE(handle.write("nowhere"));
+    last->handle = handle;
+    last.reset();
+    CHECK(watched.expired());
+}
+
+TEST_CASE("An exception out of a posted call ends the connection, on every transport") {
+    Reactor reactor;
+    int thrown = 0;
+    reactor.on_exception([&](std::exception_ptr) { ++thrown; });
+    Conversation talk(reactor);
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    const auto fail = [](Protocol&) { throw std::runtime_error("posted"); };
+    CHECK(talk.journal.transport->handle().post(fail));
+    run_until(reactor, [&] { return talk.journal.over; });
+    CHECK(talk.journal.reason == Error::exception);
+    CHECK(thrown == 1);
+
+    Journal journal;
+    testing::MemoryTransport memory(std::make_unique<Recorder>(journal));
+    CHECK(memory.handle().write("hello"));
+    memory.settle();
+    CHECK(memory.take() == "hello");
+    CHECK(memory.handle().post(fail));
+    CHECK_THROWS_AS(memory.settle(), std::runtime_error);
+    CHECK(journal.reason == Error::exception);
+    CHECK(journal.over);
+}
 
 TEST_CASE("A write takes any contiguous range of bytes, and a literal without its NUL") {
     Reactor reactor;
