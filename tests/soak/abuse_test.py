@@ -1,5 +1,5 @@
-"""Abuse of the programs: storms of resets, peers that read nothing, a silent target and a crowd of subscribers. Memory
-and descriptors stay bounded, and an honest client is answered throughout."""
+"""Abuse of the programs: storms of resets, peers that read nothing, targets and name servers that are silent, and a crowd
+of subscribers. Memory, descriptors and threads stay bounded, and an honest client is answered throughout."""
 
 import contextlib
 import os
@@ -7,6 +7,9 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import unittest
 
@@ -109,6 +112,65 @@ class Abuse(ProcessTest):
         self.assert_descriptors_return_to(forwarder, before + 32)  # a loop keeps 16 pipes for splice(2)
         server.signal(signal.SIGCONT)
         self.assert_echoes(self.connect(forwarder))
+
+    @unittest.skipUnless(sys.platform == "linux" and os.geteuid() == 0, "only root may replace a process's resolv.conf")
+    def test_a_silent_name_server(self):
+        """S99: a forwarder whose name server is silent has few threads, forgets clients that leave, and serves an honest one
+        when the name server answers."""
+        server = self.echo_server()
+        speaks = self.play_name_server()
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("nameserver 127.53.53.53\noptions timeout:2 attempts:5\n")  # asks again every 2 s
+            file.flush()
+            script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", script, file.name]
+            if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+                self.skipTest("a mount namespace cannot be made here")
+            forwarder = self.start_server(*command, FORWARDER, "--listen", "127.0.0.1:0", "--to",
+                                          f"silent.example:{server.port}", "--connect-timeout", "60")
+        before, memory = forwarder.descriptors(), forwarder.resident()
+        clients = [self.connect(forwarder) for _ in range(300)]
+        self.until(lambda: forwarder.descriptors() >= before + 300, "the forwarder to accept all of them")
+        self.assertLessEqual(forwarder.status("Threads"), 20)
+        self.assert_grew_little(forwarder, memory, 16 * MEGABYTE)
+        for client in clients:
+            reset(client)
+        self.storm(forwarder, 100)
+        # Of the look-ups that are under way each thread may keep a descriptor: its socket.
+        self.assert_descriptors_return_to(forwarder, before + 20)
+        self.assertLessEqual(forwarder.status("Threads"), 20)
+        honest = self.connect(forwarder)
+        speaks.set()
+        self.assert_echoes(honest)
+
+    def play_name_server(self):
+        """One at 127.53.53.53 that is silent until the event is set. It then says that every name is 127.0.0.1."""
+        name_server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(name_server.close)
+        try:
+            name_server.bind(("127.53.53.53", 53))
+        except OSError as error:
+            self.skipTest(f"a name server cannot be played here: {error}")
+        speaks, ends = threading.Event(), threading.Event()
+
+        def play():
+            while not ends.is_set():
+                if not select.select([name_server], [], [], 0.1)[0]:
+                    continue
+                query, client = name_server.recvfrom(512)
+                if not speaks.is_set():
+                    continue
+                end = query.index(b"\0", 12) + 5  # of the question: a name, its type and its class (RFC 1035, 4.1)
+                has_answer = query[end - 4:end - 2] == b"\0\1"  # an IPv4 address is asked for
+                answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if has_answer else b""
+                counts = b"\0\1" + bytes([0, has_answer]) + bytes(4)
+                name_server.sendto(query[:2] + b"\x84\0" + counts + query[12:end] + answer, client)
+
+        thread = threading.Thread(target=play, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(ends.set)
+        return speaks
 
     def test_1000_subscribers(self):
         """S110: while one client publishes thousands of lines to 1000 subscribers, another one is answered again and again."""
