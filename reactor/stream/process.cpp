@@ -160,7 +160,7 @@ void Process::end() noexcept {
     registration_.reset();
     if (self_ != nullptr) *self_ = nullptr;
     kill(SIGKILL);
-    if (waiting_.joinable()) waiting_.join();
+    join_waiting();
     if (std::exchange(running_, false) && !collected_) children::wait_for(id_, handle_, 0);
 }
 
@@ -198,6 +198,13 @@ void Process::watch_by_thread() {
             }
         }
     });
+    ++reactor_.awaited();  // as long as there is the thread: nothing is watched that would say that the child goes on
+}
+
+void Process::join_waiting() noexcept {
+    if (!waiting_.joinable()) return;
+    waiting_.join();
+    --reactor_.awaited();
 }
 
 // The kernel has no room to watch the handle, which still serves for signals.
@@ -219,7 +226,7 @@ void Process::reap() {
     look_again_.cancel();
     registration_.reset();
     handle_.reset();
-    if (waiting_.joinable()) waiting_.join();
+    join_waiting();
     exited_(*status);  // may destroy this
 }
 

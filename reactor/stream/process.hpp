@@ -67,8 +67,8 @@ public:
     /// Throws std::system_error with exec's error (no_such_file_or_directory, permission_denied …) and the command's
     /// name, and (invalid_argument) for a NUL in an argument, a variable or the directory; std::invalid_argument for an
     /// empty command, for an empty `exited`, and for a protocol without a pipe or a pipe without one.
-    Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
-            MoveOnlyFunction<void(ExitStatus)> exited);
+    [[nodiscard]] Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
+                          MoveOnlyFunction<void(ExitStatus)> exited);
 
     /// Kills the child if it has not ended (SIGKILL), and waits for it: nothing is left, and `exited` is not called.
     ~Process();
@@ -92,6 +92,7 @@ private:
     void lost(std::error_code) override;
     void watch();
     void watch_by_thread();
+    void join_waiting() noexcept;
     void reap();
     void end() noexcept;
 

@@ -67,6 +67,17 @@ TEST_CASE("S96: a child is started, heard and waited for where a call of it is f
     }
 }
 
+TEST_CASE("run_until_idle waits for a child that only a thread waits for") {
+    testing::ManualClock clock;
+    Reactor reactor;
+    Child child(reactor, clock, always(Call::pidfd_open, ENOSYS), "exec >&-; sleep 0.1; exit 3");
+    CHECK(child.struck);
+    reactor.run_until_idle();
+    CHECK(child.journal.over);
+    CHECK(child.exits == 1);
+    CHECK(child.result.code == 3);
+}
+
 TEST_CASE("S96: a child whose handle serves for no signal or wait is signalled and waited for by its number") {
     for (const int error : {EPERM, ENOSYS}) {
         CAPTURE(error);

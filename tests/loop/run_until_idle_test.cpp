@@ -51,9 +51,11 @@ TEST_CASE("run_until_idle returns at once if there is nothing to do, and when it
             again = reactor.after(1ms, [&] { calls += "timer "; });
         });
     });
-    Deferred late = reactor.defer([&] { calls += "deferred "; });
+    int deferred = 0;
+    const Deferred late = reactor.defer([&] { ++deferred; });
     reactor.run_until_idle();
-    CHECK(calls == "deferred timer posted timer ");
+    CHECK(calls == "timer posted timer ");
+    CHECK(deferred == 1);
 }
 
 TEST_CASE("run_until_idle waits for a descriptor that is watched, and for none that is watched for nothing") {
