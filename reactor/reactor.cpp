@@ -1,9 +1,11 @@
+#include <reactor/loop_thread_impl.hpp>
 #include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/registration_table_impl.hpp>
 #include <reactor/stopwatch_impl.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
@@ -15,6 +17,8 @@ namespace {
 
 constexpr std::size_t few = 4;  // so many ready descriptors are worth a busy wait for the next ones
 constexpr std::ptrdiff_t many = 64;  // more of them, with all that the kernel keeps for each, and the caches forget
+
+thread_local const char this_thread = 0;  // its address is each thread's own
 
 constexpr Interest all_interests[] = {Interest::readable, Interest::writable, Interest::error};
 
@@ -41,12 +45,14 @@ inline void fetch_ahead(const EventHandler* handler) noexcept {
 // ── Registration ──
 
 void RegistrationView::set_interest(Interest interest) const noexcept {
+    assert(reactor_->on_loop_thread() && "set_interest: called from another thread than the one that runs the loop");
     reactor_->table_->set_interest(descriptor_, id_, interest);
 }
 
 Interest RegistrationView::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
 
 void RegistrationView::trigger(Interest ready) const {
+    reactor_->require_loop_thread("Registration::trigger");
     // One each: a call that throws must not take the next one with it. Urgent is a condition that is
     // reported only to an interest in errors.
     for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
@@ -86,10 +92,12 @@ Reactor::~Reactor() {
 }
 
 Registration Reactor::watch(int descriptor, Interest interest, EventHandler& handler) {
+    require_loop_thread("Reactor::watch");
     return {*this, descriptor, table_->add(descriptor, interest, handler, false)};
 }
 
 Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler) {
+    require_loop_thread("Reactor::adopt");
     const std::size_t places = retired_.size() + owned_ + 1;
     if (retired_.capacity() < places) retired_.reserve(std::max(places, retired_.capacity() * 2));
     const std::uint32_t id = table_->add(descriptor, interest, *handler, true);
@@ -104,6 +112,7 @@ void Reactor::retire(RegistrationView registration) noexcept {
 
 std::unique_ptr<OwnedHandler> Reactor::release(RegistrationView registration) noexcept {
     if (!registration) return nullptr;
+    assert(on_loop_thread() && "a registration was ended from another thread than the one that runs the loop");
     std::unique_ptr<OwnedHandler> handler(table_->remove(registration.descriptor(), registration.id()));
     if (handler != nullptr) --owned_;
     return handler;
@@ -117,15 +126,22 @@ struct Reactor::Running {
     explicit Running(Reactor& owner) : reactor(owner) {
         if (reactor.running_) throw std::logic_error("Reactor: run inside run");
         reactor.running_ = true;
+        if constexpr (threads_are_checked) reactor.thread_.store(&this_thread, std::memory_order_relaxed);
     }
     ~Running() {
         reactor.running_ = false;
+        if constexpr (threads_are_checked) reactor.thread_.store(nullptr, std::memory_order_relaxed);
         reactor.until_idle_ = false;
         reactor.turn_time_known_ = false;
         reactor.asleep_ = true;  // the queue is not looked at now, so posts make native_handle() readable
     }
     Reactor& reactor;
 };
+
+bool Reactor::on_loop_thread() const noexcept {
+    const void* const runs = thread_.load(std::memory_order_relaxed);
+    return runs == nullptr || runs == &this_thread;
+}
 
 void Reactor::run() {
     const Running running(*this);
@@ -184,6 +200,7 @@ bool Reactor::post(Task task) {
 }
 
 Deferred Reactor::defer(Task callable) {
+    require_loop_thread("Reactor::defer");
     deferred_.push_back(required(std::move(callable), "Reactor::defer: the callable is empty"));
     ++deferred_waiting_;
     return {*this, first_deferred_ + deferred_.size() - 1};
@@ -197,6 +214,7 @@ bool Reactor::deferred_waits(std::uint64_t id) const noexcept {
 }
 
 bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
+    assert(on_loop_thread() && "a deferred call was cancelled from another thread than the one that runs the loop");
     if (!deferred_waits(id)) return false;
     const bool running = id < first_deferred_;
     Task& place = running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
@@ -326,7 +344,7 @@ void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
     auto timeout = longest_wait();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
-    if (limit && until_idle_ && idle()) timeout = Duration::zero();  // a hook has ended the last that could happen
+    if (limit && until_idle_ && idle()) timeout = Duration::zero();  // the hooks or the changes were the last that there was
     if (failure_) [[unlikely]]
         timeout = Duration::zero();
     ++counters_.turns;

@@ -10,7 +10,9 @@
 //     │   7 retire            handlers that ended this turn are called a last time, then destroyed
 //     └── 8 deferred calls    that were asked for before this step began
 //
-// All of it belongs to the thread that runs the loop, except post() and stop().
+// All of it belongs to the thread that runs the loop, except post() and stop(). While the loop runs, a library that was
+// built without NDEBUG notices calls from other threads that watch, retire, defer, or start or cancel a timer: those that
+// may throw throw std::logic_error, and the others fail an assertion.
 #pragma once
 
 #include <reactor/detail/callback.hpp>
@@ -255,6 +257,8 @@ private:
     void wait(std::optional<Duration> limit);
     std::optional<Duration> longest_wait() noexcept;
     bool work_waits() const noexcept;
+    bool on_loop_thread() const noexcept;
+    void require_loop_thread(const char* call) const;
     bool idle() const noexcept;
     std::span<const Event> busy_wait(std::optional<Duration> timeout);
     void dispatch_batch();
@@ -298,6 +302,7 @@ private:
     bool until_idle_ = false;  // run_until_idle() runs
     bool workspace_waits_ = false;
     bool rebuild_ = false;     // the backend reports descriptors that are not watched any more
+    std::atomic<const void*> thread_{nullptr};  // stands for the thread that runs the loop, if NDEBUG is not defined
     bool made_by_name_ = true;  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;

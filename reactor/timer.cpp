@@ -1,8 +1,10 @@
+#include <reactor/loop_thread_impl.hpp>
 #include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stopwatch_impl.hpp>
 #include <reactor/timer.hpp>
 
+#include <cassert>
 #include <stdexcept>
 #include <utility>
 
@@ -43,7 +45,8 @@ Reactor& Timer::reactor() {
 void Timer::start(Duration delay) { start_at(deadline_after(reactor().now(), delay)); }
 
 void Timer::start_at(TimePoint deadline) {
-    reactor().timers().schedule(*this, deadline);
+    reactor().require_loop_thread("Timer::start");
+    reactor_->timers().schedule(*this, deadline);
     period_ = Duration::zero();
 }
 
@@ -53,7 +56,11 @@ void Timer::start_periodic(Duration period) {
     period_ = period;
 }
 
-bool Timer::cancel() noexcept { return reactor_ != nullptr && reactor_->timers().cancel(*this); }
+bool Timer::cancel() noexcept {
+    if (!active()) return false;
+    assert(reactor_->on_loop_thread() && "a timer was cancelled from another thread than the one that runs the loop");
+    return reactor_->timers().cancel(*this);
+}
 
 void Timer::due() {
     if (period_ > Duration::zero()) {
