@@ -22,7 +22,7 @@ class [[nodiscard]] REACTOR_EXPORT Hook {
 public:
     enum class When { before_wait, after_wait };
     /// Throws std::invalid_argument for an empty callable, and std::bad_alloc.
-    Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable);
+    [[nodiscard]] Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable);
     ~Hook();
     Hook(const Hook&) = delete;
     Hook& operator=(const Hook&) = delete;

@@ -27,7 +27,8 @@ public:
     /// std::invalid_argument for SIGKILL and SIGSTOP, for a number that is no signal, for SIGSEGV, SIGBUS, SIGFPE and
     /// SIGILL, whose fault would happen again before the loop could act, and for an empty callback. After any
     /// exception all is as before.
-    Signals(Reactor& reactor, std::initializer_list<int> signals, MoveOnlyFunction<void(int signal)> callback);
+    [[nodiscard]] Signals(Reactor& reactor, std::initializer_list<int> signals,
+                          MoveOnlyFunction<void(int signal)> callback);
 
     /// Puts the previous dispositions back, and blocks again in the calling thread the signals that were blocked. A
     /// pending signal is dropped.

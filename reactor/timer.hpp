@@ -22,7 +22,7 @@ public:
     /// One without a reactor and a callback, as a moved one is: to be assigned to. It is not active.
     Timer() noexcept;
     /// Throws std::invalid_argument for an empty callback.
-    Timer(Reactor& reactor, MoveOnlyFunction<void()> callback);
+    [[nodiscard]] Timer(Reactor& reactor, MoveOnlyFunction<void()> callback);
     Timer(Timer&& other) noexcept;
     Timer& operator=(Timer&& other) noexcept;
     ~Timer();

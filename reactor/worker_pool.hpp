@@ -52,7 +52,7 @@ private:
 class REACTOR_EXPORT WorkerPool final : EventHandler {
 public:
     /// Throws std::invalid_argument for an option out of its range, and std::system_error if a thread cannot be started.
-    explicit WorkerPool(Reactor& reactor, WorkerPoolOptions options = {});
+    [[nodiscard]] explicit WorkerPool(Reactor& reactor, WorkerPoolOptions options = {});
 
     /// Waits for the work that is running, drops what has not begun, and calls no callback any more. Must go before its
     /// reactor.

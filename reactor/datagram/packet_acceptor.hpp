@@ -35,12 +35,12 @@ public:
     /// Listens on a Unix address; a dead socket's file is replaced, and its own removed at the end (socket_file.hpp).
     /// `factory` makes a protocol for each connection; if it returns null the connection is closed. Throws
     /// std::system_error that names the address, and std::invalid_argument for an empty factory.
-    PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
-                   const PacketAcceptorOptions& options = {});
+    [[nodiscard]] PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
+                                 const PacketAcceptorOptions& options = {});
     /// On a socket that listens already: an inherited one (reactor/stream/inherited.hpp). Its file is not removed.
     /// Throws std::system_error (invalid_argument) for a socket that does not listen.
-    PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
-                   const PacketAcceptorOptions& options = {});
+    [[nodiscard]] PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
+                                 const PacketAcceptorOptions& options = {});
 
     /// Where it listens; of family none once it is closed.
     Address address() const;

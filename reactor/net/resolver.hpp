@@ -38,12 +38,13 @@ public:
     /// Finds what resolve_blocking would, and calls `done` with it from the loop, never from inside this call. The
     /// callback may destroy the resolver. Errors: those of resolve_blocking, and resource_unavailable_try_again if the
     /// system has no thread. Throws std::invalid_argument for an empty callback, and std::bad_alloc.
-    Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Done done);
+    [[nodiscard]] Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Done done);
 
     /// The same for the addresses of one family alone; for `none`, of both. The answer for both comes when both are
     /// known. A program that can begin with one of them asks for each on its own, as Connector does.
     /// address_not_available, or an error of getaddrinfo's, if the host has none.
-    Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Address::Family family, Done done);
+    [[nodiscard]] Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, Address::Family family,
+                           Done done);
     ~Resolver();
     Resolver(const Resolver&) = delete;
     Resolver& operator=(const Resolver&) = delete;

@@ -93,14 +93,15 @@ public:
     /// closed.
     /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory and for options
     /// that could never accept.
-    Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
-             AcceptorOptions options = {});
-    Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
-             AcceptorOptions options = {});
+    [[nodiscard]] Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
+                           AcceptorOptions options = {});
+    [[nodiscard]] Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
+                           AcceptorOptions options = {});
     /// On sockets that listen already: inherited ones (reactor/stream/inherited.hpp). Files of theirs are not removed.
     /// Throws std::system_error (invalid_argument) for a socket that does not listen: one that is only bound, or
     /// connected as systemd's Accept=yes passes it on.
-    Acceptor(Reactor& reactor, std::vector<Socket> sockets, AcceptorFactory factory, AcceptorOptions options = {});
+    [[nodiscard]] Acceptor(Reactor& reactor, std::vector<Socket> sockets, AcceptorFactory factory,
+                           AcceptorOptions options = {});
     ~Acceptor();
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;

@@ -71,11 +71,11 @@ class REACTOR_EXPORT Connector final : ConnectionGroup::Owner {
 public:
     using Failure = ConnectFailure;
 
-    Connector(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
-              ConnectorOptions options = {});
+    [[nodiscard]] Connector(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
+                            ConnectorOptions options = {});
     /// To the first of these that answers; address_not_available if there is none.
-    Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolFactory factory,
-              ConnectorOptions options = {});
+    [[nodiscard]] Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolFactory factory,
+                            ConnectorOptions options = {});
     ~Connector();
     Connector(const Connector&) = delete;
     Connector& operator=(const Connector&) = delete;

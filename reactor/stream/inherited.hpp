@@ -78,8 +78,9 @@ public:
     ///
     /// Throws std::invalid_argument for a NUL in `program` or in an argument and for an empty callback, std::system_error if
     /// there is no descriptor or process to be had; then nothing has been started.
-    Successor(Reactor& reactor, const std::vector<int>& sockets, const std::string& program,
-              const std::vector<std::string>& arguments, Duration longest, MoveOnlyFunction<void(std::error_code)> decided);
+    [[nodiscard]] Successor(Reactor& reactor, const std::vector<int>& sockets, const std::string& program,
+                            const std::vector<std::string>& arguments, Duration longest,
+                            MoveOnlyFunction<void(std::error_code)> decided);
 
     /// Ends the child if it has not said yet that it accepts, and waits for it; `decided` is not called.
     ~Successor();

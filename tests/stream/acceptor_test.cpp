@@ -465,7 +465,7 @@ TEST_CASE("S95: a socket that does not listen is refused by an acceptor, with an
         const std::string name = socket.local().to_string();
         std::string words;
         try {
-            Acceptor(reactor, list_of(std::move(socket)), factory<Echo>());
+            (void)Acceptor(reactor, list_of(std::move(socket)), factory<Echo>());
         } catch (const std::system_error& error) {
             CHECK(error.code() == std::errc::invalid_argument);
             words = error.what();
