@@ -30,8 +30,8 @@ template <class T>
 concept OneByte = std::same_as<T, char> || std::same_as<T, unsigned char> || std::same_as<T, std::byte> ||
                   std::same_as<T, char8_t>;
 
-/// A contiguous range of such elements: a string, a vector, an array, a span. An array of characters is no such range: it
-/// is text up to its first NUL, as a literal is, and passes as std::string_view.
+/// A contiguous range of such elements: a string, a vector, an array, a span. An array of characters is no such range:
+/// it is text up to its first NUL, as a literal is, and passes as std::string_view.
 template <class Range>
 concept ByteRange = std::ranges::contiguous_range<const Range> && std::ranges::sized_range<const Range> &&
                     OneByte<std::remove_cv_t<std::ranges::range_value_t<const Range>>> &&

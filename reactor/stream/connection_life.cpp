@@ -45,14 +45,15 @@ void where_known(Set&& set) {
     }
 }
 
-// Of a TCP socket that was reset or has closed in order getpeername(2) says ENOTCONN. Linux still knows the peer: SO_PEERNAME
-// does not look at the state (seen on 6.18). It wants the address's own length: more is EINVAL.
+// Of a TCP socket that was reset or has closed in order getpeername(2) says ENOTCONN. Linux still knows the peer:
+// SO_PEERNAME does not look at the state (seen on 6.18). It wants the address's own length: more is EINVAL.
 Address last_peer([[maybe_unused]] const Socket& socket) noexcept {
 #ifdef SO_PEERNAME
     const Address::Family family = socket.local().family();
     sockaddr_in6 name{};
     socklen_t length = family == Address::Family::ipv6 ? sizeof name : sizeof(sockaddr_in);
-    if (family != Address::Family::unix_domain && ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERNAME, &name, &length) == 0)
+    if (family != Address::Family::unix_domain &&
+        ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERNAME, &name, &length) == 0)
         return {reinterpret_cast<const sockaddr*>(&name), length};
 #endif
     return {};
@@ -320,7 +321,8 @@ void SocketConnection::wait_for_deadline() noexcept {
 void SocketConnection::deadline() {
     Reactor& reactor = loop();
     const TimePoint now = reactor.turn_time();
-    if (!reading()) extra_->since.rest_since = extra_->since.received = now;  // nothing can come: it is not the peer's time
+    // While nothing is read, nothing can come: it is not the peer's time.
+    if (!reading()) extra_->since.rest_since = extra_->since.received = now;
     if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's
     if (is(output_spent)) extra_->since.last_activity = extra_->since.output_since = now;
     const Deadlines::Next next = extra_->next_deadline();

@@ -52,8 +52,8 @@ struct ConnectorOptions {
 
 /// Connects once, from its construction on. When a connection stands, the factory makes its protocol and `connected`
 /// comes; it is the reactor's then and outlives the connector. If the factory returns null, the connection is closed.
-/// If none could be made, a protocol's `connect_failed(failures)` comes, then its `disconnected(error)`. Either comes from
-/// the loop, never from inside a call.
+/// If none could be made, a protocol's `connect_failed(failures)` comes, then its `disconnected(error)`. Either comes
+/// from the loop, never from inside a call.
 ///
 /// The error is timed_out at the deadline, a resolver's error, or that of the last address that failed. An address to
 /// which this machine has no way (network_unreachable, address_family_not_supported, address_not_available) counts only

@@ -62,15 +62,16 @@ public:
     /// too long is aborted.
     virtual void draining() { transport().close(); }
 
-    /// The end of the connection has begun: by `close` or `abort`, whoever called it, by a drain, by an error, or because
-    /// both sides have shut down. Once, after `connected`; nothing is received and no write is accepted any more. Output that
-    /// is queued may still take Limits::close_timeout until `disconnected`. So this is the place to leave a room, a pool
-    /// or a list. It comes when the protocol's call that began the end has returned, or else from the loop.
+    /// The end of the connection has begun: by `close` or `abort`, whoever called it, by a drain, by an error, or
+    /// because both sides have shut down. Once, after `connected`; nothing is received and no write is accepted any
+    /// more. Output that is queued may still take Limits::close_timeout until `disconnected`. So this is the place to
+    /// leave a room, a pool or a list. It comes when the protocol's call that began the end has returned, or else from
+    /// the loop.
     virtual void closing() {}
 
-    /// Connecting has failed, for this protocol of a Connector's: these addresses were tried, in this order. `disconnected`
-    /// with the verdict comes next; the transport is closed, and is on the connector's loop. `failures` is valid until the
-    /// call returns or the connector is destroyed.
+    /// Connecting has failed, for this protocol of a Connector's: these addresses were tried, in this order.
+    /// `disconnected` with the verdict comes next; the transport is closed, and is on the connector's loop. `failures`
+    /// is valid until the call returns or the connector is destroyed.
     virtual void connect_failed(const std::vector<ConnectFailure>& /*failures*/) {}
 
     /// The connection is over: without an error if both sides closed in order. The last call; the transport
@@ -89,7 +90,8 @@ public:
 
 protected:
     /// Where to answer. The connection's from before `connected` until the protocol is destroyed. Before it there is a
-    /// transport that is closed: `open` is false, and no write is accepted. So it is of a connection that never came about.
+    /// transport that is closed: `open` is false, and no write is accepted. So it is of a connection that never came
+    /// about.
     Transport& transport() const noexcept { return *transport_; }
 
 private:
@@ -99,8 +101,8 @@ private:
     Transport* transport_ = no_transport();
 };
 
-/// Makes a protocol for each new connection. An empty pointer refuses the connection. `factory<P>(arguments...)` is one for
-/// every connection alike.
+/// Makes a protocol for each new connection. An empty pointer refuses the connection. `factory<P>(arguments...)` is one
+/// for every connection alike.
 using ProtocolFactory = MoveOnlyFunction<std::unique_ptr<Protocol>()>;
 
 inline void Transport::attach(Protocol& protocol, Transport* transport) noexcept { protocol.transport_ = transport; }

@@ -54,8 +54,8 @@ struct Limits {
     Duration message_timeout = Duration::zero();
     /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
-    /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not counted
-    /// while nothing is read. Zero: never.
+    /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not
+    /// counted while nothing is read. Zero: never.
     Duration receive_timeout = Duration::zero();
     /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
     /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
@@ -93,9 +93,9 @@ public:
     bool write(const Data& data) {
         return write(bytes_of(data));
     }
-    /// Writes several pieces as one, in this order: `write(head, body, "\r\n")`. Also between iterations they leave with one
-    /// send; the limits see one write. They are copied to be together, so a large piece is quicker alone, inside a call of
-    /// the protocol. Throws std::bad_alloc, and then nothing is sent.
+    /// Writes several pieces as one, in this order: `write(head, body, "\r\n")`. Also between iterations they leave
+    /// with one send; the limits see one write. They are copied to be together, so a large piece is quicker alone,
+    /// inside a call of the protocol. Throws std::bad_alloc, and then nothing is sent.
     template <ByteSource First, ByteSource Second, ByteSource... More>
     bool write(const First& first, const Second& second, const More&... more) {
         const Bytes pieces[] = {bytes_of(first), bytes_of(second), bytes_of(more)...};
@@ -141,12 +141,12 @@ public:
     /// Ends now: what is queued is lost and the peer gets a reset. `disconnected(reason)` comes later.
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
-    /// Has the end not begun? False from `close`, `abort` and an error on, and of a connection that never came about. An end of
-    /// stream of the peer's alone, and `shutdown_write`, leave it true.
+    /// Has the end not begun? False from `close`, `abort` and an error on, and of a connection that never came about.
+    /// An end of stream of the peer's alone, and `shutdown_write`, leave it true.
     virtual bool open() const noexcept = 0;
 
-    /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among others. Throws
-    /// std::logic_error before there is a connection.
+    /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among
+    /// others. Throws std::logic_error before there is a connection.
     virtual Reactor& reactor() const = 0;
 
     /// The way here from other threads, and from code that outlives the connection. Empty when that is over. The first call
@@ -189,9 +189,9 @@ public:
     /// Takes effect at once; an idle timeout counts from now.
     virtual void set_limits(const Limits& limits) = 0;
 
-    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none. On Linux a TCP connection
-    /// knows its peer's address until its protocol is destroyed. On other systems it is empty after a reset. Each asks the
-    /// kernel: nothing is kept for it.
+    /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none. On Linux a TCP
+    /// connection knows its peer's address until its protocol is destroyed. On other systems it is empty after a reset.
+    /// Each asks the kernel: nothing is kept for it.
     virtual Address peer() const = 0;
     virtual Address local() const = 0;
 

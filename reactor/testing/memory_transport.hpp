@@ -32,8 +32,8 @@ public:
     /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
     explicit MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
-    /// The same for a protocol that the test keeps, and must keep longer than this. Its timers on `reactor()`, if it has
-    /// such, must go before this, in `disconnected` for instance.
+    /// The same for a protocol that the test keeps, and must keep longer than this. Its timers on `reactor()`, if it
+    /// has such, must go before this, in `disconnected` for instance.
     explicit MemoryTransport(Protocol& protocol, const Limits& limits = {});
 
     ~MemoryTransport();
@@ -98,8 +98,8 @@ public:
     void close() override;
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
     bool open() const noexcept override;
-    /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it happens
-    /// in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
+    /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it
+    /// happens in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
     Reactor& reactor() const override;
     TransportHandle handle() override;
     void pause_reading() override;

@@ -37,7 +37,8 @@ std::vector<Element> elements_of(std::string_view text) {
 
 // A number converts to no bytes, and neither does a range of wider elements.
 static_assert(ByteSource<std::string> && ByteSource<const char*> && ByteSource<Bytes> && ByteSource<std::u8string>);
-static_assert(!ByteSource<int> && !ByteSource<std::vector<int>> && !ByteSource<std::wstring> && !ByteSource<std::vector<bool>>);
+static_assert(!ByteSource<int> && !ByteSource<std::vector<int>> && !ByteSource<std::wstring> &&
+              !ByteSource<std::vector<bool>>);
 
 // Notes the beginning of the end, and whether it was called inside a call to the transport.
 class Leaver final : public Protocol {
@@ -376,7 +377,7 @@ TEST_CASE("The memory of a test has a loop for the protocol's timers, and advanc
     CHECK(memory.disconnected() == make_error_code(Error::receive_timeout));
 }
 
-TEST_CASE("A peer that sends nothing ends by the receive timeout, however much is sent to it, and not while it is paused") {
+TEST_CASE("A peer that sends nothing ends by the receive timeout, however much is sent to it, and not while paused") {
     for (const bool idle_too : {false, true}) {
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
@@ -434,7 +435,8 @@ TEST_CASE("A connection knows the address of its peer also after a reset, and af
             while (listener.accept(server, from)) {
             }
             Journal journal;
-            Transport* const transport = &Connection::open(reactor, std::move(server), std::make_unique<Recorder>(journal));
+            Transport* const transport =
+                &Connection::open(reactor, std::move(server), std::make_unique<Recorder>(journal));
             Address last;
             journal.on_disconnected = [&] { last = transport->peer(); };
             run_until(reactor, [&] { return journal.transport != nullptr; });
