@@ -421,7 +421,7 @@ void SocketConnection::settle() {
     }
     if (output_size() == 0 && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
     update_interest();
-    if (extra_ == nullptr || extra_->in_use()) return;
+    if (extra_ == nullptr || is(watches_idleness) || extra_->in_use()) return;
     extra_.reset();
     unset(holds_extra);
 }
