@@ -168,7 +168,7 @@ private:
     bool hung_up_ = false;       // of a packet socket, while it receives nothing: there is no further news of it
     bool wants_room_ = false;    // send has dropped something, and resume_sending is owed
     std::error_code reason_;
-    std::error_code broken_;     // of a packet socket: the peer is gone, and what it sent before may still be read
+    std::error_code broken_;     // of a packet socket: the peer is gone, and its earlier packets may still be read
     ByteQueue output_;           // waits for the kernel's room: records of head and bytes
     std::size_t queued_ = 0;     // bytes of it that are data
     ByteQueue kept_;             // received, and not delivered because the protocol paused

@@ -55,7 +55,7 @@ struct Resolver::LookUp {
     const Address::Family family;
     bool begun = false;
     std::vector<std::shared_ptr<Request>> waiting;
-    Answer answer;  // written once, before those that wait are told of it
+    Answer answer;  // written once, before the waiting requests get it
 
     // As bad as running out of memory is for one look-up, it ends no thread.
     Answer ask() const noexcept {
@@ -72,7 +72,7 @@ struct Resolver::LookUp {
 };
 
 // The look-ups of the process that are not answered, and the threads for them. Everything in here is under one mutex.
-// To hold it while loops are told is what keeps them alive: ~Resolver takes it before a reactor can go.
+// It is held while loops are called, which keeps them alive: ~Resolver takes it before a reactor can go.
 class Resolver::LookUps {
 public:
     // Never destroyed: threads go on while the process ends.

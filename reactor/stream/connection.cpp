@@ -1,6 +1,6 @@
 // The way of a connection's messages. The ordinary one is readable → received → write → readable: one read, one send,
 // nothing allocated, nothing copied if the answer is a piece of the input. Everything else tests `state_` and takes the
-// long way. What the kernel does not take at once is connection_output.cpp's; how a connection begins and ends stands in
+// long way. The queue of output is in connection_output.cpp; the beginning and the end of a connection are in
 // connection_life.cpp.
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
@@ -22,7 +22,7 @@ namespace reactor {
 namespace {
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
-constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of what comes next
+constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of the next bytes
 constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
 
 }  // namespace
@@ -78,7 +78,7 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
 // ── reading ──
 
 void SocketConnection::readable_unusual() {
-    if (leaving()) return;  // it goes when it is told to be writable
+    if (leaving()) return;  // it leaves in its next call of writable()
     if (is(closing)) return discard();
     if (is(fresh)) return start();
     if (is(unmeasured) && !make_room_for_reads()) return;
@@ -140,8 +140,8 @@ void SocketConnection::read_unusual(Workspace& space, ssize_t count) {
     deliver({space.input.get(), std::size_t(count)});
 }
 
-// Who fills what it is read with gets more, for as long as it fills more than that. Small reads stay as they are: their
-// size is somebody's choice.
+// A peer that fills a read gets larger ones for as long as it fills them. Small reads stay as they are: their size is the
+// user's choice.
 void SocketConnection::judge_read(std::size_t count) noexcept {
     const Limits& allowed = limits();
     const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
@@ -194,7 +194,7 @@ void SocketConnection::end_of_input() {
     if (!make(due)) settle();
 }
 
-// While closing: what still comes is read, so that the kernel need not answer it with a reset, and thrown away.
+// While closing: input is read and thrown away, so that the kernel need not answer it with a reset.
 void SocketConnection::discard() {
     std::byte* into = nullptr;
     try {
@@ -290,9 +290,9 @@ bool SocketConnection::write_unusual(Bytes data) {
     return !is(over);
 }
 
-// Written from outside, in another connection's callback for instance: what one iteration writes leaves together, at the
-// iteration's end, as one send and not as one for each write. Between iterations it leaves at once, and so does what is
-// large. What is gathered counts as sent, as long as the kernel may take it: no mark is passed by it.
+// Written from outside, in another connection's callback for instance: the writes of one iteration leave together, at its
+// end, as one send. Between iterations a write leaves at once, and so does a large one. Gathered bytes count as sent for as
+// long as the kernel may take them: they pass no watermark.
 void SocketConnection::gather_for_later(Bytes data) {
     try {
         Extra& extra = this->extra();
@@ -313,7 +313,7 @@ void SocketConnection::gather_for_later(Bytes data) {
     if (extra_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
 }
 
-// What has been gathered is sent, or queued as far as the kernel does not take it.
+// Sends the gathered bytes, and queues those that the kernel does not take.
 void SocketConnection::send_gathered() {
     if (!is(gathers)) return;
     flush();
@@ -401,8 +401,8 @@ void SocketConnection::shutdown_write() {
 
 // ── in between ──
 
-// Does what became due: the end of stream once everything is sent, the end once both sides have closed. Calls
-// nobody, so that it may run inside any call to the transport.
+// Does the steps that are due: the end of stream once everything is sent, the end once both sides have closed. Calls no
+// protocol, so that it may run inside any call to the transport.
 void SocketConnection::settle() {
     if (is(over)) return;
     for (StreamState::Step step; (step = state_.next_step(output_size())) != StreamState::Step::none;) {
@@ -432,13 +432,13 @@ void SocketConnection::update_interest() {
     Interest wanted = Interest::none;
     const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
     if (!is(peer_ended) && !waits) wanted |= Interest::readable;
-    // Without tokens there is still the high mark to be told of.
+    // Without tokens pause_writing() may still be due.
     const bool to_close = state_.owes_closing();
     const bool to_tell = (is(over_high) && !is(pause_called | fresh)) || to_close;
-    const bool to_send = output_size() > 0 && !is(gathers);  // what is gathered has not been tried yet
+    const bool to_send = output_size() > 0 && !is(gathers);  // gathered bytes have not been tried yet
     if (is(output_spent) ? to_tell : to_send || to_close || is(over_high)) wanted |= Interest::writable;
-    // Nothing else would tell of a reset now, and the descriptor would stay for as long as nothing happens here. Who
-    // waits for tokens looks again when they come.
+    // Nothing else would report a reset now, and the descriptor would stay for as long as nothing happens here. A
+    // connection that waits for tokens looks again when they come.
     if (wanted == Interest::none && is(paused | held_back | passing_waits | peer_ended) && !is(hung_up))
         wanted = Interest::error;
     const Interest before = registration().interest();
@@ -456,7 +456,7 @@ void SocketConnection::error() {
     if (const std::error_code reason = socket_.pending_error()) return finish(reason);
     pollfd entry{socket_.get(), POLLPRI, 0};
     if (::poll(&entry, 1, 0) <= 0) return;
-    // Urgent data is no part of the stream, and nobody asks for it. In the stream (SO_OOBINLINE) it cannot be taken.
+    // Urgent data is no part of the stream, and is not delivered. In the stream (SO_OOBINLINE) it cannot be taken.
     std::byte urgent;
     if ((entry.revents & (POLLERR | POLLHUP)) == 0 && ::recv(socket_.get(), &urgent, 1, MSG_OOB) >= 0) return;
     set(hung_up);

@@ -70,7 +70,7 @@ void SocketConnection::accept_descriptors(std::size_t most) {
     socket_.set_accepts_descriptors(most > 0);
 }
 
-// As send(2), of what waits: up to the next descriptors, or from them on.
+// As send(2), of the output: up to the next descriptors, or from them on.
 ssize_t SocketConnection::send_with_descriptors(Bytes data) noexcept {
     std::deque<Passing::Outgoing>& to_send = extra_->passing->to_send;
     const std::uint64_t sent = extra_->passing->sent;
@@ -104,7 +104,7 @@ std::error_code SocketConnection::keep_descriptor(FileDescriptor& descriptor) no
     return {};
 }
 
-// As recv(2). What comes has an owner before anything else is done; while closing, nobody will take it.
+// As recv(2). Received descriptors have an owner before anything else is done; while closing, they are not taken.
 ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
     iovec piece{into, size};
     alignas(cmsghdr) Control control;

@@ -1,5 +1,5 @@
-// What the files of a connection share: what lies in the loop's workspace and what lies beside the object, and the way
-// into a protocol's call and out of it. Not installed.
+// Shared by the files of a connection: the loop's workspace, the parts beside the object, and the way into a protocol's call
+// and out of it.
 #pragma once
 
 #include <reactor/detail/byte_queue.hpp>
@@ -212,7 +212,7 @@ struct SocketConnection::Channel {
     SocketConnection* source = nullptr;  // null when it has ended, or gone back to the ordinary way
 };
 
-// What the connections of a loop share: only one of them is in its protocol at a time.
+// Shared by the connections of a loop: only one of them is in its protocol at a time.
 struct SocketConnection::Workspace final : Reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
@@ -228,10 +228,10 @@ struct SocketConnection::Workspace final : Reactor::Workspace {
     // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
     // short way, and what `gathered` holds is from another time.
     const SocketConnection* unanswered = nullptr;
-    const SocketConnection* straight = nullptr;  // who sent large writes in this turn
+    const SocketConnection* straight = nullptr;  // the one that sent large writes in this iteration
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
-    bool in_received = true;        // the call is received(), unless call() says otherwise: what it writes is an answer
+    bool in_received = true;        // the call is received(), unless call() says otherwise: its writes are answers
     bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
 
     // Connections that were written to from outside in this iteration; null where one has left.
@@ -243,7 +243,7 @@ struct SocketConnection::Workspace final : Reactor::Workspace {
     std::vector<ConnectionGroup::Owner*> owners;
     std::unique_ptr<Drain> drain;  // of all of them, if there ever was one
 
-    // What begins in there ends in there.
+    // A piece that begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
     }
@@ -282,9 +282,9 @@ struct SocketConnection::Move {
     MoveOnlyFunction<void()> arrived;
 };
 
-// One direction of a connection that has rates. What it may move next it has taken from all the budgets before, and
-// waits until all of it has come: so each of those who wait for a budget that they share has its turn, and is woken
-// once for it.
+// One direction of a connection that has rates. It takes the tokens of its next bytes from all the budgets before, and
+// waits until all of them have come: so each connection that waits for a shared budget has its turn, and is woken once
+// for it.
 struct SocketConnection::Flow final : TimerQueue::Node {
     Flow(SocketConnection& owner, bool input, Rate rate, TokenBucket& all) noexcept
         : connection(owner), of_input(input), own(rate), together(all) {}
@@ -319,7 +319,7 @@ struct SocketConnection::Meter {
     TokenBucket& messages_together;
 };
 
-// Descriptors that come and go. What is to be sent goes with a certain byte of the output, and not before.
+// Received and outgoing descriptors. An outgoing one leaves with a certain byte of the output, and not before.
 struct SocketConnection::Passing {
     struct Outgoing {
         std::uint64_t at;  // of all bytes of the output since this began
@@ -338,7 +338,7 @@ struct SocketConnection::Passing {
     std::uint64_t sent = 0;  // bytes of the output
 };
 
-// What an idle connection does not need.
+// The parts that an idle connection does not need.
 struct SocketConnection::Extra final : TimerQueue::Node {
     explicit Extra(SocketConnection& owner) noexcept : connection(owner), timers(&owner.loop().timers()) {}
     ~Extra() {
@@ -349,8 +349,8 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     SocketConnection& connection;
     TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
     std::unique_ptr<Move> move;
-    ByteQueue input;  // what received() left
-    Output output;    // what the kernel did not take
+    ByteQueue input;  // unconsumed input
+    Output output;    // bytes that the kernel did not take
     std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
@@ -375,7 +375,7 @@ struct SocketConnection::Extra final : TimerQueue::Node {
 
 inline bool SocketConnection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
 
-// What waits to be sent.
+// Bytes that wait to be sent.
 inline std::size_t SocketConnection::output_size() const noexcept {
     if (extra_ == nullptr) return 0;
     return extra_->output.size() + (extra_->channel == nullptr ? 0 : extra_->channel->held);
@@ -395,7 +395,7 @@ inline void SocketConnection::leave_short_way() noexcept {
     if (space.unanswered == this) space.leave_short_way();
 }
 
-// What is neither gathered nor sent at once: `append` puts it behind all that was written before.
+// For output that is neither gathered nor sent at once: `append` puts it behind all earlier writes.
 template <class Append>
 bool SocketConnection::queue_behind(Append&& append) {
     Workspace& space = workspace();

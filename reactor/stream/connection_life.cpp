@@ -105,7 +105,7 @@ SocketConnection::SocketConnection(Socket socket, std::unique_ptr<Protocol> prot
 SocketConnection::~SocketConnection() {
     if (extra_ != nullptr && extra_->handles != nullptr) extra_->handles->end();
     protocol_.reset();
-    if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask who that was
+    if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask for its address
     group_->leave(*this);
     group_->leave_loop();
 }
@@ -241,15 +241,15 @@ void SocketConnection::reset_on_close() noexcept {
     try {
         socket_.set_linger(std::chrono::seconds(0));
     } catch (const std::exception&) {
-        // A Unix socket whose peer is gone, say: there is nobody to reset.
+        // A Unix socket whose peer is gone, for example: there is no peer to reset.
     }
 }
 
-// Takes the connection out of the loop. The socket stays open until the protocol has been told, at the end of
-// the turn, so that it can still ask for its addresses.
+// Takes the connection out of the loop. The socket stays open until disconnected() has returned, at the end of
+// the iteration, so that the protocol can still ask for its addresses.
 void SocketConnection::finish(std::error_code reason) noexcept {
     if (is(over)) return;
-    // What waits is lost, and the peer must not take what it got for the whole, as it would at an end of stream.
+    // The output is lost, and the peer must not take its part for the whole, as it would at an end of stream.
     if (const std::size_t unsent = queued(); unsent > 0) {
         reset_on_close();
         group_->note_unsent(unsent);
@@ -316,8 +316,8 @@ void SocketConnection::wait_for_deadline() noexcept {
     }
 }
 
-// Traffic only stores a time; here, once a period, that is turned into the next deadline. What has come since the loop
-// last looked is still unread: so not by the time that it is, but by that of the look.
+// Traffic only stores a time; here, once a period, that is turned into the next deadline. Input since the loop's last
+// look is still unread: so the time of that look counts, and not the present one.
 void SocketConnection::deadline() {
     Reactor& reactor = loop();
     const TimePoint now = reactor.turn_time();
@@ -330,7 +330,7 @@ void SocketConnection::deadline() {
     reactor.notice(next.notice, [&] {
         return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
     });
-    finish(next.error);  // which resets what has something unsent; what the kernel has taken it may still deliver
+    finish(next.error);  // which resets a connection with output; the kernel may still deliver the bytes that it has taken
 }
 
 void SocketConnection::set_limits(const Limits& limits) {

@@ -12,7 +12,7 @@ namespace reactor {
 void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived) {
     if (is(over)) return;
     auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
-    // A turn of its own, in which nobody's stack frame lies in this object: the other loop may have it at once.
+    // A turn of its own, in which no stack frame lies in this object: the other loop may have it at once.
     if (!leaving()) registration().trigger(Interest::writable);
     extra().move = std::move(move);
     pass_on_no_longer();
@@ -41,7 +41,7 @@ void SocketConnection::depart() {
             if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
-        ConnectionOptions options;  // what it travels with is its own
+        ConnectionOptions options;  // it travels with options of its own
         options.limits = limits();
         options.rates = extra_->meter != nullptr ? extra_->meter->rates : group_->rates;
         options.descriptors = group_->descriptors;

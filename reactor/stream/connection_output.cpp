@@ -1,5 +1,5 @@
-// What the kernel does not take at once: the queue, of bytes and of files, how it leaves, its marks, and what becomes of
-// it when the connection breaks.
+// The queue of output that the kernel does not take at once, of bytes and of files: how it leaves, its watermarks, and its
+// end when the connection breaks.
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
@@ -41,7 +41,7 @@ void SocketConnection::queue(Bytes data) {
         const bool first = output.empty();
         output.append(data);
         note_queued(first);
-    } catch (const std::bad_alloc&) {  // what was sent before has no continuation now
+    } catch (const std::bad_alloc&) {  // the bytes sent before have no continuation now
         reset_on_close();
         finish(std::make_error_code(std::errc::not_enough_memory));
     }
@@ -73,7 +73,7 @@ void SocketConnection::flush() {
     unset(gathers);
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra_->channel != nullptr && extra_->channel->held > 0) return send_channel();
-    // What stands in front of a file leaves with its beginning.
+    // Bytes in front of a file leave with its beginning.
     Output& output = extra_->output;
     const std::size_t in_front = output.bytes().size();
     std::size_t allowed = std::min(output.size(), in_front + Output::file_piece);

@@ -40,7 +40,7 @@ void SocketConnection::use_rates(const RateLimits& rates, bool own, ConnectionGr
     update_interest();
 }
 
-// How much of what is wanted may be read or sent now. None: not before there are tokens again.
+// How many of the wanted bytes may be read or sent now. Zero: not before there are tokens again.
 std::size_t SocketConnection::may_move(Flow& flow, std::size_t wanted) noexcept {
     if (!flow.limits()) return wanted;
     const TimePoint now = loop().turn_time();

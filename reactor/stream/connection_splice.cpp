@@ -20,7 +20,7 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t pipe_size = 64 * 1024;       // what a pipe holds, unless somebody has changed that
+constexpr std::size_t pipe_size = 64 * 1024;       // the size of a pipe, unless the administrator changed it
 constexpr std::size_t worthwhile = 16 * 1024;      // less at a time costs more than it saves
 constexpr std::size_t most_idle_channels = 16;     // of a loop
 constexpr unsigned splice_flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
@@ -73,7 +73,7 @@ bool SocketConnection::pass_on() {
         pass_on_no_longer();
         return false;
     }
-    if (target.output_size() > 0) {  // its end will tell
+    if (target.output_size() > 0) {  // its end will call back
         set(passing_waits);
         update_interest();
         return true;
@@ -129,7 +129,7 @@ void SocketConnection::send_channel() {}
 
 #endif
 
-// What is in the channel is sent all the same.
+// Bytes in the channel are sent all the same.
 void SocketConnection::pass_on_no_longer() noexcept {
     if (!is(passes_on)) return;
     SocketConnection& target = *std::exchange(extra_->passes_to, nullptr);
@@ -140,7 +140,7 @@ void SocketConnection::pass_on_no_longer() noexcept {
     if (target.extra_->channel->held == 0) target.channel_is_empty();
 }
 
-// With what it holds.
+// With the bytes that it holds.
 void SocketConnection::drop_channel() noexcept {
     if (extra_->channel == nullptr) return;
     if (extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();

@@ -1,6 +1,5 @@
-// What the author of a protocol implements. A protocol is told of one connection's life and answers through
-// its transport; it never sees a socket, so that the same protocol runs over TCP, a Unix socket, TLS or
-// the memory of a test.
+// Protocol: implemented by the author of a protocol. Its calls follow the life of one connection, and it answers through
+// its transport. It never sees a socket, so that the same protocol runs over TCP, a Unix socket, or the memory of a test.
 //
 //                       ┌──────────────────────────────┐
 //     connected() ──▶ received(bytes) ⟲ ──▶ end_of_stream() ──▶ closing() ──▶ disconnected(error)
@@ -35,7 +34,7 @@ struct ConnectFailure {
 };
 
 /// One side of one connection's conversation. All calls come on the loop's thread. An exception out of any of
-/// them ends this connection (`disconnected` is told Error::exception) and goes on to the reactor's exception hook.
+/// them ends this connection (`disconnected` gets Error::exception) and goes on to the reactor's exception hook.
 class REACTOR_EXPORT Protocol {
 public:
     Protocol() = default;
@@ -47,9 +46,8 @@ public:
     /// The connection stands: writing may begin.
     virtual void connected() {}
 
-    /// Bytes have come: everything that was not consumed before, and what is new. Returns how many of them,
-    /// from the front, are dealt with; the rest is kept and stands first in the next call, which comes when
-    /// there is more. More than there are counts as all of them. The bytes are valid until this call returns. Never
+    /// Input: the unconsumed bytes of before, and new ones. Returns how many of them, from the front, are consumed. The
+    /// rest is kept and comes first in the next call, which is made when there is more. More than there are counts as all of them. The bytes are valid until this call returns. Never
     /// called with none.
     virtual std::size_t received(Bytes input) = 0;
 
@@ -57,9 +55,9 @@ public:
     /// `received` left unconsumed is lost with the return. Closes, unless overridden.
     virtual void end_of_stream() { transport().close(); }
 
-    /// The end of the connection is wished for: its acceptor or its loop is being drained (reactor/stream/drain.hpp). At most
-    /// once for each drain. Closes, unless overridden by a protocol that has something to finish first; what goes on for
-    /// too long is aborted.
+    /// The connection is asked to end: its acceptor or its loop is being drained (reactor/stream/drain.hpp). At most once for
+    /// each drain. Closes, unless overridden by a protocol that has something to finish first. A connection that continues
+    /// beyond the grace period is aborted.
     virtual void draining() { transport().close(); }
 
     /// The end of the connection has begun: by `close` or `abort`, whoever called it, by a drain, by an error, or
@@ -78,14 +76,14 @@ public:
     /// must not be written to, but may be asked for its addresses.
     virtual void disconnected(std::error_code /*reason*/) {}
 
-    /// More than the high mark is waiting to be sent: whoever produces should stop until `resume_writing`.
-    /// Until then the transport, of its own accord, reads nothing more if these are answers, written inside
-    /// `received`; other output leaves reading alone, or two peers with much to say would wait for each other. Told after every write that
-    /// left more than the high mark queued, also if it could all be sent meanwhile: so a producer writes until
-    /// `queued()` passes the mark, and goes on in `resume_writing`.
+    /// More output waits than the high watermark allows: a producer should stop until `resume_writing`. Until then the
+    /// transport reads nothing more if these are answers, written inside `received`. Other output does not stop reading, or
+    /// two peers with much to say would wait for each other. Called after every write that left more than the high
+    /// watermark queued, also if it could all be sent meanwhile: so a producer writes until `queued()` passes the
+    /// watermark, and continues in `resume_writing`.
     virtual void pause_writing() {}
 
-    /// What waits has fallen to the low mark. Comes once for each `pause_writing`.
+    /// The output has fallen to the low watermark. Comes once for each `pause_writing`, unless the connection ends.
     virtual void resume_writing() {}
 
 protected:

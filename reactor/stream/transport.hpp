@@ -1,4 +1,4 @@
-// What a protocol answers through: an ordered, reliable stream of bytes to one peer, whatever carries it. A
+// Transport: a protocol answers through it. It is an ordered, reliable stream of bytes to one peer, over any carrier. A
 // connection (reactor/stream/connection.hpp) is one; so is the memory of a test (reactor/testing).
 #pragma once
 
@@ -26,12 +26,12 @@ class Connection;
 class Protocol;
 class Reactor;
 
-/// What one connection may hold and how long it may take: nothing grows and nothing waits without a bound. Where one
-/// of these ends a connection that still has something to send, the peer gets a reset and not the end of the stream.
+/// Bounds of the memory and time of one connection: nothing grows and nothing waits without one. If a limit ends a
+/// connection that still has output, the peer gets a reset and not the end of the stream.
 struct Limits {
-    /// Bytes waiting to be sent above which the protocol is told to pause. If it was an answer, written inside
-    /// `received`, that passed the mark or was added above it, the peer is not read from until the low mark:
-    /// who does not read its answers must wait with its questions.
+    /// The high watermark: above so many bytes of output `pause_writing` is called. If an answer, written inside
+    /// `received`, passed it or was added above it, the peer is not read from until the low watermark: a peer that does
+    /// not read its answers must wait with its questions.
     std::size_t high_mark = 128 * 1024;
     /// Bytes waiting to be sent at which it goes on.
     std::size_t low_mark = 32 * 1024;
@@ -41,24 +41,24 @@ struct Limits {
     std::size_t output_limit = 16 * 1024 * 1024;
     /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
     std::size_t input_limit = 16 * 1024 * 1024;
-    /// What one read takes at most, and so what one turn spends on a peer that never stops. 1 byte to `most_read`: each
+    /// Bytes that one read takes at most, and so one iteration for a peer that never stops. 1 byte to `most_read`: each
     /// transport takes the nearest of these for another number.
     std::size_t read_size = 64 * 1024;
-    /// What it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more
+    /// Bytes that it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more
     /// than `most_read`.
     std::size_t largest_read = 256 * 1024;
     /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
-    /// How long `received` may leave the beginning of a message unconsumed: who sends a byte now and then is not idle,
-    /// and ends after this (Error::message_timeout). Not counted while nothing is read. Zero: never.
+    /// How long `received` may leave the beginning of a message unconsumed: a peer that sends a byte now and then is
+    /// not idle, and its connection ends after this (Error::message_timeout). Not counted while nothing is read. Zero: never.
     Duration message_timeout = Duration::zero();
-    /// How long the peer may take nothing of what waits to be sent (Error::write_timeout). Zero: never.
+    /// How long the peer may take none of the output (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
     /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not
     /// counted while nothing is read. Zero: never.
     Duration receive_timeout = Duration::zero();
-    /// After `close()`, how long the peer may take nothing of what waits to be sent, and, when it has all, may wait with
-    /// closing as well; then it ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
+    /// After `close()`, how long the peer may take none of the output, and, when it has all, may wait until it closes as
+    /// well; then the connection ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
     /// protocol's call that this was made in.
     Duration close_timeout = std::chrono::seconds(5);
 
@@ -105,17 +105,17 @@ public:
     /// Up to where the file ends now.
     static constexpr std::uint64_t rest_of_file = std::numeric_limits<std::uint64_t>::max();
 
-    /// Sends `length` bytes of a regular file, from `offset` on, in their place between what is written before and after;
+    /// Sends `length` bytes of a regular file, from `offset` on, in their place between earlier and later writes;
     /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost.
     ///
     /// A connection and a PipeTransport read them when they are about to be sent, unless they are 16 KiB or less: a file of
     /// any size takes no memory, and its bytes do not pass through this program where the kernel has sendfile(2). They count as
-    /// queued and for the marks; with Limits::output_limit queued, files included, a further file ends the connection. Other
+    /// queued and for the watermarks; with Limits::output_limit queued, files included, a further file ends the connection. Other
     /// transports read the file now and write it, as one of 16 KiB or less is everywhere. A read waits for the disk, and the
     /// loop with it, if the kernel does not hold these bytes yet (posix_fadvise(2)).
     ///
-    /// The kernel sends the file's own pages: what is changed in it before the peer has received it arrives changed, also when
-    /// nothing is queued any more. So replace files by rename(2). From one that becomes shorter the rest cannot be
+    /// The kernel sends the file's own pages: a change before the peer has received them arrives changed, also when
+    /// nothing is queued any more. So replace files by rename(2). The rest of a file that becomes shorter cannot be
     /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
     /// fstat(2) says. The files in /proc have content and a size of 0, so the rest of such a file is refused; read it, and
     /// write the bytes. Most files in /sys have less content than size, and end the connection.
@@ -138,7 +138,7 @@ public:
     /// `disconnected` comes later, never from inside this call; nothing is received any more. Again: nothing.
     virtual void close() = 0;
 
-    /// Ends now: what is queued is lost and the peer gets a reset. `disconnected(reason)` comes later.
+    /// Ends now: the output is lost and the peer gets a reset. `disconnected(reason)` comes later.
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
     /// Has the end not begun? False from `close`, `abort` and an error on, and of a connection that never came about.
@@ -154,17 +154,16 @@ public:
     virtual TransportHandle handle() = 0;
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
-    /// of stream waits too. A reset does not: it ends the connection, and what had come before it and was not received
-    /// is lost. Pausing twice is pausing once.
+    /// of stream waits too. A reset does not: it ends the connection, and unread input is lost. Pausing twice is pausing once.
     virtual void pause_reading() = 0;
 
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.
     virtual void resume_reading() = 0;
 
-    /// Is anything being received? False while paused, while more answers wait to be sent than the high mark allows, and for
+    /// Is anything being received? False while paused, while more answers wait than the high watermark allows, and for
     /// good after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
-    /// asks after each and, at false, leaves the rest unconsumed: what was left while this was false is given to
-    /// `received` again when it has turned true, also if nothing new has come.
+    /// asks after each and, at false, leaves the rest unconsumed: it is given to `received`
+    /// again when this has turned true, also without new input.
     virtual bool reading() const noexcept = 0;
 
     /// What `received` left, as it stood at the end of that call: in `end_of_stream`, what is about to be lost. Valid
@@ -174,15 +173,14 @@ public:
     /// Bytes written and not yet taken by the kernel, gathered ones included.
     virtual std::size_t queued() const noexcept = 0;
 
-    /// For a protocol that sends on to `other` all that it receives, inside `received` and having written to it: as long
-    /// as much comes it may go straight there, and `received` is not called for it. What little comes is received again. A
-    /// hint, which connections follow where the kernel can move bytes without copying them (splice(2)).
+    /// For a protocol that sends all its input on to `other`, inside `received` and having written to it: bulk data may then
+    /// go straight there without a call of `received`. Small amounts are received again. A hint, which connections follow where the kernel can move bytes without copying them (splice(2)).
     virtual void pass_on_to(Transport& /*other*/) {}
     /// For connections: `source` would like to pass on to this one.
     virtual void pass_on_from(Connection& /*source*/) {}
 
-    /// A protocol that finds messages in what it receives says so of each, so that they can be counted where their
-    /// number is limited (RateLimits::messages_in). Framed does. If it was the last for now `reading` is then false.
+    /// A protocol that finds messages in its input calls this for each, so that they can be counted if their number is
+    /// limited (RateLimits::messages_in). Framed does. If it was the last for now, `reading` is then false.
     virtual void message_received() {}
 
     virtual const Limits& limits() const noexcept = 0;
@@ -195,7 +193,7 @@ public:
     virtual Address peer() const = 0;
     virtual Address local() const = 0;
 
-    /// Who the peer is, where the system vouches for it: over a Unix socket. nullopt otherwise.
+    /// The peer's process, user and group, if the system vouches for them: over a Unix socket. nullopt otherwise.
     virtual std::optional<PeerCredentials> peer_credentials() const { return std::nullopt; }
 
 protected:

@@ -1,4 +1,4 @@
-// ConnectionGroup: what the connections of one acceptor or connector share. Acceptor and Connector hold one; it is no interface.
+// ConnectionGroup: shared by the connections of one acceptor or connector, which hold one. It is no interface.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -73,7 +73,7 @@ public:
     void note_unsent(std::size_t bytes) noexcept;
     void note_end(std::error_code reason) noexcept;
 
-    /// What all together may take.
+    /// The tokens of all together.
     struct Budget {
         TokenBucket bytes_in, bytes_out, messages_in;
         explicit Budget(const RateLimits& rates) noexcept
