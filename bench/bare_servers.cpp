@@ -1,8 +1,8 @@
 // The floor: the same echo written by hand on the bare call, a page for each of select, poll and epoll. A library's
 // cost is the difference to these. They do what a server must (partial writes wait for room, and the peer is not
 // read from meanwhile) and nothing else: no timers, no limits, no second protocol.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -35,7 +35,9 @@ std::vector<std::vector<char>> rests;
 
 enum class Wait { readable, writable, nothing };  // nothing: the connection is over
 
-std::system_error failure(const char* what) { return std::system_error(errno, std::system_category(), what); }
+std::system_error failure(const char* what) {
+    return std::system_error(errno, std::system_category(), what);
+}
 
 Wait send_back(int descriptor, const char* data, std::size_t size) {
     const ssize_t sent = ::send(descriptor, data, size, MSG_NOSIGNAL);
@@ -76,8 +78,8 @@ void close_connection(int descriptor) {
 
 // ── epoll ──
 
-// Bytes that were received and are still to be sent: --together receives from all that are ready, then sends to all. This
-// is an experiment that measures the worth of doing so.
+// Bytes that were received and are still to be sent: --together receives from all that are ready, then sends to all.
+// This is an experiment that measures the worth of doing so.
 struct Received {
     int descriptor;
     std::size_t begin, size;
@@ -196,7 +198,8 @@ void serve_with_select(int listener) {
         if (wait != Wait::nothing) highest = std::max(highest, descriptor);
         const auto watched = [&](int at) {
             return ((readable.words[std::size_t(at) / word_bits] | writable.words[std::size_t(at) / word_bits]) >>
-                    (std::size_t(at) % word_bits)) & 1;
+                    (std::size_t(at) % word_bits)) &
+                   1;
         };
         while (!watched(highest)) --highest;
     };
@@ -237,7 +240,8 @@ int listen_on(const std::string& host, std::uint16_t port) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
-    if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) throw std::runtime_error(host + " is no IPv4 address");
+    if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1)
+        throw std::runtime_error(host + " is no IPv4 address");
     if (::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) throw failure("bind");
     if (::listen(listener, SOMAXCONN) != 0) throw failure("listen");
     return listener;

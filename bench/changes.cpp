@@ -1,6 +1,6 @@
 // The cost of changing interest: to add and remove, and to turn the interest over and back between two waits,
-// as a connection does that writes a little more than fits. The bare calls and other libraries are measured, too. There is
-// no traffic here: nothing is ever ready, and the waits do not wait.
+// as a connection does that writes a little more than fits. The bare calls and other libraries are measured, too. There
+// is no traffic here: nothing is ever ready, and the waits do not wait.
 #include <reactor/reactor.hpp>
 
 #include <benchmark/benchmark.h>
@@ -77,9 +77,7 @@ public:
     ~OnBareEpoll() { ::close(epoll_); }
     void add(std::size_t place) { control(EPOLL_CTL_ADD, place, EPOLLIN); }
     void remove(std::size_t place) { control(EPOLL_CTL_DEL, place, 0); }
-    void change(std::size_t place, bool both) {
-        control(EPOLL_CTL_MOD, place, both ? EPOLLIN | EPOLLOUT : EPOLLIN);
-    }
+    void change(std::size_t place, bool both) { control(EPOLL_CTL_MOD, place, both ? EPOLLIN | EPOLLOUT : EPOLLIN); }
     void wait() { ::epoll_wait(epoll_, events_.data(), int(events_.size()), 0); }
 
 private:
@@ -115,8 +113,9 @@ public:
 
 private:
     void assign(std::size_t place, int events) {
-        event_assign(&events_[place], base_, descriptor(place), short(events | EV_PERSIST),
-                     [](evutil_socket_t, short, void*) {}, nullptr);
+        event_assign(
+            &events_[place], base_, descriptor(place), short(events | EV_PERSIST), [](evutil_socket_t, short, void*) {},
+            nullptr);
     }
     event_base* base_;
     std::vector<event> events_;
@@ -140,7 +139,8 @@ public:
     void remove(std::size_t place) { ev_io_stop(loop_, &watchers_[place]); }
     void change(std::size_t place, bool both) {
         ev_io_stop(loop_, &watchers_[place]);
-        bench::change(watchers_[place], descriptor(place), both ? bench::libev_read | bench::libev_write : bench::libev_read);
+        bench::change(watchers_[place], descriptor(place),
+                      both ? bench::libev_read | bench::libev_write : bench::libev_read);
         ev_io_start(loop_, &watchers_[place]);
     }
     void wait() { ev_run(loop_, EVRUN_NOWAIT); }

@@ -1,7 +1,7 @@
-// The cost of finding the ready descriptors and calling their handlers: the chain that libevent was first measured with. N descriptors
-// are watched, A tokens travel, and each handler that receives one writes it to its neighbour, until W were written. The same loop
-// is here written by hand on the bare calls, which is the floor, and on other libraries where they are installed.
-// The reads and writes of the tokens are in every figure, the same in all.
+// The cost of finding the ready descriptors and calling their handlers: the chain that libevent was first measured
+// with. N descriptors are watched, A tokens travel, and each handler that receives one writes it to its neighbour,
+// until W were written. The same loop is here written by hand on the bare calls, which is the floor, and on other
+// libraries where they are installed. The reads and writes of the tokens are in every figure, the same in all.
 #include <reactor/demultiplexer.hpp>
 #include <reactor/reactor.hpp>
 
@@ -39,8 +39,8 @@
 
 namespace {
 
-// The watched descriptors, and the tokens that travel along them. An eventfd is one descriptor where a pipe is two, and as a
-// semaphore it gives back one token at a time, as a pipe would.
+// The watched descriptors, and the tokens that travel along them. An eventfd is one descriptor where a pipe is two, and
+// as a semaphore it gives back one token at a time, as a pipe would.
 class Chain {
 public:
     explicit Chain(std::size_t length) : length_(length) {
@@ -205,12 +205,13 @@ public:
             Place<event>& one = places_[place];
             one.chain = &chain;
             one.place = place;
-            event_assign(&one.handle, base_, chain.descriptor(place), EV_READ | EV_PERSIST,
-                         [](evutil_socket_t, short, void* data) {
-                             auto& at = *static_cast<Place<event>*>(data);
-                             at.chain->received(at.place);
-                         },
-                         &one);
+            event_assign(
+                &one.handle, base_, chain.descriptor(place), EV_READ | EV_PERSIST,
+                [](evutil_socket_t, short, void* data) {
+                    auto& at = *static_cast<Place<event>*>(data);
+                    at.chain->received(at.place);
+                },
+                &one);
             event_add(&one.handle, nullptr);
         }
     }
@@ -237,9 +238,9 @@ public:
             one.place = place;
             bench::prepare(one.handle, chain.descriptor(place), bench::libev_read, &one,
                            [](struct ev_loop*, ev_io* watcher, int) {
-                auto& at = *static_cast<Place<ev_io>*>(watcher->data);
-                at.chain->received(at.place);
-            });
+                               auto& at = *static_cast<Place<ev_io>*>(watcher->data);
+                               at.chain->received(at.place);
+                           });
             ev_io_start(loop_, &one.handle);
         }
     }

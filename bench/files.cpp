@@ -1,9 +1,9 @@
-// The cost of sending a file over a connection: by write_file, which leaves it to sendfile(2), and by reading and writing
-// it, as a protocol must without that. The floor is the same written by hand on epoll, by sendfile and by
-// pread and send. The other end is a thread that throws the bytes away without copying them; the processor time is that
-// of the sending thread. The file lies in the kernel's memory.
-#include <reactor/stream/connection.hpp>
+// The cost of sending a file over a connection: by write_file, which leaves it to sendfile(2), and by reading and
+// writing it, as a protocol must without that. The floor is the same written by hand on epoll, by sendfile and by pread
+// and send. The other end is a thread that throws the bytes away without copying them; the processor time is that of
+// the sending thread. The file lies in the kernel's memory.
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -35,7 +35,8 @@ FileDescriptor file_of(std::size_t size) {
     FileDescriptor file(::mkstemp(path));
     ::unlink(path);
     const std::vector<char> text(size, 'x');
-    if (!file || ::write(file.get(), text.data(), size) != ssize_t(size)) throw std::runtime_error("cannot make a file");
+    if (!file || ::write(file.get(), text.data(), size) != ssize_t(size))
+        throw std::runtime_error("cannot make a file");
     return file;
 }
 
@@ -48,7 +49,8 @@ public:
         listener.listen(1);
         receiving_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         const Address address = listener.local();
-        if (::connect(receiving_.get(), address.data(), socklen_t(address.size())) != 0) throw std::runtime_error("connect");
+        if (::connect(receiving_.get(), address.data(), socklen_t(address.size())) != 0)
+            throw std::runtime_error("connect");
         Address peer;
         while (listener.accept(sending, peer)) {
         }
@@ -170,8 +172,12 @@ ssize_t bare_send(int to, int from, std::size_t at, std::size_t size) {
     return ::send(to, buffer.data(), std::size_t(count), MSG_NOSIGNAL);
 }
 
-void bare_by_sendfile(benchmark::State& state) { by_hand(state, bare_sendfile); }
-void bare_by_reading(benchmark::State& state) { by_hand(state, bare_send); }
+void bare_by_sendfile(benchmark::State& state) {
+    by_hand(state, bare_sendfile);
+}
+void bare_by_reading(benchmark::State& state) {
+    by_hand(state, bare_send);
+}
 
 const auto sizes = [](benchmark::internal::Benchmark* benchmark) {
     for (const int size : {4 << 10, 64 << 10, 1 << 20, 64 << 20}) benchmark->Arg(size);

@@ -1,13 +1,13 @@
 // How many loops are how much faster than one: messages go there and back between the two ends of connections, of which
 // each loop has its own, both ends. So no other process has to keep up with the server. Two loops are less
-// than twice as fast only because they share something: the machine, the kernel and, if it shares anything, the library. The rate by
-// processor time is given beside the rate, and holds on a machine that others use too. The second measurement
-// hands a living connection from loop to loop, there and back. The third is how fast connections are accepted by one
-// loop, and by two in each of the ways in which they can share them.
+// than twice as fast only because they share something: the machine, the kernel and, if it shares anything, the
+// library. The rate by processor time is given beside the rate, and holds on a machine that others use too. The second
+// measurement hands a living connection from loop to loop, there and back. The third is how fast connections are
+// accepted by one loop, and by two in each of the ways in which they can share them.
+#include <reactor/reactor_group.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/stream/connection.hpp>
-#include <reactor/reactor_group.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -30,7 +30,7 @@ using namespace reactor;
 constexpr int connections = 8;  // of each loop
 constexpr int trips = 20'000;   // of each loop
 constexpr int moves = 2'000;
-constexpr int accepts = 400;    // a client's descriptors and a server's stay below the usual limit
+constexpr int accepts = 400;  // a client's descriptors and a server's stay below the usual limit
 
 struct Count {
     Reactor* reactor;

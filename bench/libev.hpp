@@ -13,7 +13,8 @@ namespace bench {
 
 constexpr int libev_read = EV_READ, libev_write = EV_WRITE;
 
-inline void prepare(ev_io& watcher, int descriptor, int events, void* data, void (*callback)(struct ev_loop*, ev_io*, int)) {
+inline void prepare(ev_io& watcher, int descriptor, int events, void* data,
+                    void (*callback)(struct ev_loop*, ev_io*, int)) {
     ev_io_init(&watcher, callback, descriptor, events);
     watcher.data = data;
 }
@@ -28,8 +29,12 @@ inline void prepare(ev_async& async, void* data, void (*callback)(struct ev_loop
     async.data = data;
 }
 
-inline void change(ev_io& watcher, int descriptor, int events) { ev_io_set(&watcher, descriptor, events); }
-inline void set_after(ev_timer& timer, double after) { ev_timer_set(&timer, after, 0.); }
+inline void change(ev_io& watcher, int descriptor, int events) {
+    ev_io_set(&watcher, descriptor, events);
+}
+inline void set_after(ev_timer& timer, double after) {
+    ev_timer_set(&timer, after, 0.);
+}
 
 }  // namespace bench
 

@@ -2,8 +2,8 @@
 // driven by its own library. It checks every byte that comes back. Several servers are loaded in turn, in short slices
 // with all connections open throughout: a machine drifts by tens of percent within seconds, and only what was measured
 // side by side can be compared. It is no server and measures nothing but echo.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "histogram.hpp"
 #include "median.hpp"
@@ -37,11 +37,11 @@
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-using std::chrono::nanoseconds;
 using bench::Histogram;
 using bench::Median;
 using bench::median_of;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
 
 struct Options {
     std::string host = "127.0.0.1";
@@ -92,15 +92,15 @@ struct Server;
 struct Connection {
     Server* server = nullptr;
     int descriptor = -1;
-    bool active = true;      // else it is opened and then stays idle
+    bool active = true;  // else it is opened and then stays idle
     bool connected = false;
     bool wants_room = false;
-    std::uint64_t start = 0;     // in the pattern
-    std::uint64_t allowed = 0;   // bytes that may have been sent by now
+    std::uint64_t start = 0;    // in the pattern
+    std::uint64_t allowed = 0;  // bytes that may have been sent by now
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
-    std::uint64_t message_end = 0;  // of the message whose echo comes next
-    std::size_t oldest = 0;         // its place in `begun`
+    std::uint64_t message_end = 0;         // of the message whose echo comes next
+    std::size_t oldest = 0;                // its place in `begun`
     std::vector<Clock::time_point> begun;  // of each message in flight
 
     explicit operator bool() const noexcept { return descriptor >= 0; }
@@ -122,10 +122,10 @@ struct Server {
     std::string first_error;
 
     Histogram latency;
-    nanoseconds loaded{0};       // time, and the messages that fell into it
+    nanoseconds loaded{0};  // time, and the messages that fell into it
     std::uint64_t counted = 0;
-    std::vector<double> rates;             // messages a second, by round
-    std::vector<double> processor_times;   // nanoseconds a message, by round
+    std::vector<double> rates;            // messages a second, by round
+    std::vector<double> processor_times;  // nanoseconds a message, by round
 };
 
 std::system_error failure(const std::string& what, int error = errno) {
@@ -153,7 +153,10 @@ void resolve(Server& server) {
     if (result != 0) throw std::runtime_error(fmt::format("{}: {}", server.host, ::gai_strerror(result)));
     const addrinfo* chosen = found;
     for (const addrinfo* one = found; one != nullptr; one = one->ai_next)
-        if (one->ai_family == AF_INET) { chosen = one; break; }
+        if (one->ai_family == AF_INET) {
+            chosen = one;
+            break;
+        }
     std::memcpy(&server.address, chosen->ai_addr, chosen->ai_addrlen);
     server.address_length = chosen->ai_addrlen;
     ::freeaddrinfo(found);
@@ -317,7 +320,8 @@ private:
         event.data.ptr = &connection;
         if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.descriptor, &event) != 0) throw failure("epoll_ctl");
         if (::connect(connection.descriptor, reinterpret_cast<const sockaddr*>(&server.address),
-                      server.address_length) != 0 && errno != EINPROGRESS)
+                      server.address_length) != 0 &&
+            errno != EINPROGRESS)
             fail(connection, fmt::format("cannot connect: {}", std::strerror(errno)));
     }
 
@@ -373,8 +377,8 @@ private:
         const char* expected = pattern_.at(connection.start + connection.received);
         if (std::memcmp(buffer_.data(), expected, length) != 0) {
             const auto different = std::mismatch(expected, expected + length, buffer_.data()).first - expected;
-            return fail(connection, fmt::format("byte {} came back different",
-                                                connection.received + std::uint64_t(different)));
+            return fail(connection,
+                        fmt::format("byte {} came back different", connection.received + std::uint64_t(different)));
         }
         connection.received += length;
         if (connection.received < connection.message_end) return;
@@ -457,17 +461,19 @@ Result result_of(const Server& server, const Server& first, const Options& optio
 }
 
 void print_line(const Server& server, const Result& result, const Options& options) {
-    fmt::print("{}:{}: {} connections, {} bytes, {} in flight: {:.0f} messages/s, {:.1f} MB/s each way, "
-               "p50 {:.1f} us, p99 {:.1f} us, longest {:.1f} us, {} errors\n",
-               server.host, server.port, options.connections, options.size, options.in_flight, result.rate, result.megabytes,
-               result.p50, result.p99, result.largest, server.errors);
+    fmt::print(
+        "{}:{}: {} connections, {} bytes, {} in flight: {:.0f} messages/s, {:.1f} MB/s each way, "
+        "p50 {:.1f} us, p99 {:.1f} us, longest {:.1f} us, {} errors\n",
+        server.host, server.port, options.connections, options.size, options.in_flight, result.rate, result.megabytes,
+        result.p50, result.p99, result.largest, server.errors);
 }
 
 void print_table(const std::deque<Server>& servers, const Options& options) {
-    fmt::print("{} connections, {} idle, {} bytes, {} in flight{}; {} rounds of {} ms; ratios to {} within each round, "
-               "median and 95 % interval\n",
-               options.connections, options.idle, options.size, options.in_flight, options.churn ? ", churn" : "",
-               servers.front().rates.size(), options.slice, servers.front().name);
+    fmt::print(
+        "{} connections, {} idle, {} bytes, {} in flight{}; {} rounds of {} ms; ratios to {} within each round, "
+        "median and 95 % interval\n",
+        options.connections, options.idle, options.size, options.in_flight, options.churn ? ", churn" : "",
+        servers.front().rates.size(), options.slice, servers.front().name);
     fmt::print("{:<22} {:>11} {:>9} {:>9}   {:<19} {:>9}   {:<19}\n", "server", "messages/s", "p50 us", "p99 us",
                "ratio", "CPU ns", "CPU ratio");
     for (const Server& server : servers) {
@@ -497,10 +503,12 @@ void print_json(const std::deque<Server>& servers, const Options& options) {
             result.p99, result.largest, server.errors, interval(result.ratio), interval(result.processor_time),
             interval(result.processor_ratio));
     }
-    fmt::print(R"({{"label": "{}", "connections": {}, "idle": {}, "size": {}, "in_flight": {}, "churn": {}, "rounds": {}, )"
-               R"("slice_ms": {}, "servers": [{}]}})" "\n",
-               options.label, options.connections, options.idle, options.size, options.in_flight, options.churn,
-               servers.front().rates.size(), options.slice, lines);
+    fmt::print(
+        R"({{"label": "{}", "connections": {}, "idle": {}, "size": {}, "in_flight": {}, "churn": {}, "rounds": {}, )"
+        R"("slice_ms": {}, "servers": [{}]}})"
+        "\n",
+        options.label, options.connections, options.idle, options.size, options.in_flight, options.churn,
+        servers.front().rates.size(), options.slice, lines);
 }
 
 int run(const Options& options) {
@@ -520,7 +528,8 @@ int run(const Options& options) {
     const bool several = servers.size() > 1;
     const auto all = nanoseconds(std::int64_t(options.seconds * 1e9));
     if (!several && options.rounds == 0) {
-        if (options.messages == 0) load.slice(servers.front(), std::min<nanoseconds>(all / 10, milliseconds(200)), 0, false);
+        if (options.messages == 0)
+            load.slice(servers.front(), std::min<nanoseconds>(all / 10, milliseconds(200)), 0, false);
         load.slice(servers.front(), all, options.messages, true);
     } else {
         const milliseconds slice(options.slice);
@@ -542,7 +551,8 @@ int run(const Options& options) {
     if (!options.json && !several)
         print_line(servers.front(), result_of(servers.front(), servers.front(), options), options);
     for (const Server& server : servers)
-        if (server.errors > 0) fmt::print(stderr, "load: {} errors, the first: {}\n", server.errors, server.first_error);
+        if (server.errors > 0)
+            fmt::print(stderr, "load: {} errors, the first: {}\n", server.errors, server.first_error);
     return errors == 0 ? 0 : 1;
 }
 
@@ -557,7 +567,8 @@ int main(int count, char** arguments) {
     app.add_option("--server", options.servers,
                    "NAME=HOST:PORT or NAME=HOST:PORT@PROCESS, instead of --host and --port; given several times, the "
                    "servers are loaded in turn and compared to the first. The process is whose CPU time is counted")
-        ->take_all()->allow_extra_args(false);
+        ->take_all()
+        ->allow_extra_args(false);
     app.add_option("--connections", options.connections, "Connections that send")->check(CLI::Range(1, 100000));
     app.add_option("--idle", options.idle, "Connections that are open besides and send nothing")
         ->check(CLI::Range(0, 100000));

@@ -45,7 +45,7 @@ const std::vector<milliseconds>& durations(bool equal, bool near) {
         return made;
     };
     static const std::vector<milliseconds> all[] = {make(false, 10'000, 60'000), make(true, 10'000, 60'000),
-                                                      make(false, 1'500, 2'000), make(true, 1'500, 2'000)};
+                                                    make(false, 1'500, 2'000), make(true, 1'500, 2'000)};
     return all[(near ? 2 : 0) + (equal ? 1 : 0)];
 }
 
@@ -94,7 +94,9 @@ template <bool common>
 class OnLibevent {
 public:
     explicit OnLibevent(bool near) : base_(event_base_new()), events_(count) {
-        for (event& one : events_) evtimer_assign(&one, base_, [](evutil_socket_t, short, void*) { ++fired; }, nullptr);
+        for (event& one : events_)
+            evtimer_assign(
+                &one, base_, [](evutil_socket_t, short, void*) { ++fired; }, nullptr);
         const timeval longest{near ? 2 : 60, 0};
         if (common) common_ = event_base_init_common_timeout(base_, &longest);
     }
@@ -164,7 +166,8 @@ public:
         uv_loop_close(&loop_);
     }
     void start(std::size_t place, milliseconds after) {
-        uv_timer_start(&timers_[place], [](uv_timer_t*) { ++fired; }, std::uint64_t(after.count()), 0);
+        uv_timer_start(
+            &timers_[place], [](uv_timer_t*) { ++fired; }, std::uint64_t(after.count()), 0);
     }
     void move(std::size_t place, milliseconds after) { start(place, after); }
     void cancel(std::size_t place) { uv_timer_stop(&timers_[place]); }
@@ -238,16 +241,20 @@ void measure(benchmark::State& state, What what, bool equal) {
 
 template <class Timers>
 void register_all(const std::string& name, bool equal, bool any) {
-    const std::pair<const char*, What> all[] = {
-        {"add", What::add}, {"cancel", What::cancel}, {"re-arm", What::rearm}, {"fire", What::fire},
-        {"re-arm a thousand each turn", What::traffic}};
+    const std::pair<const char*, What> all[] = {{"add", What::add},
+                                                {"cancel", What::cancel},
+                                                {"re-arm", What::rearm},
+                                                {"fire", What::fire},
+                                                {"re-arm a thousand each turn", What::traffic}};
     for (const auto& [word, what] : all)
         for (const bool same : {true, false}) {
             if (same ? !equal : !any) continue;
             const std::string title = "timers/" + name + "/" + word + (same ? ", one duration" : ", any duration");
-            benchmark::RegisterBenchmark(title.c_str(), [what = what, same](benchmark::State& state) {
-                measure<Timers>(state, what, same);
-            })->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(2);
+            benchmark::RegisterBenchmark(
+                title.c_str(), [what = what, same](benchmark::State& state) { measure<Timers>(state, what, same); })
+                ->UseManualTime()
+                ->Unit(benchmark::kMillisecond)
+                ->Iterations(2);
         }
 }
 

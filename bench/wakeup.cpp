@@ -31,7 +31,9 @@ void post_from_another_thread(benchmark::State& state, const std::string& backen
         std::int64_t ran = 0;
         std::thread poster([&] {
             for (std::int64_t i = 0; i < posts; ++i)
-                loop.post([&] { if (++ran == posts) loop.stop(); });
+                loop.post([&] {
+                    if (++ran == posts) loop.stop();
+                });
         });
         loop.run();
         poster.join();

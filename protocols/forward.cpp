@@ -71,17 +71,14 @@ private:
 
 Forward::Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options,
                  std::function<void(std::error_code)> tried)
-    : reactor_(reactor),
-      host_(std::move(host)),
-      port_(port),
-      options_(std::move(options)),
-      tried_(std::move(tried)) {}
+    : reactor_(reactor), host_(std::move(host)), port_(port), options_(std::move(options)), tried_(std::move(tried)) {}
 
 Forward::~Forward() = default;
 
 void Forward::connected() {
     transport().pause_reading();
-    connector_.emplace(reactor_, host_, port_, [this] { return std::make_unique<Far>(*this); }, options_);
+    connector_.emplace(
+        reactor_, host_, port_, [this] { return std::make_unique<Far>(*this); }, options_);
 }
 
 void Forward::disconnected(std::error_code reason) {

@@ -1,16 +1,16 @@
 // Forward: the input of one connection is the output of another, both ways, until both have ended: the heart of every
 // proxy, port forwarder and tunnel. An end of stream is passed on as one and the other direction continues; a reset is
-// passed on as a reset. A slow reader slows its sender down, and no more is kept than the watermarks of both connections
-// allow. Bulk data is moved by the kernel, if it can (Transport::pass_on_to).
+// passed on as a reset. A slow reader slows its sender down, and no more is kept than the watermarks of both
+// connections allow. Bulk data is moved by the kernel, if it can (Transport::pass_on_to).
 //
 //     client ──▶ Forward (accepted) ──▶ its far end (connected) ──▶ target
 //            ◀──                    ◀──                         ◀──
 #pragma once
 
 #include <reactor/export.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/protocol.hpp>
-#include <reactor/reactor.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -46,9 +46,9 @@ private:
     bool ended_ = false;  // the peer has ended its stream, and the other end has passed that on
 };
 
-/// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target has
-/// answered; if it does not, the client is reset. `tried` is called each time connecting has ended: without an error
-/// if there is a connection.
+/// For an acceptor: connects each accepted connection to a target. Nothing is read from the client before the target
+/// has answered; if it does not, the client is reset. `tried` is called each time connecting has ended: without an
+/// error if there is a connection.
 ///
 ///     Acceptor acceptor{reactor, "", 8080, factory<Forward>(std::ref(reactor), "localhost", 80)};
 class REACTOR_EXPORT Forward final : public ForwardEnd {

@@ -1,5 +1,5 @@
-// Requests: questions to a server, each answered by one message, over a pool of connections. A question has a time limit, may be
-// asked again when its connection ends before the answer, and is cancelled by destroying its handle.
+// Requests: questions to a server, each answered by one message, over a pool of connections. A question has a time
+// limit, may be asked again when its connection ends before the answer, and is cancelled by destroying its handle.
 //
 //     Requests<Lines> cache{reactor, "localhost", 11211};
 //     Request version = cache.ask("version", [](std::error_code error, Bytes answer) { use(answer); });
@@ -32,11 +32,11 @@ struct RequestsOptions {
     std::size_t most_waiting = 1024;
     /// Time for a request, from ask() to its answer. Zero: no limit.
     Duration timeout = std::chrono::seconds(10);
-    /// How often a request is asked again when no connection could be made, or its connection ended before the answer. The
-    /// server may see a repeated request twice.
+    /// How often a request is asked again when no connection could be made, or its connection ended before the answer.
+    /// The server may see a repeated request twice.
     std::size_t retries = 0;
-    /// The wait after a failure before the next connection is made: `first`, then twice as long after each failure in a row,
-    /// at most `longest`. An answer ends the row.
+    /// The wait after a failure before the next connection is made: `first`, then twice as long after each failure in a
+    /// row, at most `longest`. An answer ends the row.
     Duration first_back_off = std::chrono::milliseconds(100);
     Duration longest_back_off = std::chrono::seconds(10);
     ConnectorOptions connector = {};
@@ -45,7 +45,8 @@ struct RequestsOptions {
 /// The handle of one request. Destroying it cancels the request: its callback is never called. On the loop's thread.
 class [[nodiscard]] Request {
 public:
-    /// Called once from the loop: with the answer, which is valid until the call returns, or with an error and no bytes.
+    /// Called once from the loop: with the answer, which is valid until the call returns, or with an error and no
+    /// bytes.
     using Answered = MoveOnlyFunction<void(std::error_code, Bytes)>;
 
     Request() noexcept = default;
@@ -87,7 +88,7 @@ private:
         }
 
         std::vector<std::byte> question;
-        Answered answered;            // empty once it was called or cancelled
+        Answered answered;              // empty once it was called or cancelled
         MoveOnlyFunction<void()> over;  // the pool may have something to do now
         std::size_t retries_left;
         Timer deadline;
@@ -109,9 +110,10 @@ public:
     Requests(const Requests&) = delete;
     Requests& operator=(const Requests&) = delete;
 
-    /// Sends `question`, now or when a connection is free. The callback is never called from inside this call. An error is
-    /// timed_out, connection_reset if the server ended the connection before the answer, the reason why no connection could
-    /// be made, or the framing's. Throws std::invalid_argument for an empty callback, and std::bad_alloc.
+    /// Sends `question`, now or when a connection is free. The callback is never called from inside this call. An error
+    /// is timed_out, connection_reset if the server ended the connection before the answer, the reason why no
+    /// connection could be made, or the framing's. Throws std::invalid_argument for an empty callback, and
+    /// std::bad_alloc.
     Request ask(Bytes question, Request::Answered answered) {
         return pool_->ask(question, required(std::move(answered), "Requests::ask: an empty callback"));
     }
@@ -130,21 +132,25 @@ private:
     // One connection, from the moment it is begun.
     struct Link {
         std::unique_ptr<Connector> connector;
-        Client* client = nullptr;         // once it is connected
-        std::shared_ptr<State> request;   // that it carries
+        Client* client = nullptr;        // once it is connected
+        std::shared_ptr<State> request;  // that it carries
         bool over = false;
     };
 
     // Shared with the protocols of the connections, which belong to the loop and may outlive the pool.
     struct Pool : std::enable_shared_from_this<Pool> {
         Pool(Reactor& loop, std::string_view name, std::uint16_t at, F the_framing, RequestsOptions the_options)
-            : reactor(loop), host(name), port(at), framing(std::move(the_framing)), options(std::move(the_options)),
+            : reactor(loop),
+              host(name),
+              port(at),
+              framing(std::move(the_framing)),
+              options(std::move(the_options)),
               pump_timer(loop, [this] { pump(); }) {
             if (options.connections < 1) throw std::invalid_argument("Requests: at least one connection is needed");
             options.connector.reconnect.reset();  // connections are made when there is something to ask
             options.first_back_off = std::max(options.first_back_off, Duration(std::chrono::milliseconds(1)));
-            options.longest_back_off = std::clamp(options.longest_back_off, options.first_back_off,
-                                                  Duration(std::chrono::hours(24)));
+            options.longest_back_off =
+                std::clamp(options.longest_back_off, options.first_back_off, Duration(std::chrono::hours(24)));
         }
 
         Request ask(Bytes question, Request::Answered answered) {
@@ -205,8 +211,8 @@ private:
             links.push_back(std::move(link));
         }
 
-        // A connection failed, or ended before its answer. `state` is null if it carried no request: then the first that waits
-        // has lost its chance.
+        // A connection failed, or ended before its answer. `state` is null if it carried no request: then the first
+        // that waits has lost its chance.
         void failed(std::shared_ptr<State> state, std::error_code error) {
             back_off = back_off == Duration::zero() ? options.first_back_off
                                                     : std::min(2 * back_off, options.longest_back_off);

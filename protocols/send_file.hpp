@@ -1,5 +1,5 @@
-// SendFile: each client gets a file, and then the end of the stream. The closing ends the message: a client that wants to
-// know whether it has all of the file looks at how the connection ended. A cut one ends with a reset.
+// SendFile: each client gets a file, and then the end of the stream. The closing ends the message: a client that wants
+// to know whether it has all of the file looks at how the connection ended. A cut one ends with a reset.
 #pragma once
 
 #include <reactor/export.hpp>

@@ -27,8 +27,8 @@ inline Bytes bytes_of(std::u8string_view text) noexcept {
 
 /// An element of one byte that is a byte of data: char, unsigned char, std::byte or char8_t.
 template <class T>
-concept OneByte = std::same_as<T, char> || std::same_as<T, unsigned char> || std::same_as<T, std::byte> ||
-                  std::same_as<T, char8_t>;
+concept OneByte =
+    std::same_as<T, char> || std::same_as<T, unsigned char> || std::same_as<T, std::byte> || std::same_as<T, char8_t>;
 
 /// A contiguous range of such elements: a string, a vector, an array, a span. An array of characters is no such range:
 /// it is text up to its first NUL, as a literal is, and passes as std::string_view.
@@ -46,7 +46,9 @@ Bytes bytes_of(const Range& range) noexcept {
 
 /// What `bytes_of` takes: text, or a contiguous range of bytes.
 template <class T>
-concept ByteSource = requires(const T& data) { bytes_of(data); };
+concept ByteSource = requires(const T& data) {
+    bytes_of(data);
+};
 
 /// The bytes as characters, whatever they are. No copy: valid as long as the bytes are.
 inline std::string_view text_of(Bytes bytes) noexcept {

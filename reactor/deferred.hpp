@@ -11,8 +11,9 @@ namespace reactor {
 
 class Reactor;
 
-/// The handle of a call deferred by Reactor::defer: destroying it cancels the call. In its own call it may be destroyed and assigned to.
-/// Thread: the loop's. Lifetime: must go before its reactor; the callable is destroyed when it has run or is cancelled.
+/// The handle of a call deferred by Reactor::defer: destroying it cancels the call. In its own call it may be destroyed
+/// and assigned to. Thread: the loop's. Lifetime: must go before its reactor; the callable is destroyed when it has run
+/// or is cancelled.
 class [[nodiscard]] REACTOR_EXPORT Deferred {
 public:
     Deferred() noexcept = default;

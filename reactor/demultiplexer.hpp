@@ -41,8 +41,12 @@ constexpr Condition operator|(Condition a, Condition b) noexcept {
 constexpr Condition operator&(Condition a, Condition b) noexcept {
     return Condition(std::uint32_t(a) & std::uint32_t(b));
 }
-constexpr Condition& operator|=(Condition& a, Condition b) noexcept { return a = a | b; }
-constexpr bool any(Condition a, Condition b) noexcept { return (a & b) != Condition::none; }
+constexpr Condition& operator|=(Condition& a, Condition b) noexcept {
+    return a = a | b;
+}
+constexpr bool any(Condition a, Condition b) noexcept {
+    return (a & b) != Condition::none;
+}
 
 /// A ready descriptor. Laid out as x86-64's epoll_event is, so that there the kernel writes events where they are read.
 struct Event {

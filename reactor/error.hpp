@@ -1,5 +1,5 @@
-// The library's own errors. The system's errors stay in std::system_category or std::generic_category; compare them with
-// std::errc as usual.
+// The library's own errors. The system's errors stay in std::system_category or std::generic_category; compare them
+// with std::errc as usual.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -20,18 +20,20 @@ enum class Error {
     file_shortened,        ///< a file became shorter while it was being sent (Transport::write_file)
     successor_ended,       ///< a successor ended before it accepted (Successor)
     // Each of these also compares equal to std::errc::timed_out.
-    idle_timeout,     ///< nothing came or went for Limits::idle_timeout
-    message_timeout,  ///< the rest of a message did not come within Limits::message_timeout
-    write_timeout,    ///< the peer took none of the queued output for Limits::write_timeout
-    close_timeout,    ///< the peer had not closed, or not read everything, within Limits::close_timeout
+    idle_timeout,       ///< nothing came or went for Limits::idle_timeout
+    message_timeout,    ///< the rest of a message did not come within Limits::message_timeout
+    write_timeout,      ///< the peer took none of the queued output for Limits::write_timeout
+    close_timeout,      ///< the peer had not closed, or not read everything, within Limits::close_timeout
     successor_timeout,  ///< a successor did not accept in time (Successor)
-    receive_timeout,  ///< the peer sent nothing for Limits::receive_timeout
+    receive_timeout,    ///< the peer sent nothing for Limits::receive_timeout
 };
 
 /// The category named "reactor".
 REACTOR_EXPORT const std::error_category& error_category() noexcept;
 
-inline std::error_code make_error_code(Error error) noexcept { return {static_cast<int>(error), error_category()}; }
+inline std::error_code make_error_code(Error error) noexcept {
+    return {static_cast<int>(error), error_category()};
+}
 
 }  // namespace reactor
 

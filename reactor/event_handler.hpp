@@ -18,10 +18,16 @@ constexpr Interest operator|(Interest a, Interest b) noexcept {
 constexpr Interest operator&(Interest a, Interest b) noexcept {
     return Interest(std::uint8_t(std::uint8_t(a) & std::uint8_t(b)));
 }
-constexpr Interest operator~(Interest a) noexcept { return Interest(std::uint8_t(~std::uint8_t(a) & 7)); }
-constexpr Interest& operator|=(Interest& a, Interest b) noexcept { return a = a | b; }
+constexpr Interest operator~(Interest a) noexcept {
+    return Interest(std::uint8_t(~std::uint8_t(a) & 7));
+}
+constexpr Interest& operator|=(Interest& a, Interest b) noexcept {
+    return a = a | b;
+}
 /// Is there anything in common?
-constexpr bool any(Interest a, Interest b) noexcept { return (a & b) != Interest::none; }
+constexpr bool any(Interest a, Interest b) noexcept {
+    return (a & b) != Interest::none;
+}
 
 /// Called when its descriptor is ready, always on the loop's thread and never from inside a call to the
 /// reactor. Readiness is level-triggered: the call comes again in the next iteration while it lasts. It is a

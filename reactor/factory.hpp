@@ -19,14 +19,16 @@ template <class P, class... Arguments>
 auto factory(Arguments... arguments) {
     static_assert(std::is_convertible_v<P*, Protocol*> || std::is_convertible_v<P*, DatagramProtocol*>,
                   "factory<P>: P must be derived publicly from reactor::Protocol or reactor::DatagramProtocol");
-    static_assert(!std::is_abstract_v<P>,
-                  "factory<P>: P is abstract, so it still has to implement a pure virtual function (received, as a rule)");
+    static_assert(
+        !std::is_abstract_v<P>,
+        "factory<P>: P is abstract, so it still has to implement a pure virtual function (received, as a rule)");
     static_assert(std::is_abstract_v<P> || std::is_constructible_v<P, const Arguments&...>,
                   "factory<P>(arguments...): P has no public constructor that takes copies of these arguments; pass an "
                   "object that it takes by reference with std::ref");
-    static_assert((std::copy_constructible<Arguments> && ...),
-                  "factory<P>(arguments...): a factory makes many protocols, so it cannot give away an argument that can "
-                  "only be moved");
+    static_assert(
+        (std::copy_constructible<Arguments> && ...),
+        "factory<P>(arguments...): a factory makes many protocols, so it cannot give away an argument that can "
+        "only be moved");
     return [... arguments = std::move(arguments)] { return std::make_unique<P>(arguments...); };
 }
 

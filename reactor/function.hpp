@@ -26,9 +26,8 @@ public:
     MoveOnlyFunction(std::nullptr_t) noexcept {}
 
     template <class F>
-        requires(!std::same_as<std::decay_t<F>, MoveOnlyFunction> &&
-                 std::is_invocable_r_v<Result, std::decay_t<F>&, Arguments...>)
-    MoveOnlyFunction(F&& callable) {
+    requires(!std::same_as<std::decay_t<F>, MoveOnlyFunction> &&
+             std::is_invocable_r_v<Result, std::decay_t<F>&, Arguments...>) MoveOnlyFunction(F&& callable) {
         using Callable = std::decay_t<F>;
         if constexpr (can_be_null<F>) {
             if (callable == nullptr) return;
@@ -71,11 +70,14 @@ private:
     template <class F>
     static constexpr bool can_be_null =
         !std::is_function_v<std::remove_reference_t<F>> && !std::is_empty_v<std::remove_reference_t<F>> &&
-        requires(std::remove_reference_t<F>& callable) { bool(callable == nullptr); };
+        requires(std::remove_reference_t<F> & callable) {
+        bool(callable == nullptr);
+    };
 
     template <class Callable>
-    static constexpr bool fits_inside = sizeof(Callable) <= 3 * sizeof(void*) && alignof(Callable) <= alignof(void*) &&
-                                        std::is_nothrow_move_constructible_v<Callable>;
+    static constexpr bool fits_inside =
+        sizeof(Callable) <= 3 * sizeof(void*) &&
+        alignof(Callable) <= alignof(void*) && std::is_nothrow_move_constructible_v<Callable>;
 
     template <class Callable>
     static Result invoke(Callable& callable, Arguments&&... arguments) {
@@ -87,15 +89,15 @@ private:
     }
 
     template <class Callable>
-    static constexpr Operations inside{
-        [](void* at, Arguments&&... arguments) -> Result {
-            return invoke(*static_cast<Callable*>(at), std::forward<Arguments>(arguments)...);
-        },
-        [](void* to, void* from) noexcept {
-            ::new (to) Callable(std::move(*static_cast<Callable*>(from)));
-            static_cast<Callable*>(from)->~Callable();
-        },
-        [](void* at) noexcept { static_cast<Callable*>(at)->~Callable(); }};
+    static constexpr Operations inside{[](void* at, Arguments&&... arguments) -> Result {
+                                           return invoke(*static_cast<Callable*>(at),
+                                                         std::forward<Arguments>(arguments)...);
+                                       },
+                                       [](void* to, void* from) noexcept {
+                                           ::new (to) Callable(std::move(*static_cast<Callable*>(from)));
+                                           static_cast<Callable*>(from)->~Callable();
+                                       },
+                                       [](void* at) noexcept { static_cast<Callable*>(at)->~Callable(); }};
 
     template <class Callable>
     static constexpr Operations outside{

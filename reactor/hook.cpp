@@ -14,6 +14,8 @@ Hook::Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable)
 }
 
 // The list may be in use: run_hooks sweeps up.
-Hook::~Hook() { std::replace(list_.begin(), list_.end(), this, static_cast<Hook*>(nullptr)); }
+Hook::~Hook() {
+    std::replace(list_.begin(), list_.end(), this, static_cast<Hook*>(nullptr));
+}
 
 }  // namespace reactor

@@ -6,14 +6,20 @@
 
 namespace reactor {
 
-inline std::error_code last_error() noexcept { return {errno, std::system_category()}; }
+inline std::error_code last_error() noexcept {
+    return {errno, std::system_category()};
+}
 
 // Nothing is wrong: it is to be tried again, when the descriptor is ready or at once.
-inline bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+inline bool would_block(int error) noexcept {
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
 
 // For a call that has an older neighbour. ENOSYS is a kernel's word that is older than the call. A system-call filter
 // that is older than it answers EPERM (libseccomp's default action in container runtimes before 2020, also on new
 // kernels).
-inline bool call_is_unknown(int error) noexcept { return error == ENOSYS || error == EPERM; }
+inline bool call_is_unknown(int error) noexcept {
+    return error == ENOSYS || error == EPERM;
+}
 
 }  // namespace reactor

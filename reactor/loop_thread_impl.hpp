@@ -1,5 +1,5 @@
-// Calls from the wrong thread are noticed where NDEBUG is not defined. Where it is, the checks cost nothing: calls that may
-// throw use require_loop_thread(), and all others assert(on_loop_thread()).
+// Calls from the wrong thread are noticed where NDEBUG is not defined. Where it is, the checks cost nothing: calls that
+// may throw use require_loop_thread(), and all others assert(on_loop_thread()).
 #pragma once
 
 #include <reactor/reactor.hpp>

@@ -10,13 +10,13 @@ namespace reactor {
 
 /// The work of a reactor so far.
 struct Counters {
-    std::uint64_t turns = 0;    ///< waits, each a system call
-    std::uint64_t looks = 0;    ///< further system calls, made in busy waits
-    std::uint64_t events = 0;   ///< descriptors reported ready
-    std::uint64_t changes = 0;  ///< interest changes handed to the backend; with epoll a system call each
-    std::uint64_t wakeups = 0;  ///< waits ended by post() or stop()
-    std::uint64_t timers = 0;   ///< timers called
-    std::uint64_t tasks = 0;    ///< posted tasks run
+    std::uint64_t turns = 0;           ///< waits, each a system call
+    std::uint64_t looks = 0;           ///< further system calls, made in busy waits
+    std::uint64_t events = 0;          ///< descriptors reported ready
+    std::uint64_t changes = 0;         ///< interest changes handed to the backend; with epoll a system call each
+    std::uint64_t wakeups = 0;         ///< waits ended by post() or stop()
+    std::uint64_t timers = 0;          ///< timers called
+    std::uint64_t tasks = 0;           ///< posted tasks run
     std::uint64_t connections = 0;     ///< begun; those that live are the acceptors' to say
     std::uint64_t bytes_received = 0;  ///< by connections, and as datagrams
     std::uint64_t bytes_sent = 0;      ///< by connections, and as datagrams
@@ -33,8 +33,8 @@ struct SlowCall {
         deferred  ///< a call of Reactor::defer
     };
     Kind kind = Kind::event;
-    int descriptor = -1;          ///< of an event
-    const void* who = nullptr;    ///< the EventHandler, Timer or Hook; it may be gone: to be compared, not followed
+    int descriptor = -1;        ///< of an event
+    const void* who = nullptr;  ///< the EventHandler, Timer or Hook; it may be gone: to be compared, not followed
     Duration duration{};
 };
 

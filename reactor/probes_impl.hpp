@@ -1,6 +1,6 @@
 // Static probes (USDT) for perf, bpftrace and SystemTap: places that such a tool can stop at, with their arguments.
-// With -Dprobes=enabled each is one instruction that does nothing until a tool looks. Otherwise there are none, whatever the
-// machine has that builds the library.
+// With -Dprobes=enabled each is one instruction that does nothing until a tool looks. Otherwise there are none,
+// whatever the machine has that builds the library.
 //
 //     turn_begin(events)               the wait is over, so many descriptors are ready
 //     event(descriptor, condition)     one of them, before its handler is called; poll(2)'s bits

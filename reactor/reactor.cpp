@@ -15,7 +15,7 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t few = 4;  // so many ready descriptors are worth a busy wait for the next ones
+constexpr std::size_t few = 4;       // so many ready descriptors are worth a busy wait for the next ones
 constexpr std::ptrdiff_t many = 64;  // more of them, with all that the kernel keeps for each, and the caches forget
 
 thread_local const char this_thread = 0;  // its address is each thread's own
@@ -33,7 +33,8 @@ void clear_keeping_little(std::vector<T>& list) noexcept {
     }
 }
 
-// Among many, what a handler needs has left the caches since it was called last: it comes while the one before it works.
+// Among many, what a handler needs has left the caches since it was called last: it comes while the one before it
+// works.
 inline void fetch_ahead(const EventHandler* handler) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(handler);
     __builtin_prefetch(reinterpret_cast<const void*>(address));
@@ -49,15 +50,17 @@ void RegistrationView::set_interest(Interest interest) const noexcept {
     reactor_->table_->set_interest(descriptor_, id_, interest);
 }
 
-Interest RegistrationView::interest() const noexcept { return reactor_->table_->find(descriptor_, id_).wanted; }
+Interest RegistrationView::interest() const noexcept {
+    return reactor_->table_->find(descriptor_, id_).wanted;
+}
 
 void RegistrationView::trigger(Interest ready) const {
     reactor_->require_loop_thread("Registration::trigger");
     // One each: a call that throws must not take the next one with it. Urgent is a condition that is
     // reported only to an interest in errors.
-    for (const auto& [one, condition] : {std::pair{Interest::readable, Condition::readable},
-                                         std::pair{Interest::writable, Condition::writable},
-                                         std::pair{Interest::error, Condition::urgent}})
+    for (const auto& [one, condition] :
+         {std::pair{Interest::readable, Condition::readable}, std::pair{Interest::writable, Condition::writable},
+          std::pair{Interest::error, Condition::urgent}})
         if (any(ready, one)) reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
 }
 
@@ -118,7 +121,9 @@ std::unique_ptr<OwnedHandler> Reactor::release(RegistrationView registration) no
     return handler;
 }
 
-void Reactor::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) { table_->visit_owned(visit, with); }
+void Reactor::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) {
+    table_->visit_owned(visit, with);
+}
 
 // ── the turn ──
 
@@ -217,14 +222,19 @@ bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
     assert(on_loop_thread() && "a deferred call was cancelled from another thread than the one that runs the loop");
     if (!deferred_waits(id)) return false;
     const bool running = id < first_deferred_;
-    Task& place = running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
+    Task& place =
+        running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
     const Task cancelled = std::move(place);  // destroyed last: its captures may defer, or cancel, others
     --deferred_waiting_;
     return true;
 }
 
-bool Deferred::cancel() noexcept { return reactor_ != nullptr && reactor_->cancel_deferred(id_); }
-bool Deferred::waiting() const noexcept { return reactor_ != nullptr && reactor_->deferred_waits(id_); }
+bool Deferred::cancel() noexcept {
+    return reactor_ != nullptr && reactor_->cancel_deferred(id_);
+}
+bool Deferred::waiting() const noexcept {
+    return reactor_ != nullptr && reactor_->deferred_waits(id_);
+}
 
 void Reactor::WakeupHandler::readable() {
     reactor.wakeup_.drain();
@@ -344,7 +354,8 @@ void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
     auto timeout = longest_wait();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
-    if (limit && until_idle_ && idle()) timeout = Duration::zero();  // the hooks or the changes were the last that there was
+    if (limit && until_idle_ && idle())
+        timeout = Duration::zero();  // the hooks or the changes were the last that there was
     if (failure_) [[unlikely]]
         timeout = Duration::zero();
     ++counters_.turns;
@@ -363,7 +374,8 @@ void Reactor::wait(std::optional<Duration> limit) {
     batch_removals_ = table_->removals();
     REACTOR_PROBE(turn_begin, batch.size());
     turn_time_known_ = false;
-    // A deadline holds against peers that had not spoken when the loop looked; the time of handlers from here on is not theirs.
+    // A deadline holds against peers that had not spoken when the loop looked; the time of handlers from here on is not
+    // theirs.
     if (!timers_.empty()) (void)turn_time();
 }
 
@@ -498,8 +510,8 @@ void Reactor::run_posted() {
     clear_keeping_little(posted_now_);
 }
 
-// Gathered output of connections leaves: before the handlers that ended are retired, so that one that fails now is among
-// them; and again behind these and the deferred calls, which may have written as well.
+// Gathered output of connections leaves: before the handlers that ended are retired, so that one that fails now is
+// among them; and again behind these and the deferred calls, which may have written as well.
 void Reactor::end_workspace() {
     workspace_waits_ = false;
     attempt([this] { workspace_->iteration_ends(); });
@@ -552,9 +564,13 @@ void Reactor::after_fork() {
     if (!asleep_) wakeup_.notify();  // another thread has notified the old one
 }
 
-std::string_view Reactor::backend() const noexcept { return table_->demultiplexer().name(); }
+std::string_view Reactor::backend() const noexcept {
+    return table_->demultiplexer().name();
+}
 
-int Reactor::native_handle() const noexcept { return table_->demultiplexer().native_handle(); }
+int Reactor::native_handle() const noexcept {
+    return table_->demultiplexer().native_handle();
+}
 
 Counters Reactor::counters() const noexcept {
     Counters all = counters_;

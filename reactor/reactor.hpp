@@ -11,14 +11,16 @@
 //     └── 8 deferred calls    that were asked for before this step began
 //
 // All of it belongs to the thread that runs the loop, except post() and stop(). While the loop runs, a library that was
-// built without NDEBUG notices calls from other threads that watch, retire, defer, or start or cancel a timer: those that
-// may throw throw std::logic_error, and the others fail an assertion.
+// built without NDEBUG notices calls from other threads that watch, retire, defer, or start or cancel a timer: those
+// that may throw throw std::logic_error, and the others fail an assertion.
 #pragma once
 
-#include <reactor/detail/callback.hpp>
 #include <reactor/clock.hpp>
 #include <reactor/deferred.hpp>
 #include <reactor/demultiplexer.hpp>
+#include <reactor/detail/callback.hpp>
+#include <reactor/detail/timer_queue.hpp>
+#include <reactor/detail/wakeup.hpp>
 #include <reactor/event_handler.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
@@ -26,8 +28,6 @@
 #include <reactor/observing.hpp>
 #include <reactor/registration.hpp>
 #include <reactor/timer.hpp>
-#include <reactor/detail/timer_queue.hpp>
-#include <reactor/detail/wakeup.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -64,9 +64,9 @@ public:
     // ── running ──
 
     /// Runs until `stop()`. Throws std::logic_error inside itself. If a callback throws and there is no exception hook,
-    /// the iteration is finished first, with all that was due in it. Then its first exception is thrown here, and the loop
-    /// may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also where
-    /// there is a hook.
+    /// the iteration is finished first, with all that was due in it. Then its first exception is thrown here, and the
+    /// loop may be run again. An error of the backend (std::system_error, std::bad_alloc) comes in the same way, also
+    /// where there is a hook.
     void run();
 
     /// One turn. Waits for something to do, at most for `limit`, and not at all if it is zero. Returns how many
@@ -77,15 +77,15 @@ public:
     void run_for(Duration limit);
 
     /// Runs until `stop()`, or until nothing is left that could happen here. These can happen, and count: a timer,
-    /// unless it is started for never (Duration::max()); posted and deferred work; a registration with an interest, such
-    /// as a connection that reads, an acceptor, a child or Signals; a name that is looked up; work that a WorkerPool has;
-    /// a connection that is on its way here from another loop. These do not count: a registration without an interest,
-    /// such as a connection that reads nothing and has nothing to write; hooks; work on threads that only the program
-    /// knows. Errors: those of run().
+    /// unless it is started for never (Duration::max()); posted and deferred work; a registration with an interest,
+    /// such as a connection that reads, an acceptor, a child or Signals; a name that is looked up; work that a
+    /// WorkerPool has; a connection that is on its way here from another loop. These do not count: a registration
+    /// without an interest, such as a connection that reads nothing and has nothing to write; hooks; work on threads
+    /// that only the program knows. Errors: those of run().
     void run_until_idle();
 
-    /// Lets run(), run_until_idle(), run_for() or run_once() return when the turn is done, without another wait. From any
-    /// thread and from signal handlers. Called while nothing runs, it holds for the next one, which returns at once
+    /// Lets run(), run_until_idle(), run_for() or run_once() return when the turn is done, without another wait. From
+    /// any thread and from signal handlers. Called while nothing runs, it holds for the next one, which returns at once
     /// (run_once: after a turn that does not wait). Each return uses it up.
     void stop() noexcept;
 
@@ -95,8 +95,8 @@ public:
     bool post(Task task);
 
     /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step,
-    /// after all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that is
-    /// deferred in the last step comes at the end of the next iteration. Destroying the result cancels the call.
+    /// after all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that
+    /// is deferred in the last step comes at the end of the next iteration. Destroying the result cancels the call.
     /// Thread: the loop's. Errors: std::invalid_argument for an empty callable, and std::bad_alloc; then nothing is
     /// deferred. Lifetime: see Deferred.
     Deferred defer(Task callable);
@@ -110,12 +110,13 @@ public:
     /// Regular files are always ready, on every backend.
     Registration watch(int descriptor, Interest interest, EventHandler& handler);
 
-    /// The same for a handler that the reactor owns, from now until it is retired. If this throws, also std::bad_alloc, the
-    /// pointer keeps what it has; one to a derived class, which is converted first, loses it.
+    /// The same for a handler that the reactor owns, from now until it is retired. If this throws, also std::bad_alloc,
+    /// the pointer keeps what it has; one to a derived class, which is converted first, loses it.
     Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler);
 
     /// Ends a registration, as Registration::reset does. `retired()` of an adopted handler is called at the end of the
-    /// iteration, so that it may finish its stack frame, and then it is destroyed. Nothing happens to one that is empty.
+    /// iteration, so that it may finish its stack frame, and then it is destroyed. Nothing happens to one that is
+    /// empty.
     void retire(RegistrationView registration) noexcept;
     void retire(Registration& registration) noexcept { retire(registration.leave()); }
 
@@ -152,10 +153,10 @@ public:
     Timer every(Duration period, Task callable);
     TimerQueue& timers() noexcept { return timers_; }
 
-    /// Before it sleeps the loop polls for so long. A conversation of one message at a time then needs no wake-up for each,
-    /// at the price of a processor that is busy meanwhile. It does so only after iterations that found a few descriptors
-    /// ready: not while nothing happens, and not while many are active, which keep it awake anyway. Zero, as at first: never. Around 200 microseconds suit a loopback or a local
-    /// network.
+    /// Before it sleeps the loop polls for so long. A conversation of one message at a time then needs no wake-up for
+    /// each, at the price of a processor that is busy meanwhile. It does so only after iterations that found a few
+    /// descriptors ready: not while nothing happens, and not while many are active, which keep it awake anyway. Zero,
+    /// as at first: never. Around 200 microseconds suit a loopback or a local network.
     void set_busy_wait(Duration longest) noexcept { busy_wait_ = longest; }
 
     // ── looking in, and embedding ──
@@ -169,8 +170,8 @@ public:
     /// after every turn: it is another one when an epoll set had to be left that kept reporting a closed file.
     int native_handle() const noexcept;
     /// How long a wait may take: zero if there is something to do now, nullopt if nothing is planned. With
-    /// native_handle() it shows all that makes this loop want another iteration. Hooks before the wait are such a thing:
-    /// it is zero when a callback has run since they did, because the callback may have left something for them.
+    /// native_handle() it shows all that makes this loop want another iteration. Hooks before the wait are such a
+    /// thing: it is zero when a callback has run since they did, because the callback may have left something for them.
     std::optional<Duration> next_timeout() noexcept;
 
     /// Called with the exception of a callback, which then does not leave run(). An exception out of a connection's
@@ -200,9 +201,10 @@ public:
     /// In a child of fork(2) that goes on to use this reactor, or merely destroys it: to be called first, by the
     /// thread that forked. The child shares the parent's epoll set and wake-up descriptor, so that until then
     /// everything that it does would be done to the parent's loop. Afterwards the child has its own, with the same
-    /// registrations; timers and posted work are copies as well. Descriptors are still shared: both read from a connection
-    /// that both keep. May be called in a handler; readiness is reported again. Throws std::system_error, and
-    /// then nothing has changed; std::logic_error for a demultiplexer of the caller's. See reactor/guide/threads.md.
+    /// registrations; timers and posted work are copies as well. Descriptors are still shared: both read from a
+    /// connection that both keep. May be called in a handler; readiness is reported again. Throws std::system_error,
+    /// and then nothing has changed; std::logic_error for a demultiplexer of the caller's. See
+    /// reactor/guide/threads.md.
     void after_fork();
 
     /// Shared by the connections of this loop; see connection.cpp, its only user.
@@ -215,7 +217,8 @@ public:
         std::uint64_t bytes_sent = 0;
     };
     std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
-    /// Has `iteration_ends` called at the end of the iteration that is under way, before handlers that ended are retired.
+    /// Has `iteration_ends` called at the end of the iteration that is under way, before handlers that ended are
+    /// retired.
     void call_workspace_at_end() noexcept { workspace_waits_ = true; }
     /// Is an iteration under way? If something waits for its end then, it does not sleep.
     bool in_iteration() const noexcept { return running_; }
@@ -286,8 +289,8 @@ private:
     std::uint64_t batch_removals_ = 0;
     std::vector<Trigger> triggers_, triggers_now_;
     std::vector<Task> posted_now_;
-    std::vector<OwnedHandler*> retired_;  // has room for all that are owned: retiring cannot run out of memory
-    std::size_t owned_ = 0;               // and not retired
+    std::vector<OwnedHandler*> retired_;         // has room for all that are owned: retiring cannot run out of memory
+    std::size_t owned_ = 0;                      // and not retired
     std::vector<Task> deferred_, deferred_now_;  // empty where it was cancelled
     std::uint64_t first_deferred_ = 1, first_deferred_now_ = 1;  // the numbers of their first
     std::size_t deferred_waiting_ = 0;
@@ -301,9 +304,9 @@ private:
     bool running_ = false;
     bool until_idle_ = false;  // run_until_idle() runs
     bool workspace_waits_ = false;
-    bool rebuild_ = false;     // the backend reports descriptors that are not watched any more
+    bool rebuild_ = false;                      // the backend reports descriptors that are not watched any more
     std::atomic<const void*> thread_{nullptr};  // stands for the thread that runs the loop, if NDEBUG is not defined
-    bool made_by_name_ = true;  // so it can be made again
+    bool made_by_name_ = true;                  // so it can be made again
     Counters counters_;
     std::vector<Hook*> before_wait_, after_wait_;
     std::uint64_t other_calls_ = 0;         // that no counter counts
@@ -319,8 +322,8 @@ private:
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
 
-    // Touched by other threads. `asleep_` is true while the queue is not looked at before the wait ends: a post must then
-    // end the wait, and the first to do so does it for all.
+    // Touched by other threads. `asleep_` is true while the queue is not looked at before the wait ends: a post must
+    // then end the wait, and the first to do so does it for all.
     Wakeup wakeup_;
     struct WakeupHandler final : EventHandler {
         explicit WakeupHandler(Reactor& owner) : reactor(owner) {}

@@ -73,7 +73,9 @@ void ReactorGroup::Shared::run(std::size_t index) noexcept {
     }
 }
 
-void ReactorGroup::stop() noexcept { shared_->stop(); }
+void ReactorGroup::stop() noexcept {
+    shared_->stop();
+}
 
 void ReactorGroup::Shared::stop() noexcept {
     for (const auto& reactor : reactors) reactor->stop();

@@ -1,6 +1,6 @@
 // ReactorGroup: a reactor for each of several threads, for programs that one core cannot serve. The loops share
-// nothing. Acceptors that share a port or hand their connections over (AcceptorOptions), and Connection::move_to, decide
-// which connections each of them gets.
+// nothing. Acceptors that share a port or hand their connections over (AcceptorOptions), and Connection::move_to,
+// decide which connections each of them gets.
 //
 //     ReactorGroup group;                                 // as many loops as the machine runs threads at once
 //     group.start([](Reactor& reactor, std::size_t) {     // on each thread

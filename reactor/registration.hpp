@@ -1,6 +1,6 @@
-// Registration: the interest of a handler in a descriptor. Destroying it ends the interest. A RegistrationView is a copyable
-// reference to one. An OwnedHandler is a handler that the reactor owns. The reactor makes registrations (Reactor::watch,
-// Reactor::adopt) and keeps them in a table of its own.
+// Registration: the interest of a handler in a descriptor. Destroying it ends the interest. A RegistrationView is a
+// copyable reference to one. An OwnedHandler is a handler that the reactor owns. The reactor makes registrations
+// (Reactor::watch, Reactor::adopt) and keeps them in a table of its own.
 #pragma once
 
 #include <reactor/event_handler.hpp>
@@ -15,8 +15,8 @@ class Reactor;
 class Registration;
 
 /// Names a registration and does not own it: nothing ends when a view does, and a view is to be used only while the
-/// registration lasts. Handlers that know their reactor and their descriptor anyway may keep its number alone, and make a
-/// view when they need one.
+/// registration lasts. Handlers that know their reactor and their descriptor anyway may keep its number alone, and make
+/// a view when they need one.
 class REACTOR_EXPORT RegistrationView {
 public:
     RegistrationView() noexcept = default;
@@ -70,7 +70,8 @@ public:
 
 private:
     friend class Reactor;
-    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept : RegistrationView(reactor, descriptor, id) {}
+    Registration(Reactor& reactor, int descriptor, std::uint32_t id) noexcept
+        : RegistrationView(reactor, descriptor, id) {}
 };
 
 /// A handler that the reactor owns (Reactor::adopt): connections are such.
@@ -79,8 +80,8 @@ public:
     virtual ~OwnedHandler() = default;
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
-    /// The address of an object that handlers of one kind share; null if there is none. The handlers of one kind are found
-    /// by it among all of a loop. It is no dynamic_cast, for programs without run-time types.
+    /// The address of an object that handlers of one kind share; null if there is none. The handlers of one kind are
+    /// found by it among all of a loop. It is no dynamic_cast, for programs without run-time types.
     virtual const void* belongs_to() const noexcept { return nullptr; }
 };
 

@@ -62,7 +62,8 @@ void Reactor::Table::share(int descriptor) {
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.shared()) return;
     shared_[descriptor].push_back({slot.handler, slot.generation, slot.wanted, slot.owned, slot.lost()});
-    if (slot.lost()) slot.set_wanted(Interest::none);  // the number lives again, but not for the registration that lost it
+    if (slot.lost())
+        slot.set_wanted(Interest::none);  // the number lives again, but not for the registration that lost it
     slot.handler = nullptr;
     slot.owned = false;
     slot.set_kind(Slot::Kind::shared);

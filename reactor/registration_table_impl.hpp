@@ -63,8 +63,7 @@ public:
     };
     static_assert(sizeof(void*) != 8 || sizeof(Slot) == 16, "a million descriptors are 16 MB of table");
 
-    explicit Table(std::unique_ptr<Demultiplexer> demultiplexer) noexcept
-        : demultiplexer_(std::move(demultiplexer)) {}
+    explicit Table(std::unique_ptr<Demultiplexer> demultiplexer) noexcept : demultiplexer_(std::move(demultiplexer)) {}
 
     Demultiplexer& demultiplexer() const noexcept { return *demultiplexer_; }
 

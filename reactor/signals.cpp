@@ -19,7 +19,8 @@ struct Entry {
     std::atomic<int> inside{0};  // handlers running now, on any thread
 };
 static_assert(std::atomic<Wakeup*>::is_always_lock_free && std::atomic<bool>::is_always_lock_free &&
-              std::atomic<int>::is_always_lock_free, "a lock would deadlock in a signal handler");
+                  std::atomic<int>::is_always_lock_free,
+              "a lock would deadlock in a signal handler");
 
 constinit std::array<Entry, NSIG> entries;
 
@@ -90,8 +91,8 @@ void Signals::take(int signal) {
     struct sigaction action {};
     action.sa_handler = handle;
     // Calls that the program makes elsewhere go on, as without this library; the loop's own wait ends all the same
-    // (signal(7): poll, select and epoll_wait are never restarted). A thread that has an alternate stack has a small one of
-    // its own, as those of the Go runtime, and expects every handler of the process on the alternate one.
+    // (signal(7): poll, select and epoll_wait are never restarted). A thread that has an alternate stack has a small
+    // one of its own, as those of the Go runtime, and expects every handler of the process on the alternate one.
     action.sa_flags = SA_RESTART | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     if (::sigaction(signal, &action, &watched.previous) != 0) {  // one of those that the C library keeps to itself

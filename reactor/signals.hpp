@@ -4,9 +4,9 @@
 #pragma once
 
 #include <reactor/detail/callback.hpp>
+#include <reactor/detail/wakeup.hpp>
 #include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/detail/wakeup.hpp>
 
 #include <csignal>
 #include <initializer_list>

@@ -15,7 +15,9 @@ Timer::Timer() noexcept : callback_(nullptr) {}
 Timer::Timer(Reactor& reactor, MoveOnlyFunction<void()> callback)
     : reactor_(&reactor), callback_(required(std::move(callback), "Timer: the callback is empty")) {}
 
-Timer::Timer(Timer&& other) noexcept : callback_(std::move(other.callback_)) { take(other); }
+Timer::Timer(Timer&& other) noexcept : callback_(std::move(other.callback_)) {
+    take(other);
+}
 
 Timer& Timer::operator=(Timer&& other) noexcept {
     if (this == &other) return *this;
@@ -26,7 +28,9 @@ Timer& Timer::operator=(Timer&& other) noexcept {
     return *this;
 }
 
-Timer::~Timer() { cancel(); }
+Timer::~Timer() {
+    cancel();
+}
 
 // All but the callback.
 void Timer::take(Timer& other) noexcept {
@@ -42,7 +46,9 @@ Reactor& Timer::reactor() {
 }
 
 // From the time it is, not from when the turn began: a long callback before this must not eat the delay.
-void Timer::start(Duration delay) { start_at(deadline_after(reactor().now(), delay)); }
+void Timer::start(Duration delay) {
+    start_at(deadline_after(reactor().now(), delay));
+}
 
 void Timer::start_at(TimePoint deadline) {
     reactor().require_loop_thread("Timer::start");

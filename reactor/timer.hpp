@@ -1,11 +1,11 @@
 // Timer: calls back once after a while, or again and again without drifting.
 #pragma once
 
-#include <reactor/detail/callback.hpp>
 #include <reactor/clock.hpp>
+#include <reactor/detail/callback.hpp>
+#include <reactor/detail/timer_queue.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
-#include <reactor/detail/timer_queue.hpp>
 
 #include <cstdint>
 

@@ -24,11 +24,11 @@ inline bool sigpipe_is_pending() noexcept {
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
-// For the calls that know no such flag: write(2), sendfile(2) and splice(2). The disposition is the process's and not ours;
-// but the signal comes to the thread that writes, so it can be held back there and taken away.
+// For the calls that know no such flag: write(2), sendfile(2) and splice(2). The disposition is the process's and not
+// ours; but the signal comes to the thread that writes, so it can be held back there and taken away.
 //
-// Returns what the call does, with its errno. A call that moves less than it was asked to may have met a peer that is gone
-// on the way: sendfile(2) and splice(2) go in pieces, and return those that went before the signal.
+// Returns what the call does, with its errno. A call that moves less than it was asked to may have met a peer that is
+// gone on the way: sendfile(2) and splice(2) go in pieces, and return those that went before the signal.
 template <class Call>
 ssize_t without_sigpipe(std::size_t asked, Call&& call) noexcept {
     sigset_t pipe, before;

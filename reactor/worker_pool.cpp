@@ -38,7 +38,9 @@ struct WorkerPool::Shared {
     void end() noexcept;
 };
 
-Offloaded::operator bool() const noexcept { return job_ != nullptr && job_->then; }
+Offloaded::operator bool() const noexcept {
+    return job_ != nullptr && job_->then;
+}
 
 // The work stays: its thread may be running it. The callback's captures go now, on the loop's thread.
 void Offloaded::cancel() noexcept {
@@ -101,7 +103,9 @@ WorkerPool::WorkerPool(Reactor& reactor, WorkerPoolOptions options) : shared_(st
     }
 }
 
-WorkerPool::~WorkerPool() { shared_->end(); }
+WorkerPool::~WorkerPool() {
+    shared_->end();
+}
 
 Offloaded WorkerPool::run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()> then) {
     if (!work || !then) throw std::invalid_argument("WorkerPool::run: an empty function");

@@ -1,5 +1,5 @@
-// WorkerPool: threads for work that blocks or computes for long, which would hold up the loop. The work runs on one of them;
-// its result comes back to the loop.
+// WorkerPool: threads for work that blocks or computes for long, which would hold up the loop. The work runs on one of
+// them; its result comes back to the loop.
 //
 //     WorkerPool pool{reactor};
 //     Offloaded question = offload(pool, [] { return read_slowly("data"); }, [](std::string data) { use(data); });
@@ -24,8 +24,8 @@ struct WorkerPoolOptions {
     std::size_t most_waiting = 1024;
 };
 
-/// One piece of work that was handed to a pool. Destroying it cancels the work: if it has not begun, it never does, and its
-/// result is dropped in any case, so that what the callback refers to may go. On the loop's thread.
+/// One piece of work that was handed to a pool. Destroying it cancels the work: if it has not begun, it never does, and
+/// its result is dropped in any case, so that what the callback refers to may go. On the loop's thread.
 class REACTOR_EXPORT [[nodiscard]] Offloaded {
 public:
     Offloaded() noexcept = default;
@@ -51,7 +51,8 @@ private:
 /// Threads that work for one loop. All calls on the loop's thread.
 class REACTOR_EXPORT WorkerPool final : EventHandler {
 public:
-    /// Throws std::invalid_argument for an option out of its range, and std::system_error if a thread cannot be started.
+    /// Throws std::invalid_argument for an option out of its range, and std::system_error if a thread cannot be
+    /// started.
     [[nodiscard]] explicit WorkerPool(Reactor& reactor, WorkerPoolOptions options = {});
 
     /// Waits for the work that is running, drops what has not begun, and calls no callback any more. Must go before its
@@ -60,10 +61,10 @@ public:
     WorkerPool(const WorkerPool&) = delete;
     WorkerPool& operator=(const WorkerPool&) = delete;
 
-    /// Runs `work` on a thread of the pool, and then `then` on the loop, from the loop and never from inside this call. An
-    /// exception out of `work` is thrown on the loop in the place of calling `then`, like one out of any callback. The result
-    /// is empty if the pool has as much to do as its options allow. Throws std::invalid_argument for an empty function, and
-    /// std::bad_alloc. offload() is the same with a result.
+    /// Runs `work` on a thread of the pool, and then `then` on the loop, from the loop and never from inside this call.
+    /// An exception out of `work` is thrown on the loop in the place of calling `then`, like one out of any callback.
+    /// The result is empty if the pool has as much to do as its options allow. Throws std::invalid_argument for an
+    /// empty function, and std::bad_alloc. offload() is the same with a result.
     Offloaded run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()> then);
 
     /// Pieces of work that wait for a thread.
@@ -78,7 +79,8 @@ private:
     std::size_t under_way_ = 0;  // pieces of work whose thread has not handed them back to the loop
 };
 
-/// Runs `work` on a thread of the pool, and calls `then` with its result (with nothing if it returns nothing) on the loop. For errors, refusal and lifetime see WorkerPool::run.
+/// Runs `work` on a thread of the pool, and calls `then` with its result (with nothing if it returns nothing) on the
+/// loop. For errors, refusal and lifetime see WorkerPool::run.
 template <class Work, class Then>
 Offloaded offload(WorkerPool& pool, Work work, Then then) {
     using Result = std::invoke_result_t<Work&>;

@@ -16,9 +16,10 @@ public:
     explicit Session(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {}
 
     void receive() {
-        socket_.async_read_some(asio::buffer(bytes_), [self = shared_from_this()](std::error_code error, std::size_t count) {
-            if (!error) self->send(count);
-        });
+        socket_.async_read_some(asio::buffer(bytes_),
+                                [self = shared_from_this()](std::error_code error, std::size_t count) {
+                                    if (!error) self->send(count);
+                                });
     }
 
 private:

@@ -14,7 +14,9 @@ void receive(bufferevent* connection, void*) {
     bufferevent_write_buffer(connection, bufferevent_get_input(connection));
 }
 
-void end(bufferevent* connection, short, void*) { bufferevent_free(connection); }
+void end(bufferevent* connection, short, void*) {
+    bufferevent_free(connection);
+}
 
 void accept(evconnlistener* listener, evutil_socket_t descriptor, sockaddr*, int, void*) {
     bench::no_delay(descriptor);

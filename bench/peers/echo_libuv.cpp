@@ -19,10 +19,13 @@ struct Write {
 
 void close(uv_stream_t* stream) {
     auto* handle = reinterpret_cast<uv_handle_t*>(stream);
-    if (!uv_is_closing(handle)) uv_close(handle, [](uv_handle_t* closed) { delete reinterpret_cast<uv_tcp_t*>(closed); });
+    if (!uv_is_closing(handle))
+        uv_close(handle, [](uv_handle_t* closed) { delete reinterpret_cast<uv_tcp_t*>(closed); });
 }
 
-void lend(uv_handle_t*, std::size_t, uv_buf_t* lent) { *lent = uv_buf_init(buffer, sizeof buffer); }
+void lend(uv_handle_t*, std::size_t, uv_buf_t* lent) {
+    *lent = uv_buf_init(buffer, sizeof buffer);
+}
 
 void received(uv_stream_t* stream, ssize_t count, const uv_buf_t*) {
     if (count < 0) return close(stream);

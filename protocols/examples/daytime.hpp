@@ -32,8 +32,8 @@ public:
         const year_month_day date(day);
         const hh_mm_ss clock(floor<seconds>(time - day));
         return std::string(weekdays[weekday(day).c_encoding()]) + ", " +
-               std::string(months[unsigned(date.month()) - 1]) + " " + std::to_string(unsigned(date.day())) +
-               ", " + std::to_string(int(date.year())) + " " + two_digits(clock.hours().count()) + ":" +
+               std::string(months[unsigned(date.month()) - 1]) + " " + std::to_string(unsigned(date.day())) + ", " +
+               std::to_string(int(date.year())) + " " + two_digits(clock.hours().count()) + ":" +
                two_digits(clock.minutes().count()) + ":" + two_digits(clock.seconds().count()) + "-UTC\r\n";
     }
 

@@ -63,7 +63,8 @@ std::string Subscriber::answer(std::string_view line) {
         return "ERROR a topic is one word of at most " + std::to_string(longest_topic) + " bytes";
     }
     if (publishes) {
-        // A line of a few bytes asks for as many messages as there are subscribers, and thousands of lines come at once.
+        // A line of a few bytes asks for as many messages as there are subscribers, and thousands of lines come at
+        // once.
         const std::size_t given = broker_.publish(topic, text);
         published_ += broker_.subscribers(topic) + 1;  // also the subscribers that did not get it
         if (published_ >= broker_.options().messages_at_once) {

@@ -22,8 +22,7 @@ public:
         constexpr std::int64_t from_1900_to_1970 = 2'208'988'800;  // RFC 868
         const auto since_1970 = std::chrono::floor<std::chrono::seconds>(time).time_since_epoch();
         const auto seconds = std::uint32_t(since_1970.count() + from_1900_to_1970);
-        return {std::byte(seconds >> 24), std::byte(seconds >> 16), std::byte(seconds >> 8),
-                std::byte(seconds)};
+        return {std::byte(seconds >> 24), std::byte(seconds >> 16), std::byte(seconds >> 8), std::byte(seconds)};
     }
 
 private:

@@ -27,31 +27,19 @@ std::optional<std::string> delimiter_in(std::string_view text) {
         }
         if (++i == text.size()) return std::nullopt;
         switch (text[i]) {
-            case 'n':
-                bytes += '\n';
-                break;
-            case 'r':
-                bytes += '\r';
-                break;
-            case 't':
-                bytes += '\t';
-                break;
-            case '0':
-                bytes += '\0';
-                break;
-            case '\\':
-                bytes += '\\';
-                break;
+            case 'n': bytes += '\n'; break;
+            case 'r': bytes += '\r'; break;
+            case 't': bytes += '\t'; break;
+            case '0': bytes += '\0'; break;
+            case '\\': bytes += '\\'; break;
             case 'x': {
-                const auto value =
-                    text.size() - i > 2 ? number<unsigned>(text.substr(i + 1, 2), 16) : std::nullopt;
+                const auto value = text.size() - i > 2 ? number<unsigned>(text.substr(i + 1, 2), 16) : std::nullopt;
                 if (!value) return std::nullopt;
                 bytes += char(*value);
                 i += 2;
                 break;
             }
-            default:
-                return std::nullopt;
+            default: return std::nullopt;
         }
     }
     return bytes;

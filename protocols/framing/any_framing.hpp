@@ -23,9 +23,7 @@ class Unframed final {
 public:
     std::size_t longest() const noexcept { return 0; }
     std::string_view name() const noexcept { return "none"; }
-    Decoded next(Bytes input) noexcept {
-        return input.empty() ? Decoded() : Decoded::of(input, input.size());
-    }
+    Decoded next(Bytes input) noexcept { return input.empty() ? Decoded() : Decoded::of(input, input.size()); }
     Decoded next_part(Bytes input) noexcept { return next(input); }
     Decoded end(Bytes /*rest*/) noexcept { return {}; }
     Envelope envelope(Bytes /*message*/) const noexcept { return {}; }
@@ -75,8 +73,8 @@ using AnyFraming =
 inline constexpr std::string_view framing_forms =
     "none | fixed:N | delimited:STRING | lines | length:1|2|4|8[le] | varint | netstring | until-close";
 
-/// Reads a framing as the programs spell it. In STRING, `\n`, `\r`, `\t`, `\0`, `\\` and `\xHH` stand for bytes. `maximum` is
-/// the longest message in bytes, and a fixed length may not be larger. Throws std::invalid_argument that
+/// Reads a framing as the programs spell it. In STRING, `\n`, `\r`, `\t`, `\0`, `\\` and `\xHH` stand for bytes.
+/// `maximum` is the longest message in bytes, and a fixed length may not be larger. Throws std::invalid_argument that
 /// quotes the text and says what is wrong with it.
 REACTOR_EXPORT AnyFraming parse_framing(std::string_view text, std::size_t maximum = default_maximum_message);
 

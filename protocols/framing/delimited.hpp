@@ -52,9 +52,7 @@ public:
 
     std::string_view delimiter() const noexcept { return delimiter_; }
     std::size_t maximum() const noexcept { return maximum_; }
-    std::size_t longest() const noexcept {
-        return framing_detail::saturated_sum(maximum_, delimiter_.size());
-    }
+    std::size_t longest() const noexcept { return framing_detail::saturated_sum(maximum_, delimiter_.size()); }
     std::string_view name() const noexcept { return "delimited"; }
 
     Decoded next(Bytes input) noexcept {
@@ -74,8 +72,7 @@ public:
             taken_ = 0;
             return Decoded::of(input.first(at + (keep_ ? delimiter_.size() : 0)), at + delimiter_.size());
         }
-        const std::size_t sure =
-            input.size() - begun(input);  // the rest may be the delimiter's beginning
+        const std::size_t sure = input.size() - begun(input);  // the rest may be the delimiter's beginning
         if (sure > allowed) return too_long();
         if (sure == 0) return {};
         taken_ += sure;

@@ -67,8 +67,8 @@ protected:
     /// closes.
     virtual void ended() { transport().close(); }
 
-    /// Inside `message` or `part`, where that was much work: what comes behind it waits while the loop serves others, and
-    /// comes then by itself.
+    /// Inside `message` or `part`, where that was much work: what comes behind it waits while the loop serves others,
+    /// and comes then by itself.
     void let_others_go_first() {
         lets_others_ = receiving_;
         if (lets_others_) transport().pause_reading();
@@ -188,8 +188,7 @@ private:
 template <FramingInParts F>
 class FramedParts : public framing_detail::FramedProtocol<F, FramedParts<F>> {
 public:
-    explicit FramedParts(F framing = F())
-        : framing_detail::FramedProtocol<F, FramedParts<F>>(std::move(framing)) {}
+    explicit FramedParts(F framing = F()) : framing_detail::FramedProtocol<F, FramedParts<F>>(std::move(framing)) {}
 
 protected:
     /// The next part of the message under way, which ends with it if it is the last. Only the last may be

@@ -20,8 +20,7 @@ public:
                             std::size_t maximum = default_maximum_message)
         : width_(width), big_(order == std::endian::big), maximum_(maximum) {
         if (width != 1 && width != 2 && width != 4 && width != 8) {
-            throw std::invalid_argument("a length prefix has 1, 2, 4 or 8 bytes, not " +
-                                        std::to_string(width));
+            throw std::invalid_argument("a length prefix has 1, 2, 4 or 8 bytes, not " + std::to_string(width));
         }
         if (width < sizeof(std::size_t)) {
             const std::size_t most = (std::size_t(1) << (8 * width)) - 1;
@@ -34,14 +33,10 @@ public:
     std::size_t longest() const noexcept { return framing_detail::saturated_sum(maximum_, width_); }
     std::string_view name() const noexcept {
         switch (width_) {
-            case 1:
-                return "length:1";
-            case 2:
-                return big_ ? "length:2" : "length:2le";
-            case 4:
-                return big_ ? "length:4" : "length:4le";
-            default:
-                return big_ ? "length:8" : "length:8le";
+            case 1: return "length:1";
+            case 2: return big_ ? "length:2" : "length:2le";
+            case 4: return big_ ? "length:4" : "length:4le";
+            default: return big_ ? "length:8" : "length:8le";
         }
     }
 
@@ -71,14 +66,10 @@ private:
     // Constant counts in each branch, so that the compiler makes one load of it, and a byte swap.
     std::uint64_t read(const std::byte* from) const noexcept {
         switch (width_) {
-            case 1:
-                return std::uint64_t(*from);
-            case 2:
-                return big_ ? big<2>(from) : little<2>(from);
-            case 4:
-                return big_ ? big<4>(from) : little<4>(from);
-            default:
-                return big_ ? big<8>(from) : little<8>(from);
+            case 1: return std::uint64_t(*from);
+            case 2: return big_ ? big<2>(from) : little<2>(from);
+            case 4: return big_ ? big<4>(from) : little<4>(from);
+            default: return big_ ? big<8>(from) : little<8>(from);
         }
     }
     template <unsigned width>
@@ -137,8 +128,7 @@ private:
         for (std::size_t i = 0; i < count; ++i) {
             const auto byte = std::uint64_t(input[i]);
             // The tenth byte holds the 64th bit, and nothing else.
-            if (i == longest_prefix - 1 && byte > 1)
-                return broken({Problem::prefix_overflow, name(), 0, 0, 0});
+            if (i == longest_prefix - 1 && byte > 1) return broken({Problem::prefix_overflow, name(), 0, 0, 0});
             value |= (byte & 0x7f) << (7 * i);
             if (byte < 0x80) {
                 if (byte == 0 && i != 0) return broken({Problem::overlong_prefix, name(), 0, 0, 0});
@@ -169,8 +159,7 @@ public:
         std::size_t digits = 1;
         for (std::size_t left = message.size(); left >= 10; left /= 10) ++digits;
         std::size_t left = message.size();
-        for (std::size_t i = digits; i-- > 0; left /= 10)
-            envelope.header_bytes[i] = std::byte('0' + left % 10);
+        for (std::size_t i = digits; i-- > 0; left /= 10) envelope.header_bytes[i] = std::byte('0' + left % 10);
         envelope.header_bytes[digits] = std::byte(':');
         envelope.header_size = std::uint8_t(digits + 1);
         envelope.trailer = bytes_of(",");

@@ -3,9 +3,9 @@
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
-#include <reactor/stream/connector.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/timer.hpp>
 
 #include <memory>

@@ -1,18 +1,18 @@
 // echo_server: the tutorial's server, for any number of clients at once. SIGINT and SIGTERM end it in good order,
 // SIGHUP starts a successor on the same sockets.
-#include <protocols/framing/any_framing.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
-#include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/datagram/datagram.hpp>
-#include <reactor/stream/drain.hpp>
-#include <reactor/stream/inherited.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/acceptor_sharing.hpp>
+#include <reactor/stream/drain.hpp>
+#include <reactor/stream/inherited.hpp>
 #include <reactor/timer.hpp>
 
 #include <unistd.h>
@@ -48,7 +48,7 @@ struct Settings {
     double drain = 30;
     std::string program;                 // where its file is
     std::vector<std::string> arguments;  // as it was called
-    unsigned busy_wait = 0;  // microseconds
+    unsigned busy_wait = 0;              // microseconds
     bool udp = false;
     bool verbose = false;
 };
@@ -97,7 +97,8 @@ class Loop {
 public:
     /// `listens` is the addresses, or sockets that listen already.
     template <class Listens>
-    Loop(const Settings& settings, ReactorGroup& group, std::size_t index, Listens listens, const AcceptorOptions& options)
+    Loop(const Settings& settings, ReactorGroup& group, std::size_t index, Listens listens,
+         const AcceptorOptions& options)
         : group_(group),
           index_(index),
           reactor_(group[index]),
@@ -192,14 +193,16 @@ void say_counters(const Reactor& reactor, const std::vector<DatagramEndpoint*>& 
         all.truncated += endpoint->counters().truncated;
     }
     program::say("stats: received={} sent={} dropped={} refused={} truncated={} turns={} events={}", all.received,
-                 all.sent, all.dropped, all.refused, all.truncated, reactor.counters().turns, reactor.counters().events);
+                 all.sent, all.dropped, all.refused, all.truncated, reactor.counters().turns,
+                 reactor.counters().events);
 }
 
 int serve_datagrams(const Settings& settings) {
     Reactor reactor(settings.backend);
     reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
     DatagramOptions options;
-    options.receive_buffer = 4 * 1024 * 1024;  // of which the system allows what it likes; a burst that does not fit is lost
+    options.receive_buffer =
+        4 * 1024 * 1024;  // of which the system allows what it likes; a burst that does not fit is lost
     if (settings.host.starts_with("unix:")) options.largest = program::longest_unix_datagram;
     std::vector<DatagramEndpoint*> endpoints;
     std::vector<SocketFile> files;
@@ -212,8 +215,7 @@ int serve_datagrams(const Settings& settings) {
     }
 
     Timer stats(reactor, [&] { say_counters(reactor, endpoints); });
-    if (settings.stats > 0)
-        stats.start_periodic(program::seconds(settings.stats));
+    if (settings.stats > 0) stats.start_periodic(program::seconds(settings.stats));
 
     const Signals signals = watch_signals(reactor, [&](int signal) {
         if (signal == SIGHUP) return program::say("cannot restart: not with --udp");
@@ -239,8 +241,7 @@ public:
         try {
             if (settings_.threads != 1 && settings_.sharing == "reuse-port")
                 throw std::invalid_argument("with --threads it needs --sharing round-robin or least-connections");
-            if (::getpid() == 1)
-                throw std::runtime_error("the end of process 1 would end its successor, too");
+            if (::getpid() == 1) throw std::runtime_error("the end of process 1 would end its successor, too");
             successor_.emplace(reactor_, sockets, settings_.program, settings_.arguments, longest,
                                [this](std::error_code error) { decided(error); });
         } catch (const std::exception& error) {
@@ -302,14 +303,16 @@ int serve(const Settings& settings) {
     }
     const std::vector<Address> addresses = loops.front().addresses();
     while (loops.size() < group.size())
-        loops.emplace_back(settings, group, loops.size(), options.reuse_port ? addresses : std::vector<Address>(), options);
+        loops.emplace_back(settings, group, loops.size(), options.reuse_port ? addresses : std::vector<Address>(),
+                           options);
 
     bool ending = false;
     const auto drain_longest = program::seconds(settings.drain);
     const auto drain_all = [&](Draining how) {
         ending = true;
         const auto drained = [&group, how](const Drained& all) {
-            // A peer that is asked to close and does not is cut as a matter of course; a connection that was to go on is not.
+            // A peer that is asked to close and does not is cut as a matter of course; a connection that was to go on
+            // is not.
             if (all.cut > 0 && how == Draining::left)
                 program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
             group.stop();
@@ -353,7 +356,8 @@ int main(int argc, char** argv) {
     program::add_port(arguments, settings.port, "0 takes a free one");
     program::add_backend(arguments, settings.backend);
     program::add_framing(arguments, settings.framing, settings.max_message);
-    arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
+    arguments
+        .add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
         ->check(program::seconds_from(0));
     arguments.add_option("--max-connections", settings.max_connections, "at most so many at a time; 0: any number")
         ->check(program::from_to(std::size_t(0), std::size_t(1) << 30));
@@ -361,24 +365,29 @@ int main(int argc, char** argv) {
         ->check(program::from_to(std::uint64_t(0), std::uint64_t(1) << 40));
     arguments.add_option("--chunk", settings.chunk, "bytes read at a time at most")
         ->check(program::from_to(std::size_t(1), std::size_t(1) << 30));
-    arguments.add_option("--threads", settings.threads, "loops, each on a thread of its own; 0: as many as run at once")
-        ->check(program::from_to(std::size_t(0), std::size_t(1024)));
-    arguments.add_option("--sharing", settings.sharing, "how several threads share the connections: reuse-port | "
-                         "round-robin | least-connections")
-        ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
-    arguments.add_option("--drain", settings.drain,
-                         "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
-        ->check(program::seconds_from(0));
-    arguments.add_option("--stats", settings.stats,
-                         "print what is counted every so many seconds, and what an operator should know; 0: never")
-        ->check(program::seconds_from(0));
-    arguments.add_option("--busy-wait", settings.busy_wait,
-                         "microseconds to look for the next message before sleeping, while few connections are active")
-        ->check(program::from_to(0U, 1'000'000U));
     arguments
-        .add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
-        ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk", "--threads",
-                   "--sharing", "--drain");
+        .add_option("--threads", settings.threads, "loops, each on a thread of its own; 0: as many as run at once")
+        ->check(program::from_to(std::size_t(0), std::size_t(1024)));
+    arguments
+        .add_option("--sharing", settings.sharing,
+                    "how several threads share the connections: reuse-port | "
+                    "round-robin | least-connections")
+        ->check(CLI::IsMember({"reuse-port", "round-robin", "least-connections"}));
+    arguments
+        .add_option("--drain", settings.drain,
+                    "seconds that connections may take to end after SIGINT and SIGTERM, or go on after SIGHUP")
+        ->check(program::seconds_from(0));
+    arguments
+        .add_option("--stats", settings.stats,
+                    "print what is counted every so many seconds, and what an operator should know; 0: never")
+        ->check(program::seconds_from(0));
+    arguments
+        .add_option("--busy-wait", settings.busy_wait,
+                    "microseconds to look for the next message before sleeping, while few connections are active")
+        ->check(program::from_to(0U, 1'000'000U));
+    arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
+        ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk",
+                   "--threads", "--sharing", "--drain");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

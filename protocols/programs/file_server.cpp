@@ -1,8 +1,8 @@
 // file_server: each client gets the file, and then the end of the stream.
 #include <protocols/programs/program.hpp>
 #include <protocols/send_file.hpp>
-#include <reactor/stream/acceptor.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/acceptor.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -47,7 +47,8 @@ int serve(const Settings& settings) {
     program::raise_descriptor_limit();
     const FileDescriptor file(::open(settings.file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat state {};
-    if (!file || ::fstat(file.get(), &state) != 0) throw std::system_error(errno, std::system_category(), settings.file);
+    if (!file || ::fstat(file.get(), &state) != 0)
+        throw std::system_error(errno, std::system_category(), settings.file);
     if (!S_ISREG(state.st_mode)) throw std::invalid_argument(settings.file + ": not a regular file");
     try {
         Transport::length_of(file);
@@ -77,7 +78,8 @@ int main(int argc, char** argv) {
     program::add_backend(arguments, settings.backend);
     arguments.add_option("--rate", settings.rate, "bytes a second for each connection; 0: as fast as it goes")
         ->check(program::from_to(std::uint64_t(0), std::uint64_t(1) << 40));
-    arguments.add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
+    arguments
+        .add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
         ->check(program::seconds_from(0.001));
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");
     int status = 0;

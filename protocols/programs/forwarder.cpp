@@ -1,10 +1,10 @@
 // forwarder: a TCP port forwarder in a page. Accepts here, connects there, and carries bytes both ways.
 #include <protocols/forward.hpp>
 #include <protocols/programs/program.hpp>
-#include <reactor/stream/acceptor.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/acceptor.hpp>
 
 #include <chrono>
 #include <stdexcept>
@@ -44,7 +44,9 @@ private:
     bool failing_ = false;
 };
 
-bool is_any(const Address& address) { return address.host() == "0.0.0.0" || address.host() == "::"; }
+bool is_any(const Address& address) {
+    return address.host() == "0.0.0.0" || address.host() == "::";
+}
 
 // An address that can be bound to belongs to this machine.
 bool is_local(const Address& address) {
@@ -78,9 +80,11 @@ void refuse_itself(const std::vector<Address>& listening, const program::Endpoin
 
 int serve(const Settings& settings) {
     program::raise_descriptor_limit();
-    const program::Endpoint listen = program::parse_endpoint(settings.listen), to = program::parse_endpoint(settings.to);
+    const program::Endpoint listen = program::parse_endpoint(settings.listen),
+                            to = program::parse_endpoint(settings.to);
 
-    if (to.port == 0 && !to.host.starts_with("unix:")) throw std::invalid_argument("--to: port 0 cannot be connected to");
+    if (to.port == 0 && !to.host.starts_with("unix:"))
+        throw std::invalid_argument("--to: port 0 cannot be connected to");
 
     AcceptorOptions accepting;
     ConnectorOptions connecting;
@@ -108,7 +112,8 @@ int main(int argc, char** argv) {
     program::add_backend(arguments, settings.backend);
     arguments.add_option("--connect-timeout", settings.connect_timeout, "seconds that connecting may take")
         ->check(program::seconds_from(0.001));
-    arguments.add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
+    arguments
+        .add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
         ->check(program::seconds_from(0));
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -9,8 +9,8 @@
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -37,15 +37,18 @@
 
 namespace program {
 
-/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless the administrator changed it.
+/// UDP has a longest datagram, Unix sockets have their buffers' size: net.core.wmem_default, unless the administrator
+/// changed it.
 constexpr std::size_t longest_unix_datagram = 256 * 1024;
 
 /// A byte that cannot be printed, as \xHH.
-inline std::string escaped(char character) { return fmt::format("\\x{:02x}", static_cast<unsigned char>(character)); }
+inline std::string escaped(char character) {
+    return fmt::format("\\x{:02x}", static_cast<unsigned char>(character));
+}
 
-/// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a pipe
-/// without a reader, a closed descriptor) it is lost, and the program goes on. Not with stdio, which would keep what failed
-/// and write it later, behind newer lines.
+/// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a
+/// pipe without a reader, a closed descriptor) it is lost, and the program goes on. Not with stdio, which would keep
+/// what failed and write it later, behind newer lines.
 inline void write_line(int descriptor, std::string_view text) {
     std::string line;
     for (const char character : text) {
@@ -157,9 +160,12 @@ inline reactor::Duration seconds(double value) {
 }
 
 /// The check of such an option. A duration holds what it lets through: neither 1e300 nor "nan".
-inline CLI::Validator seconds_from(double least) { return from_to(least, 1e9); }
+inline CLI::Validator seconds_from(double least) {
+    return from_to(least, 1e9);
+}
 
-/// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our problem.
+/// The kernel's default of 1024 descriptors is a compromise for programs that use select's fd_set, which is not our
+/// problem.
 inline void raise_descriptor_limit() {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

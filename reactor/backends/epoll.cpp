@@ -20,7 +20,8 @@ namespace reactor {
 namespace {
 
 // Where the kernel's event is laid out as ours is, as on x86-64, it writes into our array and nothing is translated.
-constexpr bool same_layout = sizeof(epoll_event) == sizeof(Event) && offsetof(epoll_event, data) == offsetof(Event, token);
+constexpr bool same_layout =
+    sizeof(epoll_event) == sizeof(Event) && offsetof(epoll_event, data) == offsetof(Event, token);
 
 // The token rides in the kernel's 64 bits, so that an event of an earlier life of the number is recognised.
 epoll_event watch_for(Token token, Interest interest) noexcept {
@@ -126,8 +127,8 @@ private:
         return {events_.data(), files_.empty() ? ready : add_files(ready)};
     }
 
-    // They are asked by their numbers, as the poll backend asks: poll(2) says of a number that was closed behind our back.
-    // A file is always ready. So a number that is not has been used again, and the set takes it now.
+    // They are asked by their numbers, as the poll backend asks: poll(2) says of a number that was closed behind our
+    // back. A file is always ready. So a number that is not has been used again, and the set takes it now.
     std::size_t add_files(std::size_t ready) {
         polled_.clear();
         for (const File& file : files_)
@@ -160,6 +161,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Demultiplexer> make_epoll() { return std::make_unique<Epoll>(); }
+std::unique_ptr<Demultiplexer> make_epoll() {
+    return std::make_unique<Epoll>();
+}
 
 }  // namespace reactor

@@ -18,10 +18,14 @@ static_assert(POLLIN == int(Condition::readable) && POLLPRI == int(Condition::ur
 static_assert(POLLIN == int(Interest::readable) && POLLPRI == int(Interest::error) &&
               POLLOUT == int(Interest::writable));
 
-constexpr short poll_events(Interest interest) noexcept { return short(interest); }
+constexpr short poll_events(Interest interest) noexcept {
+    return short(interest);
+}
 
 /// Of poll(2)'s revents, without the bits outside the interest.
-constexpr Condition condition_of(short revents) noexcept { return Condition(revents & 0x3f); }
+constexpr Condition condition_of(short revents) noexcept {
+    return Condition(revents & 0x3f);
+}
 
 /// A limit as the calls take it that count in nanoseconds: a null pointer is no limit.
 class Timeout {

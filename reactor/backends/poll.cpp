@@ -66,6 +66,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Demultiplexer> make_poll() { return std::make_unique<Poll>(); }
+std::unique_ptr<Demultiplexer> make_poll() {
+    return std::make_unique<Poll>();
+}
 
 }  // namespace reactor

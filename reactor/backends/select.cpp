@@ -3,9 +3,9 @@
 // takes sets of any size.
 //
 // Its sets report less than poll(2). Linux counts a hang-up as readable alone, and an error as readable and
-// writable; so select cannot wake a handler that only writes when a terminal hangs up, and cannot distinguish an error. A loop
-// with such an interest, in errors or in writable without readable, asks poll(2) instead, once: some files (mountinfo and
-// the host name in /proc) report an event only to the first call.
+// writable; so select cannot wake a handler that only writes when a terminal hangs up, and cannot distinguish an error.
+// A loop with such an interest, in errors or in writable without readable, asks poll(2) instead, once: some files
+// (mountinfo and the host name in /proc) report an event only to the first call.
 #include <reactor/backends/poll_entries_impl.hpp>
 
 #include <fcntl.h>
@@ -47,7 +47,8 @@ public:
         if (watched != Interest::none) used_words_ = std::max(used_words_, descriptor / word_bits + 1);
         while (used_words_ > 0 && wanted_at(used_words_ - 1) == 0) --used_words_;
         if (refused)
-            throw std::system_error(EBADF, std::system_category(), "select(descriptor " + std::to_string(descriptor) + ")");
+            throw std::system_error(EBADF, std::system_category(),
+                                    "select(descriptor " + std::to_string(descriptor) + ")");
     }
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
@@ -59,7 +60,8 @@ public:
             std::copy_n(wanted_[set].begin(), used_words_, ready_[set].begin());
             pointers[set] = reinterpret_cast<fd_set*>(ready_[set].data());
         }
-        const int count = ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], nullptr, timeout.get(), nullptr);
+        const int count =
+            ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], nullptr, timeout.get(), nullptr);
         if (count < 0 && errno == EBADF) return wait_by_poll(Duration::zero());
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "pselect");
         if (count > 0) collect(count);
@@ -74,8 +76,8 @@ private:
 
     static constexpr std::size_t asked_sets = 2;  // not for errors
 
-    // Linux's select counts an O_PATH descriptor, which poll(2) calls invalid, as ready; and it leaves out, without a word,
-    // a number past the process's table, which has 64 places at first.
+    // Linux's select counts an O_PATH descriptor, which poll(2) calls invalid, as ready; and it leaves out, without a
+    // word, a number past the process's table, which has 64 places at first.
     static bool cannot_be_selected(int descriptor) noexcept {
         const int flags = ::fcntl(descriptor, F_GETFL);
 #ifdef O_PATH
@@ -88,7 +90,9 @@ private:
         return interest != Interest::none && (!any(interest, Interest::readable) || any(interest, Interest::error));
     }
 
-    Word wanted_at(std::size_t word) const noexcept { return wanted_[0][word] | wanted_[1][word] | wanted_[2][word]; }
+    Word wanted_at(std::size_t word) const noexcept {
+        return wanted_[0][word] | wanted_[1][word] | wanted_[2][word];
+    }
 
     Interest wanted(std::size_t descriptor) const noexcept {
         Interest wanted = Interest::none;
@@ -147,7 +151,8 @@ private:
         if (count <= 0) return events_;
         for (const pollfd& entry : polled_)
             if (entry.revents != 0)
-                events_.push_back({{entry.fd, generations_[std::size_t(entry.fd)]}, backends::condition_of(entry.revents)});
+                events_.push_back(
+                    {{entry.fd, generations_[std::size_t(entry.fd)]}, backends::condition_of(entry.revents)});
         return events_;
     }
 
@@ -166,6 +171,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Demultiplexer> make_select() { return std::make_unique<Select>(); }
+std::unique_ptr<Demultiplexer> make_select() {
+    return std::make_unique<Select>();
+}
 
 }  // namespace reactor

@@ -1,7 +1,7 @@
 // How a socket of datagrams begins, calls its protocol, and ends. The ordinary way of a datagram is readable →
-// receive_batch → deliver_batch → received → send → flush_gathered: one recvmmsg and one sendmmsg for all that had come,
-// nothing allocated, nothing copied if the answer is a piece of the input. It stands in datagram_receiving.cpp and
-// datagram_sending.cpp.
+// receive_batch → deliver_batch → received → send → flush_gathered: one recvmmsg and one sendmmsg for all that had
+// come, nothing allocated, nothing copied if the answer is a piece of the input. It stands in datagram_receiving.cpp
+// and datagram_sending.cpp.
 #include <reactor/datagram/datagram_impl.hpp>
 
 #include <reactor/error.hpp>
@@ -123,7 +123,9 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     attach(*protocol_, this);
 }
 
-DatagramEndpoint::~DatagramEndpoint() { protocol_.reset(); }
+DatagramEndpoint::~DatagramEndpoint() {
+    protocol_.reset();
+}
 
 void DatagramEndpoint::finish(std::error_code reason) noexcept {
     if (over_) return;
@@ -145,9 +147,13 @@ const void* DatagramEndpoint::belongs_to() const noexcept {
     return membership_ == nullptr ? nullptr : membership_->group->workspace;
 }
 
-const ConnectionGroup* DatagramEndpoint::group() const noexcept { return membership_->group.get(); }
+const ConnectionGroup* DatagramEndpoint::group() const noexcept {
+    return membership_->group.get();
+}
 
-void DatagramEndpoint::lost(std::error_code reason) { finish(reason); }
+void DatagramEndpoint::lost(std::error_code reason) {
+    finish(reason);
+}
 
 void DatagramEndpoint::close() {
     if (over_ || closing_) return;
@@ -234,7 +240,8 @@ std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port, co
         if (options.reuse_address && address.family() != Address::Family::unix_domain) socket.set_reuse_address(true);
         if (options.reuse_port && address.family() != Address::Family::unix_domain) socket.set_reuse_port(true);
         if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
-        socket.set_accepts_descriptors(options.descriptors > 0);  // also for datagrams that arrive before the endpoint is open
+        socket.set_accepts_descriptors(options.descriptors >
+                                       0);  // also for datagrams that arrive before the endpoint is open
         bind_replacing(socket, address);
         return socket;
     });

@@ -1,13 +1,14 @@
 // DatagramEndpoint: the transport that is a socket of datagrams: UDP, or a Unix socket of datagrams or packets. It
-// receives and sends in batches. It knows nothing of retransmission, order or congestion: that is a protocol's business.
+// receives and sends in batches. It knows nothing of retransmission, order or congestion: that is a protocol's
+// business.
 #pragma once
 
 #include <reactor/datagram/datagram_protocol.hpp>
-#include <reactor/export.hpp>
 #include <reactor/detail/byte_queue.hpp>
-#include <reactor/stream/drain.hpp>
+#include <reactor/export.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/drain.hpp>
 
 #include <sys/types.h>
 
@@ -41,9 +42,9 @@ struct REACTOR_EXPORT DatagramOptions {
     std::size_t batch = 32;
     /// Ask the kernel where each datagram arrived (IP_PKTINFO): Datagram::destination, local and interface.
     bool arrival = true;
-    /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted: since Linux 6.16 the
-    /// sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them. Ignored on sockets
-    /// that are not Unix sockets: no descriptor can come there.
+    /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted: since Linux 6.16
+    /// the sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them. Ignored on
+    /// sockets that are not Unix sockets: no descriptor can come there.
     std::size_t descriptors = 0;
     /// SO_BROADCAST: may send to broadcast addresses. It changes nothing on IPv6 and Unix sockets, which have none.
     bool broadcast = false;
@@ -60,9 +61,9 @@ class REACTOR_EXPORT DatagramEndpoint final : public Drainable, public DatagramT
 public:
     /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
     /// the reactor from now on. `opened` comes from the loop. Throws std::system_error, std::bad_alloc, or
-    /// std::invalid_argument without a protocol; the socket is then closed. For each multicast group to receive from see
-    /// Socket::join_group: groups that other sockets of the machine have joined are not received (IP_MULTICAST_ALL and,
-    /// since Linux 4.20, IPV6_MULTICAST_ALL are switched off).
+    /// std::invalid_argument without a protocol; the socket is then closed. For each multicast group to receive from
+    /// see Socket::join_group: groups that other sockets of the machine have joined are not received (IP_MULTICAST_ALL
+    /// and, since Linux 4.20, IPV6_MULTICAST_ALL are switched off).
     static DatagramEndpoint& open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                   const DatagramOptions& options = {});
 
@@ -154,24 +155,24 @@ private:
     Socket socket_;
     DatagramOptions options_;
     Address::Family family_ = Address::Family::none;
-    std::uint16_t port_ = 0;     // where it is bound
-    bool packets_ = false;       // SOCK_SEQPACKET: connected, with an end
+    std::uint16_t port_ = 0;  // where it is bound
+    bool packets_ = false;    // SOCK_SEQPACKET: connected, with an end
     bool connected_ = false;
-    bool segments_ = false;      // the kernel cuts what goes to one receiver into datagrams: UDP_SEGMENT
-    bool many_a_call_ = true;    // recvmmsg and sendmmsg are there, and no filter forbids them
-    bool error_queue_ = false;   // the kernel says which datagram was refused: IP_RECVERR
-    bool fresh_ = true;          // opened() has not been called yet
+    bool segments_ = false;     // the kernel cuts what goes to one receiver into datagrams: UDP_SEGMENT
+    bool many_a_call_ = true;   // recvmmsg and sendmmsg are there, and no filter forbids them
+    bool error_queue_ = false;  // the kernel says which datagram was refused: IP_RECVERR
+    bool fresh_ = true;         // opened() has not been called yet
     bool told_of_drain_ = false;
     bool paused_ = false;
-    bool closing_ = false;       // close() was called inside a callback
-    bool over_ = false;          // retired: closed() comes next
-    bool hung_up_ = false;       // of a packet socket, while it receives nothing: there is no further news of it
-    bool wants_room_ = false;    // send has dropped something, and resume_sending is owed
+    bool closing_ = false;     // close() was called inside a callback
+    bool over_ = false;        // retired: closed() comes next
+    bool hung_up_ = false;     // of a packet socket, while it receives nothing: there is no further news of it
+    bool wants_room_ = false;  // send has dropped something, and resume_sending is owed
     std::error_code reason_;
-    std::error_code broken_;     // of a packet socket: the peer is gone, and its earlier packets may still be read
-    ByteQueue output_;           // waits for the kernel's room: records of head and bytes
-    std::size_t queued_ = 0;     // bytes of it that are data
-    ByteQueue kept_;             // received, and not delivered because the protocol paused
+    std::error_code broken_;         // of a packet socket: the peer is gone, and its earlier packets may still be read
+    ByteQueue output_;               // waits for the kernel's room: records of head and bytes
+    std::size_t queued_ = 0;         // bytes of it that are data
+    ByteQueue kept_;                 // received, and not delivered because the protocol paused
     std::vector<Failure> failures_;  // not yet reported
     std::unique_ptr<Membership> membership_;  // among those that an acceptor has accepted
     std::unique_ptr<FileDescriptor[]> descriptors_;

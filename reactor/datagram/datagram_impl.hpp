@@ -1,12 +1,12 @@
-// Shared by the files of datagrams: the loop's workspace, the meaning of the kernel's errors, and the way into a protocol's
-// call.
+// Shared by the files of datagrams: the loop's workspace, the meaning of the kernel's errors, and the way into a
+// protocol's call.
 #pragma once
 
+#include <reactor/datagram/datagram.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
-#include <reactor/net/control_messages_impl.hpp>
-#include <reactor/datagram/datagram.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -44,7 +44,9 @@ constexpr std::size_t input_room = 8 * 1024 * 1024;  // a batch takes no more, u
 
 // Slots side by side whose addresses differ by a power of two would meet in the same lines of the cache.
 // No sum wraps: DatagramEndpoint bounds `largest`.
-constexpr std::size_t stride_of(std::size_t largest) noexcept { return (largest + 63) / 64 * 64 + 5 * 64; }
+constexpr std::size_t stride_of(std::size_t largest) noexcept {
+    return (largest + 63) / 64 * 64 + 5 * 64;
+}
 
 inline bool out_of_room(const std::error_code& error) noexcept {
     return error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
@@ -104,8 +106,8 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     std::size_t larger_size = 0;
     std::array<datagrams::Message, most_batch> incoming{};
     std::array<Slot, most_batch> incoming_slots;
-    std::size_t prepared_for = 0;           // the length of datagram that the slots are laid out for
-    std::size_t stale = most_batch;         // so many of them the kernel has written to since
+    std::size_t prepared_for = 0;    // the length of datagram that the slots are laid out for
+    std::size_t stale = most_batch;  // so many of them the kernel has written to since
     alignas(cmsghdr) std::array<char, CMSG_SPACE(control_messages::most_descriptors * sizeof(int))> descriptor_control;
 
     std::array<datagrams::Message, most_batch> leaving{};
@@ -114,7 +116,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
     std::array<std::size_t, most_batch> ends;  // which is the last piece of each message, and one more
     std::array<Outgoing, most_batch> waiting;  // the front of a queue
 
-    const DatagramEndpoint* owner = nullptr;  // whose protocol is being called
+    const DatagramEndpoint* owner = nullptr;    // whose protocol is being called
     std::array<Outgoing, most_batch> gathered;  // sent in this call: in `output`, or still where it was received
     std::size_t gathered_count = 0;
     std::unique_ptr<std::byte[]> output{new std::byte[datagrams::output_room]};

@@ -1,6 +1,6 @@
-// DatagramProtocol: implemented by the author of a protocol of datagrams. DatagramTransport: the protocol answers through
-// it. The protocol gets every datagram that one socket receives, from any sender. It never sees the socket, so the same
-// protocol runs over UDP, a Unix socket of datagrams or packets, or the memory of a test.
+// DatagramProtocol: implemented by the author of a protocol of datagrams. DatagramTransport: the protocol answers
+// through it. The protocol gets every datagram that one socket receives, from any sender. It never sees the socket, so
+// the same protocol runs over UDP, a Unix socket of datagrams or packets, or the memory of a test.
 //
 //     opened() ──▶ received(datagram) ⟲ ──▶ closed(error)
 //                  refused(to, error) ⟲

@@ -1,7 +1,7 @@
 // How datagrams leave: gathered while a protocol is called and sent in one sendmmsg, those to one receiver in one piece
 // if the kernel cuts it up; and the queue for a kernel without room.
-#include <reactor/net/control_messages_impl.hpp>
 #include <reactor/datagram/datagram_impl.hpp>
+#include <reactor/net/control_messages_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <netinet/in.h>
@@ -23,8 +23,8 @@ using namespace control_messages;
 
 namespace {
 
-// Datagrams that leave in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's heads, all
-// of them no more than IP can say the length of.
+// Datagrams that leave in pieces (UDP_SEGMENT): no piece larger than the least that fits the links of today with IPv6's
+// heads, all of them no more than IP can say the length of.
 constexpr std::size_t largest_piece = 1452;
 constexpr std::size_t most_in_pieces = 65'000;
 

@@ -29,8 +29,9 @@ PacketAcceptor::PacketAcceptor(Reactor& reactor, const Address& address, Datagra
     : reactor_(reactor),
       factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
       options_(options.connection),
-      acceptor_(reactor, address, SocketKind::sequenced_packets, [this](Socket socket) { return serve(std::move(socket)); },
-                of_acceptor(options)) {}
+      acceptor_(
+          reactor, address, SocketKind::sequenced_packets, [this](Socket socket) { return serve(std::move(socket)); },
+          of_acceptor(options)) {}
 
 PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
                                const PacketAcceptorOptions& options)

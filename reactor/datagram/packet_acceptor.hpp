@@ -3,12 +3,12 @@
 // Acceptor that opens another kind of connection.
 #pragma once
 
+#include <reactor/datagram/datagram.hpp>
 #include <reactor/detail/callback.hpp>
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
-#include <reactor/detail/lifetime.hpp>
 #include <reactor/stream/acceptor.hpp>
-#include <reactor/datagram/datagram.hpp>
 #include <reactor/stream/drain.hpp>
 
 #include <cstddef>

@@ -71,8 +71,8 @@ void TimerQueue::settle_first(List& list) noexcept {
         sift_up(heap_.size() - 1, {node.deadline_, node.order_, &node});
     } catch (const std::bad_alloc&) {  // then it is a long way, but the deadline is kept
         Node* place = list.last;
-        while (place != nullptr && (place->key_ > node.deadline_ ||
-                                    (place->key_ == node.deadline_ && place->order_ > node.order_)))
+        while (place != nullptr &&
+               (place->key_ > node.deadline_ || (place->key_ == node.deadline_ && place->order_ > node.order_)))
             place = place->previous_;
         insert(list, place, node);
     }

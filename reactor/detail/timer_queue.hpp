@@ -1,9 +1,8 @@
-// Deadlines in order. A program that sets the same few durations again and again, as nearly every one does, appends each
-// time to a list that is sorted already. Such lists cost neither a search nor memory, and form by themselves for the usual
-// durations. A deadline that fits none of them is in a 4-ary heap with a back index. Either way
-// cancelling removes at once and leaves nothing behind, and moving a deadline later, what every idle timeout does, is
-// a store: the queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp), which is built
-// on this.
+// Deadlines in order. A program that sets the same few durations again and again, as nearly every one does, appends
+// each time to a list that is sorted already. Such lists cost neither a search nor memory, and form by themselves for
+// the usual durations. A deadline that fits none of them is in a 4-ary heap with a back index. Either way cancelling
+// removes at once and leaves nothing behind, and moving a deadline later, what every idle timeout does, is a store: the
+// queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp), which is built on this.
 #pragma once
 
 #include <reactor/clock.hpp>

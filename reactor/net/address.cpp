@@ -92,8 +92,7 @@ Address unix_address(std::string_view bytes) {
 }
 
 [[noreturn]] void refuse(std::errc error, const char* what, std::string_view name) {
-    throw std::system_error(std::make_error_code(error),
-                            std::string(what) + " '" + escaped(name.substr(0, 256)) + "'");
+    throw std::system_error(std::make_error_code(error), std::string(what) + " '" + escaped(name.substr(0, 256)) + "'");
 }
 
 Address parse_unix(std::string_view name) {
@@ -179,9 +178,9 @@ Address Address::parse(std::string_view text) {
         const auto address = port ? ip(host, *port) : std::nullopt;
         if (address && bracketed == (address->family() == Family::ipv6)) return *address;
     }
-    throw std::system_error(std::make_error_code(std::errc::invalid_argument),
-                            "address '" + escaped(text.substr(0, 256)) +
-                                "': expected 127.0.0.1:80, [::1]:80, unix:/path or unix:@name");
+    throw std::system_error(
+        std::make_error_code(std::errc::invalid_argument),
+        "address '" + escaped(text.substr(0, 256)) + "': expected 127.0.0.1:80, [::1]:80, unix:/path or unix:@name");
 }
 
 Address::Family Address::family() const noexcept {
@@ -248,7 +247,9 @@ std::string Address::to_string() const {
     return "none";
 }
 
-bool operator==(const Address& a, const Address& b) noexcept { return (a <=> b) == 0; }
+bool operator==(const Address& a, const Address& b) noexcept {
+    return (a <=> b) == 0;
+}
 
 // Field by field: the padding of a sockaddr_in, and the flow label that the kernel may fill in, make no difference.
 std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept {
@@ -298,9 +299,8 @@ bool is_localhost(std::string_view host) noexcept {
     if (host.ends_with('.')) host.remove_suffix(1);
     if (host.size() < localhost.size()) return false;
     const std::string_view end = host.substr(host.size() - localhost.size());
-    const bool same = std::equal(end.begin(), end.end(), localhost.begin(), [](char a, char b) {
-        return (a >= 'A' && a <= 'Z' ? a + ('a' - 'A') : a) == b;
-    });
+    const bool same = std::equal(end.begin(), end.end(), localhost.begin(),
+                                 [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + ('a' - 'A') : a) == b; });
     return same && (host.size() == end.size() || host[host.size() - end.size() - 1] == '.');
 }
 

@@ -77,10 +77,10 @@ private:
 };
 
 /// All the addresses that a name has for `port`, IPv4 first, each once. "" is every address of this machine
-/// (0.0.0.0 and ::), "localhost" and names that end in ".localhost" are both loopback addresses (RFC 6761 6.3), whatever
-/// /etc/hosts says; these, numeric addresses and "unix:…" cost no look-up. Everything else asks getaddrinfo(3),
-/// which BLOCKS: for setting up only; while a loop runs use Resolver. Throws std::system_error that names
-/// the host; its category is "getaddrinfo", or the system's.
+/// (0.0.0.0 and ::), "localhost" and names that end in ".localhost" are both loopback addresses (RFC 6761 6.3),
+/// whatever /etc/hosts says; these, numeric addresses and "unix:…" cost no look-up. Everything else asks
+/// getaddrinfo(3), which BLOCKS: for setting up only; while a loop runs use Resolver. Throws std::system_error that
+/// names the host; its category is "getaddrinfo", or the system's.
 REACTOR_EXPORT std::vector<Address> resolve_blocking(std::string_view host, std::uint16_t port);
 
 }  // namespace reactor

@@ -45,8 +45,12 @@ void put_control(msghdr& header, int level, int type, const Value& value) noexce
     header.msg_controllen += CMSG_SPACE(sizeof value);
 }
 
-inline int descriptor_number(int descriptor) noexcept { return descriptor; }
-inline int descriptor_number(const FileDescriptor& descriptor) noexcept { return descriptor.get(); }
+inline int descriptor_number(int descriptor) noexcept {
+    return descriptor;
+}
+inline int descriptor_number(const FileDescriptor& descriptor) noexcept {
+    return descriptor.get();
+}
 
 // Has the header send descriptors, at least one, with its bytes: numbers, or owners of them. `header.msg_control` has
 // room for them (CMSG_SPACE).

@@ -11,8 +11,8 @@
 
 namespace reactor {
 
-/// The addresses of names that need no look-up: "", "localhost", a numeric address, "unix:…" (see resolve_blocking). nullopt
-/// if the C library must be asked. Throws std::system_error for a text that can be no host.
+/// The addresses of names that need no look-up: "", "localhost", a numeric address, "unix:…" (see resolve_blocking).
+/// nullopt if the C library must be asked. Throws std::system_error for a text that can be no host.
 std::optional<std::vector<Address>> addresses_without_look_up(std::string_view host, std::uint16_t port);
 
 /// Asks getaddrinfo(3), and BLOCKS: for the addresses of one family, or of both, IPv4 first, for `none`. Each once,

@@ -20,10 +20,10 @@ class Reactor;
 /// One look-up. Destroying it cancels: `done` is then never called. On the loop's thread only; must go before its
 /// reactor.
 ///
-/// The process has at most `most_threads` threads for look-ups: half of them for IPv4 alone, and half for all others. So
-/// a name server that is silent for one family holds up no look-up of the other. Equal questions (host and family) of
-/// all loops share one look-up and its answer. Further questions wait their turn, in order. A question that is cancelled
-/// before its turn is never asked.
+/// The process has at most `most_threads` threads for look-ups: half of them for IPv4 alone, and half for all others.
+/// So a name server that is silent for one family holds up no look-up of the other. Equal questions (host and family)
+/// of all loops share one look-up and its answer. Further questions wait their turn, in order. A question that is
+/// cancelled before its turn is never asked.
 ///
 /// A look-up that has begun keeps its thread until the C library gives up, also if it is cancelled: resolv.conf(5) says
 /// when, by default after 10 s for each silent name server. If all threads of a family are stuck, further names wait

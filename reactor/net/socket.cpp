@@ -100,16 +100,14 @@ Address address_from(const sockaddr_storage& storage, socklen_t length) noexcept
 
 template <class Value>
 void set_option(int descriptor, int level, int option, const Value& value, const char* name) {
-    if (::setsockopt(descriptor, level, option, &value, sizeof value) != 0)
-        throw_last_error("setsockopt", name);
+    if (::setsockopt(descriptor, level, option, &value, sizeof value) != 0) throw_last_error("setsockopt", name);
 }
 
 template <class Value = int>
 Value option(int descriptor, int level, int name, const char* words) {
     Value value{};
     socklen_t length = sizeof value;
-    if (::getsockopt(descriptor, level, name, &value, &length) != 0)
-        throw_last_error("getsockopt", words);
+    if (::getsockopt(descriptor, level, name, &value, &length) != 0) throw_last_error("getsockopt", words);
     return value;
 }
 
@@ -125,7 +123,9 @@ int at_least_one(std::chrono::seconds time) noexcept {
 
 // Its peer is a process of this machine, which the kernel itself sees end: nothing of TCP's has a meaning there, and
 // the kernel refuses its options (EOPNOTSUPP).
-bool over_unix(const Socket& socket) noexcept { return socket.local().family() == Address::Family::unix_domain; }
+bool over_unix(const Socket& socket) noexcept {
+    return socket.local().family() == Address::Family::unix_domain;
+}
 
 // Options that IPv4 and IPv6 name differently, with the same int for a value.
 void set_ip_option(const Socket& socket, int ipv4, int ipv6, int value, const char* name) {
@@ -168,8 +168,7 @@ Socket Socket::adopt(FileDescriptor descriptor) {
 
 Socket Socket::open(Address::Family family, SocketKind kind) {
     FileDescriptor descriptor = beyond_standard(::socket(domain(family), type_of(kind), 0));
-    if (!descriptor || !complete_properties(descriptor.get()))
-        throw_last_error("socket", name_of(family));
+    if (!descriptor || !complete_properties(descriptor.get())) throw_last_error("socket", name_of(family));
     return Socket(std::move(descriptor));
 }
 
@@ -344,7 +343,9 @@ void Socket::set_user_timeout(Duration timeout) {
         throw std::system_error(std::make_error_code(std::errc::not_supported), "setsockopt(TCP_USER_TIMEOUT)");
 }
 
-Duration Socket::user_timeout() const { return Duration::zero(); }
+Duration Socket::user_timeout() const {
+    return Duration::zero();
+}
 #endif
 
 void Socket::set_accepts_descriptors([[maybe_unused]] bool on) noexcept {
@@ -354,13 +355,21 @@ void Socket::set_accepts_descriptors([[maybe_unused]] bool on) noexcept {
 #endif
 }
 
-void Socket::set_reuse_address(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEADDR, int(on), "SO_REUSEADDR"); }
+void Socket::set_reuse_address(bool on) {
+    set_option(get(), SOL_SOCKET, SO_REUSEADDR, int(on), "SO_REUSEADDR");
+}
 
-bool Socket::reuse_address() const { return option(get(), SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR") != 0; }
+bool Socket::reuse_address() const {
+    return option(get(), SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR") != 0;
+}
 
-void Socket::set_reuse_port(bool on) { set_option(get(), SOL_SOCKET, SO_REUSEPORT, int(on), "SO_REUSEPORT"); }
+void Socket::set_reuse_port(bool on) {
+    set_option(get(), SOL_SOCKET, SO_REUSEPORT, int(on), "SO_REUSEPORT");
+}
 
-bool Socket::reuse_port() const { return option(get(), SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT") != 0; }
+bool Socket::reuse_port() const {
+    return option(get(), SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT") != 0;
+}
 
 // Of IPv6 sockets too. Where the system does not know it, bind takes a port at once.
 void Socket::set_bind_without_port([[maybe_unused]] bool on) {
@@ -370,13 +379,21 @@ void Socket::set_bind_without_port([[maybe_unused]] bool on) {
 #endif
 }
 
-void Socket::set_v6_only(bool on) { set_option(get(), IPPROTO_IPV6, IPV6_V6ONLY, int(on), "IPV6_V6ONLY"); }
+void Socket::set_v6_only(bool on) {
+    set_option(get(), IPPROTO_IPV6, IPV6_V6ONLY, int(on), "IPV6_V6ONLY");
+}
 
-bool Socket::v6_only() const { return option(get(), IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY") != 0; }
+bool Socket::v6_only() const {
+    return option(get(), IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY") != 0;
+}
 
-void Socket::set_broadcast(bool on) { set_option(get(), SOL_SOCKET, SO_BROADCAST, int(on), "SO_BROADCAST"); }
+void Socket::set_broadcast(bool on) {
+    set_option(get(), SOL_SOCKET, SO_BROADCAST, int(on), "SO_BROADCAST");
+}
 
-bool Socket::broadcast() const { return option(get(), SOL_SOCKET, SO_BROADCAST, "SO_BROADCAST") != 0; }
+bool Socket::broadcast() const {
+    return option(get(), SOL_SOCKET, SO_BROADCAST, "SO_BROADCAST") != 0;
+}
 
 void Socket::set_multicast_interface(unsigned number) {
     if (local().family() == Address::Family::ipv6)
@@ -398,13 +415,17 @@ void Socket::set_receive_buffer(std::size_t bytes) {
     set_option(get(), SOL_SOCKET, SO_RCVBUF, as_int(bytes), "SO_RCVBUF");
 }
 
-std::size_t Socket::receive_buffer() const { return std::size_t(option(get(), SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF")); }
+std::size_t Socket::receive_buffer() const {
+    return std::size_t(option(get(), SOL_SOCKET, SO_RCVBUF, "SO_RCVBUF"));
+}
 
 void Socket::set_send_buffer(std::size_t bytes) {
     set_option(get(), SOL_SOCKET, SO_SNDBUF, as_int(bytes), "SO_SNDBUF");
 }
 
-std::size_t Socket::send_buffer() const { return std::size_t(option(get(), SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF")); }
+std::size_t Socket::send_buffer() const {
+    return std::size_t(option(get(), SOL_SOCKET, SO_SNDBUF, "SO_SNDBUF"));
+}
 
 void Socket::set_linger(std::optional<std::chrono::seconds> time) {
     ::linger value{};

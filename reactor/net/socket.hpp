@@ -91,20 +91,20 @@ public:
     // refuses, also because this kind of socket has no such option, throws std::system_error that names it.
     void set_no_delay(bool on);                           ///< TCP_NODELAY
     void set_keep_alive(std::optional<KeepAlive> times);  ///< SO_KEEPALIVE with its times; nullopt: off
-    void set_user_timeout(Duration timeout);              ///< TCP_USER_TIMEOUT, milliseconds rounded up; zero: the system's
+    void set_user_timeout(Duration timeout);  ///< TCP_USER_TIMEOUT, milliseconds rounded up; zero: the system's
     /// SO_PASSRIGHTS of a Unix socket, on at first: without it the call of a peer that sends descriptors fails with
     /// EPERM. Also of a listening socket, for all that it accepts. Ignored for other sockets, and before Linux 6.16.
     void set_accepts_descriptors(bool on) noexcept;
-    void set_reuse_address(bool on);                      ///< SO_REUSEADDR
-    void set_reuse_port(bool on);                         ///< SO_REUSEPORT
-    void set_bind_without_port(bool on);                  ///< IP_BIND_ADDRESS_NO_PORT: connect chooses the port; a hint
-    void set_v6_only(bool on);                            ///< IPV6_V6ONLY
-    void set_broadcast(bool on);                          ///< SO_BROADCAST: may send to broadcast addresses
-    void set_multicast_interface(unsigned number);        ///< IP_MULTICAST_IF; 0: the system's choice
-    void set_multicast_loop(bool on);                     ///< IP_MULTICAST_LOOP: its own come back; they do
-    void set_multicast_hops(int most);                    ///< IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS: 1 unless set
-    void set_receive_buffer(std::size_t bytes);           ///< SO_RCVBUF; the kernel doubles it
-    void set_send_buffer(std::size_t bytes);              ///< SO_SNDBUF; the kernel doubles it
+    void set_reuse_address(bool on);                ///< SO_REUSEADDR
+    void set_reuse_port(bool on);                   ///< SO_REUSEPORT
+    void set_bind_without_port(bool on);            ///< IP_BIND_ADDRESS_NO_PORT: connect chooses the port; a hint
+    void set_v6_only(bool on);                      ///< IPV6_V6ONLY
+    void set_broadcast(bool on);                    ///< SO_BROADCAST: may send to broadcast addresses
+    void set_multicast_interface(unsigned number);  ///< IP_MULTICAST_IF; 0: the system's choice
+    void set_multicast_loop(bool on);               ///< IP_MULTICAST_LOOP: its own come back; they do
+    void set_multicast_hops(int most);              ///< IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS: 1 unless set
+    void set_receive_buffer(std::size_t bytes);     ///< SO_RCVBUF; the kernel doubles it
+    void set_send_buffer(std::size_t bytes);        ///< SO_SNDBUF; the kernel doubles it
     void set_linger(std::optional<std::chrono::seconds> time);  ///< SO_LINGER; zero: close resets; nullopt: off
 
     bool no_delay() const;

@@ -26,16 +26,16 @@ const char* path_of(const Address& address) noexcept {
     return *path == '\0' ? nullptr : path;
 }
 
-// For a live socket of another kind connect(2) says EPROTOTYPE, and that socket notices nothing. A datagram socket is of
-// the same kind; it does not notice a connect either.
+// For a live socket of another kind connect(2) says EPROTOTYPE, and that socket notices nothing. A datagram socket is
+// of the same kind; it does not notice a connect either.
 bool nobody_there(const Address& address) {
     Socket asking = Socket::open(Address::Family::unix_domain, SocketKind::datagram);
     return asking.connect(address) == std::errc::connection_refused;
 }
 
-// One process at a time replaces files in a folder. Without permission to read the folder there is no lock. It is also given
-// up if it does not come free: it is held for a few system calls, but any process that may read the folder can hold it for
-// ever.
+// One process at a time replaces files in a folder. Without permission to read the folder there is no lock. It is also
+// given up if it does not come free: it is held for a few system calls, but any process that may read the folder can
+// hold it for ever.
 FileDescriptor lock_folder_of(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     const char* folder = ".";

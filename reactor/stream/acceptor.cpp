@@ -60,7 +60,9 @@ constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
 
-FileDescriptor open_reserve() noexcept { return beyond_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+FileDescriptor open_reserve() noexcept {
+    return beyond_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
 
 // SO_ACCEPTCONN alone does not say it: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
 // net/unix/af_unix.c: unix_shutdown sets a flag). poll(2) says POLLHUP or POLLRDHUP for it, and never for one that
@@ -110,8 +112,8 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
 
 }  // namespace
 
-// The connections of each peer, by addresses without port. A peer is counted before its connection is there, and the note of
-// the connection has its memory by then: putting it in its place cannot fail.
+// The connections of each peer, by addresses without port. A peer is counted before its connection is there, and the
+// note of the connection has its memory by then: putting it in its place cannot fail.
 struct Acceptor::Peers {
     using Counts = std::map<Address, std::size_t>;
     using Notes = std::map<const SocketConnection*, Counts::iterator>;
@@ -215,8 +217,7 @@ void Acceptor::join_sharing() {
     if (options_.sharing != nullptr) member_ = options_.sharing->join(*this, reactor_, options_.max_connections);
 }
 
-Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener,
-                   AcceptorOptions options)
+Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets, Opener opener, AcceptorOptions options)
     : Acceptor(reactor, nullptr, std::move(opener), std::move(options)) {
     listen_on({address}, sockets);
 }
@@ -404,8 +405,8 @@ bool Acceptor::wants_more(const Listener& listener) const noexcept {
     return !paused_ && listener.socket && has_room();
 }
 
-// The connection that waits longest is accepted with the descriptor held in reserve, and closed. The client sees that at
-// once; left in the queue it would keep the listener ready and the loop spinning. False if it cannot go on.
+// The connection that waits longest is accepted with the descriptor held in reserve, and closed. The client sees that
+// at once; left in the queue it would keep the listener ready and the loop spinning. False if it cannot go on.
 bool Acceptor::shed(Listener& listener) noexcept {
     reserve_.reset();
     Socket socket;

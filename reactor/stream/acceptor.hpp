@@ -2,9 +2,9 @@
 #pragma once
 
 #include <reactor/detail/callback.hpp>
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
-#include <reactor/detail/lifetime.hpp>
 #include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
@@ -23,8 +23,8 @@
 
 namespace reactor {
 
-/// Makes a protocol for each accepted connection. Any callable that a ProtocolFactory takes, and one that takes the peer's
-/// address as a `const Address&`. An empty pointer refuses the connection.
+/// Makes a protocol for each accepted connection. Any callable that a ProtocolFactory takes, and one that takes the
+/// peer's address as a `const Address&`. An empty pointer refuses the connection.
 class AcceptorFactory {
 public:
     using Callable = MoveOnlyFunction<std::unique_ptr<Protocol>(const Address& peer)>;
@@ -32,9 +32,9 @@ public:
     AcceptorFactory() noexcept = default;
     AcceptorFactory(std::nullptr_t) noexcept {}
     template <class F>
-        requires(!std::same_as<std::decay_t<F>, AcceptorFactory> &&
-                 (std::is_constructible_v<Callable, F> || std::is_constructible_v<ProtocolFactory, F>))
-    AcceptorFactory(F&& callable) {
+    requires(!std::same_as<std::decay_t<F>, AcceptorFactory> &&
+             (std::is_constructible_v<Callable, F> || std::is_constructible_v<ProtocolFactory, F>))
+        AcceptorFactory(F&& callable) {
         if constexpr (std::is_constructible_v<Callable, F>) {
             make_ = Callable(std::forward<F>(callable));
             takes_peer_ = true;
@@ -64,8 +64,8 @@ struct AcceptorOptions {
     std::size_t accepts_per_turn = 64;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
     std::size_t max_connections = SIZE_MAX;
-    /// So many live connections from one address, whatever its ports; a further one is accepted and closed (Counters::refused),
-    /// since in the kernel's queue it would keep others waiting. Not for Unix sockets.
+    /// So many live connections from one address, whatever its ports; a further one is accepted and closed
+    /// (Counters::refused), since in the kernel's queue it would keep others waiting. Not for Unix sockets.
     std::size_t max_connections_per_peer = SIZE_MAX;
     /// Hands accepted connections over to the loops of several acceptors. Null: they stay on its own loop.
     AcceptorSharing* sharing = nullptr;
@@ -75,8 +75,9 @@ struct AcceptorOptions {
 /// the loop's thread; must go before its reactor.
 ///
 /// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
-/// connection after another, so that the clients see it at once, and then pauses the listeners for a while; out of memory, and when accept(2) fails 64 times in a row, it only does the latter. It goes on when a
-/// connection of its own ends, or by itself.
+/// connection after another, so that the clients see it at once, and then pauses the listeners for a while; out of
+/// memory, and when accept(2) fails 64 times in a row, it only does the latter. It goes on when a connection of its own
+/// ends, or by itself.
 ///
 /// A listening socket may be shared with other processes, and any of them may end it (shutdown(2)). It then accepts
 /// nothing for ever: the acceptor closes it, counts it (Counters::listeners_lost), reports it (Notice::listener_lost),
@@ -89,10 +90,9 @@ public:
     /// reactor/net/socket_file.hpp, and resolve_blocking, which this calls). Port 0 takes a free one, the
     /// same on all addresses. Of several addresses those that this machine does not have are left out. With no
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
-    /// `factory` makes a protocol for each connection, and may take the peer's address; if it returns null the connection is
-    /// closed.
-    /// Throws std::system_error that names the address, and std::invalid_argument for an empty factory and for options
-    /// that could never accept.
+    /// `factory` makes a protocol for each connection, and may take the peer's address; if it returns null the
+    /// connection is closed. Throws std::system_error that names the address, and std::invalid_argument for an empty
+    /// factory and for options that could never accept.
     [[nodiscard]] Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
                            AcceptorOptions options = {});
     [[nodiscard]] Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
@@ -112,10 +112,10 @@ public:
     /// The port of the first of these; 0 if it has none, as a Unix socket, and once the acceptor is closed.
     std::uint16_t port() const;
 
-    /// Calls `visit` with the protocol of each of its connections on this loop that has not ended: `for_each<Chat>(…)` with
-    /// those that are a Chat (by dynamic_cast), `for_each(…)` with all. Also with one whose `connected` is still to come.
-    /// `visit` may use the protocol's transport, and destroy the acceptor, after which it is not called again. What it throws
-    /// ends the visit. Thread: the loop's. It looks at all connections of the loop.
+    /// Calls `visit` with the protocol of each of its connections on this loop that has not ended: `for_each<Chat>(…)`
+    /// with those that are a Chat (by dynamic_cast), `for_each(…)` with all. Also with one whose `connected` is still
+    /// to come. `visit` may use the protocol's transport, and destroy the acceptor, after which it is not called again.
+    /// What it throws ends the visit. Thread: the loop's. It looks at all connections of the loop.
     template <class P = Protocol, std::invocable<P&> Visit>
     void for_each(Visit visit) {
         visit_protocols(
@@ -143,7 +143,7 @@ public:
     void drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how = Draining::told);
     /// The same without a deadline and without a report.
     template <class Done>
-        requires std::is_invocable_v<Done&>
+    requires std::is_invocable_v<Done&>
     void drain(Done done) {
         drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
     }
@@ -161,7 +161,8 @@ public:
     /// Its connections that have not ended.
     std::size_t connections() const noexcept { return group_->counts.live; }
 
-    /// Numbers for an operator: how many connections its listeners accepted, how many were shed, how often it backed off.
+    /// Numbers for an operator: how many connections its listeners accepted, how many were shed, how often it backed
+    /// off.
     struct Counters {
         std::uint64_t accepted = 0;
         std::uint64_t shed = 0;

@@ -1,6 +1,6 @@
 // AcceptorSharing: spreads the connections that one acceptor accepts over the loops of several, each on its own thread:
-// for servers that cannot have one listening socket a loop (SO_REUSEPORT: AcceptorOptions::reuse_port), and if the kernel's
-// spreading, by the connection's addresses, is too uneven.
+// for servers that cannot have one listening socket a loop (SO_REUSEPORT: AcceptorOptions::reuse_port), and if the
+// kernel's spreading, by the connection's addresses, is too uneven.
 //
 //     AcceptorSharing sharing(AcceptorSharing::Choice::least_connections);
 //     ReactorGroup group;
@@ -25,10 +25,10 @@ namespace reactor {
 
 class Acceptor;
 
-/// Shared by the acceptors that name it in AcceptorOptions::sharing. Those with addresses listen. A connection that one of
-/// them accepts goes to one of all, with or without addresses: that one's factory makes its protocol, it stays on that one's
-/// loop, and that one's `max_connections` counts it. While none has room, no connection is accepted. A socket on its way to an acceptor that
-/// has closed meanwhile goes to another; if there is none left it is closed.
+/// Shared by the acceptors that name it in AcceptorOptions::sharing. Those with addresses listen. A connection that one
+/// of them accepts goes to one of all, with or without addresses: that one's factory makes its protocol, it stays on
+/// that one's loop, and that one's `max_connections` counts it. While none has room, no connection is accepted. A
+/// socket on its way to an acceptor that has closed meanwhile goes to another; if there is none left it is closed.
 ///
 /// A lock is taken for each connection, when it comes and when it ends, and none for its traffic. May be made
 /// anywhere; must outlive its acceptors and their reactors.

@@ -13,7 +13,9 @@ namespace reactor {
 // Shared with the protocols of the child's streams, which belong to the loop and may outlive it.
 struct Communication::State {
     State(Reactor& reactor, std::size_t most, MoveOnlyFunction<void(Communicated)> call)
-        : most_output(most), done(std::move(call)), timeout(reactor, [this] { kill(std::make_error_code(std::errc::timed_out)); }) {}
+        : most_output(most),
+          done(std::move(call)),
+          timeout(reactor, [this] { kill(std::make_error_code(std::errc::timed_out)); }) {}
 
     void kill(std::error_code reason) {
         if (!result.reason) result.reason = reason;
@@ -85,7 +87,9 @@ Communication::Communication(Communication&&) noexcept = default;
 Communication& Communication::operator=(Communication&&) noexcept = default;
 Communication::~Communication() = default;
 
-pid_t Communication::id() const noexcept { return state_->process->id(); }
+pid_t Communication::id() const noexcept {
+    return state_->process->id();
+}
 
 Communication communicate(Reactor& reactor, const std::vector<std::string>& command, std::string_view input,
                           MoveOnlyFunction<void(Communicated)> done, CommunicateOptions options) {
@@ -99,13 +103,14 @@ Communication communicate(Reactor& reactor, const std::vector<std::string>& comm
     streams.directory = std::move(options.directory);
     streams.environment = std::move(options.environment);
     if (options.timeout > Duration::zero()) state->timeout.start(options.timeout);
-    state->process = std::make_unique<Process>(reactor, command, std::move(streams), [watched = std::weak_ptr(state)](ExitStatus status) {
-        const std::shared_ptr<State> kept = watched.lock();
-        if (kept == nullptr) return;
-        kept->result.status = status;
-        if (kept->result.reason) kept->streams = 0;  // killed from here: its unread output is not waited for
-        kept->finish();
-    });
+    state->process = std::make_unique<Process>(
+        reactor, command, std::move(streams), [watched = std::weak_ptr(state)](ExitStatus status) {
+            const std::shared_ptr<State> kept = watched.lock();
+            if (kept == nullptr) return;
+            kept->result.status = status;
+            if (kept->result.reason) kept->streams = 0;  // killed from here: its unread output is not waited for
+            kept->finish();
+        });
     return Communication(state);
 }
 

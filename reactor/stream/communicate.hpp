@@ -39,8 +39,8 @@ struct CommunicateOptions {
     std::optional<std::vector<std::string>> environment;  ///< as in ProcessOptions
 };
 
-/// A child under way. Destroying it kills the child, and the callback is not called. On the loop's thread; must go before its
-/// reactor.
+/// A child under way. Destroying it kills the child, and the callback is not called. On the loop's thread; must go
+/// before its reactor.
 class REACTOR_EXPORT [[nodiscard]] Communication {
 public:
     Communication(Communication&&) noexcept;
@@ -52,18 +52,19 @@ public:
 
 private:
     friend Communication communicate(Reactor&, const std::vector<std::string>&, std::string_view,
-                                                    MoveOnlyFunction<void(Communicated)>, CommunicateOptions);
+                                     MoveOnlyFunction<void(Communicated)>, CommunicateOptions);
     struct State;
     class Collector;
     explicit Communication(std::shared_ptr<State> state) noexcept;
     std::shared_ptr<State> state_;
 };
 
-/// Starts `command` as Process does, writes `input` to its standard input and ends that, and collects what it writes. `done` is
-/// called once from the loop, when the child has ended and both its outputs have: a child of its own that keeps them open
-/// delays that. A child that does not read its input is no error. Throws what Process throws, std::invalid_argument for an
-/// empty callback, and std::bad_alloc.
-REACTOR_EXPORT Communication communicate(Reactor& reactor, const std::vector<std::string>& command, std::string_view input,
-                                         MoveOnlyFunction<void(Communicated)> done, CommunicateOptions options = {});
+/// Starts `command` as Process does, writes `input` to its standard input and ends that, and collects what it writes.
+/// `done` is called once from the loop, when the child has ended and both its outputs have: a child of its own that
+/// keeps them open delays that. A child that does not read its input is no error. Throws what Process throws,
+/// std::invalid_argument for an empty callback, and std::bad_alloc.
+REACTOR_EXPORT Communication communicate(Reactor& reactor, const std::vector<std::string>& command,
+                                         std::string_view input, MoveOnlyFunction<void(Communicated)> done,
+                                         CommunicateOptions options = {});
 
 }  // namespace reactor

@@ -140,12 +140,12 @@ void SocketConnection::read_unusual(Workspace& space, ssize_t count) {
     deliver({space.input.get(), std::size_t(count)});
 }
 
-// A peer that fills a read gets larger ones for as long as it fills them. Small reads stay as they are: their size is the
-// user's choice.
+// A peer that fills a read gets larger ones for as long as it fills them. Small reads stay as they are: their size is
+// the user's choice.
 void SocketConnection::judge_read(std::size_t count) noexcept {
     const Limits& allowed = limits();
     const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
-    filled && allowed.largest_read > allowed.read_size ? set(eager) : unset(eager);
+    (filled && allowed.largest_read > allowed.read_size) ? set(eager) : unset(eager);
 }
 
 void SocketConnection::nothing_read(ssize_t count) {
@@ -290,9 +290,9 @@ bool SocketConnection::write_unusual(Bytes data) {
     return !is(over);
 }
 
-// Written from outside, in another connection's callback for instance: the writes of one iteration leave together, at its
-// end, as one send. Between iterations a write leaves at once, and so does a large one. Gathered bytes count as sent for as
-// long as the kernel may take them: they pass no watermark.
+// Written from outside, in another connection's callback for instance: the writes of one iteration leave together, at
+// its end, as one send. Between iterations a write leaves at once, and so does a large one. Gathered bytes count as
+// sent for as long as the kernel may take them: they pass no watermark.
 void SocketConnection::gather_for_later(Bytes data) {
     try {
         Extra& extra = this->extra();
@@ -409,8 +409,8 @@ void SocketConnection::settle() {
         if (step == StreamState::Step::finish) return finish(is(write_broken) ? extra_->reason : std::error_code());
         leave_short_way();
         if (const auto error = socket_.shutdown_write()) {
-            // ENOTCONN says that the connection is over already, and SO_ERROR how: a connection that was not reading has
-            // not seen a reset, for instance.
+            // ENOTCONN says that the connection is over already, and SO_ERROR how: a connection that was not reading
+            // has not seen a reset, for instance.
             const auto reason = error == std::errc::not_connected ? socket_.pending_error() : error;
             return broken(reason ? reason : error);
         }
@@ -485,7 +485,9 @@ bool SocketConnection::reading() const noexcept {
     return state_.reading() && !leaving();
 }
 
-Bytes SocketConnection::unconsumed() const noexcept { return extra_ == nullptr ? Bytes() : extra_->input.view(); }
+Bytes SocketConnection::unconsumed() const noexcept {
+    return extra_ == nullptr ? Bytes() : extra_->input.view();
+}
 
 std::size_t SocketConnection::queued() const noexcept {
     if (is(over)) return 0;

@@ -1,5 +1,5 @@
-// Connection: the transport that is a connected stream socket. Protocols see it as their Transport. A program that has a
-// socket from elsewhere (socketpair, inetd, a parent) opens one here.
+// Connection: the transport that is a connected stream socket. Protocols see it as their Transport. A program that has
+// a socket from elsewhere (socketpair, inetd, a parent) opens one here.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -35,9 +35,9 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice, which adapts.
     std::size_t receive_buffer = 0;
     std::size_t send_buffer = 0;
-    /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one more
-    /// the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call fails
-    /// with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
+    /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one
+    /// more the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call
+    /// fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
     std::size_t descriptors = 0;
 
     /// Sets the options on the socket. On a listening socket they hold for all that it accepts: Linux and
@@ -50,26 +50,26 @@ class REACTOR_EXPORT Connection : public Transport {
 public:
     using Transport::open;
 
-    /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected` comes from the
-    /// loop. Throws std::system_error, std::bad_alloc, or std::invalid_argument without a protocol; the socket is then
-    /// closed.
+    /// Runs `protocol` over a connected stream socket; both belong to the reactor from now on. `connected` comes from
+    /// the loop. Throws std::system_error, std::bad_alloc, or std::invalid_argument without a protocol; the socket is
+    /// then closed.
     static Connection& open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                             const ConnectionOptions& options = {});
 
-    /// Rates of its own from now on, instead of those of its acceptor or connector. The rates of all together still hold.
-    /// The budget is full at first. Throws std::bad_alloc, and then nothing has changed.
+    /// Rates of its own from now on, instead of those of its acceptor or connector. The rates of all together still
+    /// hold. The budget is full at first. Throws std::bad_alloc, and then nothing has changed.
     virtual void set_rates(const RateLimits& rates) = 0;
 
-    /// Writes `data`, and with its first byte copies of these descriptors, over a Unix socket; the caller keeps its own.
-    /// False as for `write`. Throws std::invalid_argument for no data, more than 253 descriptors (unix(7)) and other
-    /// sockets, std::system_error if one cannot be copied (fcntl(2), F_DUPFD_CLOEXEC), std::bad_alloc; then nothing is
-    /// sent.
+    /// Writes `data`, and with its first byte copies of these descriptors, over a Unix socket; the caller keeps its
+    /// own. False as for `write`. Throws std::invalid_argument for no data, more than 253 descriptors (unix(7)) and
+    /// other sockets, std::system_error if one cannot be copied (fcntl(2), F_DUPFD_CLOEXEC), std::bad_alloc; then
+    /// nothing is sent.
     virtual bool send_descriptors(Bytes data, std::span<const int> descriptors) = 0;
 
-    /// The next received descriptor that is not taken yet, in the order of sending; an empty one if there is none. It is
-    /// there when `received` is given the first of the bytes that it was sent with, or sooner. Descriptors that are not
-    /// taken are closed with the connection. Out of descriptors of its own (EMFILE) the connection ends with that error,
-    /// since the kernel has then dropped some.
+    /// The next received descriptor that is not taken yet, in the order of sending; an empty one if there is none. It
+    /// is there when `received` is given the first of the bytes that it was sent with, or sooner. Descriptors that are
+    /// not taken are closed with the connection. Out of descriptors of its own (EMFILE) the connection ends with that
+    /// error, since the kernel has then dropped some.
     virtual FileDescriptor take_descriptor() noexcept = 0;
 
     /// Hands the living connection over to another reactor, which may run on another thread: with its protocol, its
@@ -81,11 +81,12 @@ public:
     /// `connected` and before anything else.
     ///
     /// The protocol first gives up the objects of this loop that it holds: a timer, a place in a room. Objects that it
-    /// shares with the other loop must bear two threads. Here the connection has ended for its acceptor or connector; there it belongs to
-    /// none unless Acceptor::adopt is called. If it ends before it could leave, `disconnected` comes here and `arrived`
-    /// never; so also if the other reactor is being destroyed. Destroyed with it on the way there, the other reactor
-    /// destroys it with its own. A second call before it has left counts instead of the first. Throws std::bad_alloc,
-    /// and then nothing has changed. On this loop's thread; `target` must live until it has arrived.
+    /// shares with the other loop must bear two threads. Here the connection has ended for its acceptor or connector;
+    /// there it belongs to none unless Acceptor::adopt is called. If it ends before it could leave, `disconnected`
+    /// comes here and `arrived` never; so also if the other reactor is being destroyed. Destroyed with it on the way
+    /// there, the other reactor destroys it with its own. A second call before it has left counts instead of the first.
+    /// Throws std::bad_alloc, and then nothing has changed. On this loop's thread; `target` must live until it has
+    /// arrived.
     virtual void move_to(Reactor& target, MoveOnlyFunction<void()> arrived = nullptr) = 0;
 
 protected:

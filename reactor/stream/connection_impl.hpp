@@ -1,18 +1,18 @@
-// Shared by the files of a connection: the loop's workspace, the parts beside the object, and the way into a protocol's call
-// and out of it.
+// Shared by the files of a connection: the loop's workspace, the parts beside the object, and the way into a protocol's
+// call and out of it.
 #pragma once
 
 #include <reactor/detail/byte_queue.hpp>
+#include <reactor/detail/timer_queue.hpp>
+#include <reactor/net/control_messages_impl.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
-#include <reactor/reactor.hpp>
-#include <reactor/net/control_messages_impl.hpp>
-#include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/output_impl.hpp>
-#include <reactor/detail/timer_queue.hpp>
+#include <reactor/stream/stream_state_impl.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -208,7 +208,7 @@ private:
 // The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
 struct SocketConnection::Channel {
     FileDescriptor in, out;
-    std::size_t held = 0;          // bytes in the pipe: before all that is in the output of the one that sends them
+    std::size_t held = 0;  // bytes in the pipe: before all that is in the output of the one that sends them
     SocketConnection* source = nullptr;  // null when it has ended, or gone back to the ordinary way
 };
 
@@ -224,7 +224,7 @@ struct SocketConnection::Workspace final : Reactor::Workspace {
     std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
 
     const SocketConnection* owner = nullptr;  // whose protocol is being called
-    Bytes gathered;                     // written in this call: in `output`, or still where it was read, in `input`
+    Bytes gathered;  // written in this call: in `output`, or still where it was read, in `input`
     // The owner while it has written nothing and its state is ordinary: then a first answer out of the input takes the
     // short way, and what `gathered` holds is from another time.
     const SocketConnection* unanswered = nullptr;
@@ -232,7 +232,7 @@ struct SocketConnection::Workspace final : Reactor::Workspace {
     std::uint64_t straight_turn = 0;
     std::size_t sent_straight = 0;  // how much of them
     bool in_received = true;        // the call is received(), unless call() says otherwise: its writes are answers
-    bool spilled = false;  // more was written in this call than is gathered: it stands in the queue
+    bool spilled = false;           // more was written in this call than is gathered: it stands in the queue
 
     // Connections that were written to from outside in this iteration; null where one has left.
     std::vector<SocketConnection*> gathering;
@@ -245,7 +245,8 @@ struct SocketConnection::Workspace final : Reactor::Workspace {
 
     // A piece that begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
-        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) < input_size;
+        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) <
+               input_size;
     }
     void begin(const SocketConnection& connection) noexcept {
         owner = &connection;
@@ -274,7 +275,9 @@ inline SocketConnection::Workspace& SocketConnection::workspace() const noexcept
     return static_cast<Workspace&>(*group_->workspace);  // there also when the registration has ended; not on the way
 }
 
-inline Reactor& SocketConnection::loop() const noexcept { return workspace().loop; }
+inline Reactor& SocketConnection::loop() const noexcept {
+    return workspace().loop;
+}
 
 // Where to go.
 struct SocketConnection::Move {
@@ -304,7 +307,8 @@ struct SocketConnection::Flow final : TimerQueue::Node {
 };
 
 struct SocketConnection::Meter {
-    Meter(SocketConnection& owner, const RateLimits& the_rates, bool of_its_own, ConnectionGroup::Budget& together) noexcept
+    Meter(SocketConnection& owner, const RateLimits& the_rates, bool of_its_own,
+          ConnectionGroup::Budget& together) noexcept
         : rates(the_rates),
           own(of_its_own),
           input(owner, true, rates.bytes_in, together.bytes_in),
@@ -354,9 +358,9 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
-    std::unique_ptr<Channel> channel;  // from another one
-    SocketConnection* passes_to = nullptr;   // by its channel
-    std::shared_ptr<HandleState> handles;    // if there are any
+    std::unique_ptr<Channel> channel;       // from another one
+    SocketConnection* passes_to = nullptr;  // by its channel
+    std::shared_ptr<HandleState> handles;   // if there are any
     Deadlines since;
     std::error_code reason;
     static constexpr std::size_t not_listed = std::size_t(-1);
@@ -373,7 +377,9 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     }
 };
 
-inline bool SocketConnection::leaving() const noexcept { return extra_ != nullptr && extra_->move != nullptr; }
+inline bool SocketConnection::leaving() const noexcept {
+    return extra_ != nullptr && extra_->move != nullptr;
+}
 
 // Bytes that wait to be sent.
 inline std::size_t SocketConnection::output_size() const noexcept {

@@ -1,8 +1,8 @@
 // A connection's life: how it begins, what time limits it has, and how it ends. The way of its messages stands in
 // connection.cpp.
+#include <reactor/probes_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
-#include <reactor/probes_impl.hpp>
 
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -75,7 +75,8 @@ void ConnectionOptions::apply_to(Socket& socket) const {
 Connection& Connection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
                              const ConnectionOptions& options) {
     options.apply_to(socket);
-    return SocketConnection::open(reactor, std::move(socket), std::move(protocol), ConnectionGroup::make(reactor, options));
+    return SocketConnection::open(reactor, std::move(socket), std::move(protocol),
+                                  ConnectionGroup::make(reactor, options));
 }
 
 SocketConnection& SocketConnection::open(Reactor& reactor, Socket socket, std::unique_ptr<Protocol> protocol,
@@ -90,7 +91,7 @@ SocketConnection& SocketConnection::open(Reactor& reactor, Socket socket, std::u
     REACTOR_PROBE(connection_opened, descriptor);
     const Drain* const drain = connection.workspace().drain.get();
     if (drain != nullptr && drain->has_told()) connection.set(told_of_drain);  // made to finish something
-    connection.trigger(Interest::readable);  // connected() comes from the loop
+    connection.trigger(Interest::readable);                                    // connected() comes from the loop
     return connection;
 }
 
@@ -129,8 +130,7 @@ SocketConnection::Workspace& SocketConnection::workspace_of(Reactor& reactor) {
     return static_cast<Workspace&>(*reactor.workspace());
 }
 
-ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options,
-                                                Owner* owner) {
+ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options, Owner* owner) {
     SocketConnection::Workspace& space = SocketConnection::workspace_of(reactor);
     Reference group(new ConnectionGroup(options, space, owner));
     if (owner != nullptr) space.owners.push_back(owner);
@@ -284,14 +284,15 @@ void SocketConnection::retired() {
     make_last_calls(state_, *protocol_, reason);
 }
 
-void SocketConnection::lost(std::error_code reason) { finish(reason); }
+void SocketConnection::lost(std::error_code reason) {
+    finish(reason);
+}
 
 // ── deadlines: of all that hold, one timer waits for the first ──
 
 // From now on other deadlines hold; that of idleness, and to close in, begins now.
 void SocketConnection::plan_deadline() {
-    const bool idleness =
-        !is(closing) && std::max(limits().idle_timeout, limits().receive_timeout) > Duration::zero();
+    const bool idleness = !is(closing) && std::max(limits().idle_timeout, limits().receive_timeout) > Duration::zero();
     try {
         if (is(closing) || idleness) extra();
     } catch (const std::bad_alloc&) {
@@ -330,7 +331,8 @@ void SocketConnection::deadline() {
     reactor.notice(next.notice, [&] {
         return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
     });
-    finish(next.error);  // which resets a connection with output; the kernel may still deliver the bytes that it has taken
+    finish(
+        next.error);  // which resets a connection with output; the kernel may still deliver the bytes that it has taken
 }
 
 void SocketConnection::set_limits(const Limits& limits) {

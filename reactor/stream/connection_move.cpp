@@ -25,7 +25,8 @@ void SocketConnection::depart() {
     struct Traveller {
         std::unique_ptr<OwnedHandler> connection;
         MoveOnlyFunction<void()> arrived;
-        std::unique_ptr<Workspace> workspace;  // for a loop that has had no connection yet: without it none could end there
+        std::unique_ptr<Workspace>
+            workspace;  // for a loop that has had no connection yet: without it none could end there
     };
     leave_gathering();
     send_gathered();

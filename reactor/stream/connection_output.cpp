@@ -1,5 +1,5 @@
-// The queue of output that the kernel does not take at once, of bytes and of files: how it leaves, its watermarks, and its
-// end when the connection breaks.
+// The queue of output that the kernel does not take at once, of bytes and of files: how it leaves, its watermarks, and
+// its end when the connection breaks.
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>

@@ -20,9 +20,9 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t pipe_size = 64 * 1024;       // the size of a pipe, unless the administrator changed it
-constexpr std::size_t worthwhile = 16 * 1024;      // less at a time costs more than it saves
-constexpr std::size_t most_idle_channels = 16;     // of a loop
+constexpr std::size_t pipe_size = 64 * 1024;    // the size of a pipe, unless the administrator changed it
+constexpr std::size_t worthwhile = 16 * 1024;   // less at a time costs more than it saves
+constexpr std::size_t most_idle_channels = 16;  // of a loop
 constexpr unsigned splice_flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
 
 // The call failed, and not the socket.
@@ -108,8 +108,9 @@ bool SocketConnection::pass_on() {
 void SocketConnection::send_channel() {
     Channel& channel = *extra_->channel;
     const bool first = !any(registration().interest(), Interest::writable);
-    const ssize_t count = without_sigpipe(
-        channel.held, [&] { return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, splice_flags); });
+    const ssize_t count = without_sigpipe(channel.held, [&] {
+        return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, splice_flags);
+    });
     if (count < 0 && !would_block(errno)) return broken(last_error());
     if (count > 0) {
         channel.held -= std::size_t(count);
@@ -122,9 +123,13 @@ void SocketConnection::send_channel() {
 
 #else
 
-bool SocketConnection::can_be_passed_on_to() const noexcept { return false; }
+bool SocketConnection::can_be_passed_on_to() const noexcept {
+    return false;
+}
 void SocketConnection::pass_on_from(Connection&) {}
-bool SocketConnection::pass_on() { return false; }
+bool SocketConnection::pass_on() {
+    return false;
+}
 void SocketConnection::send_channel() {}
 
 #endif

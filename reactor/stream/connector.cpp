@@ -89,7 +89,9 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
     group_ = ConnectionGroup::make(reactor, options_.connection, this);
 }
 
-Connector::~Connector() { group_->disown(); }
+Connector::~Connector() {
+    group_->disown();
+}
 
 void Connector::cancel() noexcept {
     stop_trying();
@@ -323,8 +325,8 @@ void Connector::stop_trying() noexcept {
 void Connector::plan_reconnect() noexcept {
     if (!options_.reconnect) return;
     const Reconnect& reconnect = *options_.reconnect;
-    reconnect_delay_ = reconnect_delay_ == Duration::zero() ? reconnect.first
-                                                            : std::min(2 * reconnect_delay_, reconnect.longest);
+    reconnect_delay_ =
+        reconnect_delay_ == Duration::zero() ? reconnect.first : std::min(2 * reconnect_delay_, reconnect.longest);
     std::minstd_rand random(random_);
     const double less = reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
     random_ = std::uint32_t(random());

@@ -1,12 +1,12 @@
 // Connector: makes a connection to the first address of a name that answers, and gives it a protocol.
 #pragma once
 
-#include <reactor/export.hpp>
 #include <reactor/detail/callback.hpp>
 #include <reactor/detail/lifetime.hpp>
+#include <reactor/export.hpp>
+#include <reactor/net/resolver.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
-#include <reactor/net/resolver.hpp>
 #include <reactor/timer.hpp>
 
 #include <cstddef>

@@ -29,7 +29,8 @@ struct Deadlines {
             return {deadline_after(last_activity, limits.close_timeout), Error::close_timeout, Notice::close_timeout,
                     "not closed in time"};
         Next first;
-        const auto consider = [&first](TimePoint since, Duration allowed, Error error, Notice notice, const char* text) {
+        const auto consider = [&first](TimePoint since, Duration allowed, Error error, Notice notice,
+                                       const char* text) {
             if (allowed <= Duration::zero() || deadline_after(since, allowed) >= first.at) return;
             first = {deadline_after(since, allowed), error, notice, text};
         };

@@ -1,6 +1,6 @@
+#include <reactor/reactor_group.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/drain.hpp>
-#include <reactor/reactor_group.hpp>
 
 #include <atomic>
 #include <exception>
@@ -99,8 +99,8 @@ void Drain::begin(Duration longest, MoveOnlyFunction<void(const Drained&)> done,
 
 void Drain::prepare(Duration longest, Draining how) {
     for_each_connection([](Drainable& connection) { connection.begin_drain(); });
-    // Steps that need memory come first: a timer that has its place can be moved without. So each keeps its place until the
-    // end.
+    // Steps that need memory come first: a timer that has its place can be moved without. So each keeps its place until
+    // the end.
     done_timer_.start(Duration::max());
     deadline_timer_.start(longest);
     tell_timer_.start(how == Draining::told ? Duration::zero() : Duration::max());
@@ -133,7 +133,7 @@ void Drain::connection_ended() noexcept {
 template <class Call>
 void Drain::for_each_connection(Call&& call) {
     const Reactor::Workspace* const space = reactor_.workspace().get();
-    if (space == nullptr) return;  // there has never been one
+    if (space == nullptr) return;                                         // there has never been one
     reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // the call may destroy this drain
         if (handler.belongs_to() != space) return;
         auto& connection = static_cast<Drainable&>(handler);

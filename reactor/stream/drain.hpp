@@ -4,9 +4,9 @@
 #pragma once
 
 #include <reactor/detail/callback.hpp>
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/export.hpp>
 #include <reactor/function.hpp>
-#include <reactor/detail/lifetime.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

@@ -1,4 +1,5 @@
-// HandleState: what the handles of one transport share. A transport makes it when it is first asked for one. Not installed.
+// HandleState: what the handles of one transport share. A transport makes it when it is first asked for one. Not
+// installed.
 #pragma once
 
 #include <reactor/function.hpp>

@@ -89,7 +89,8 @@ void append_number(char* text, int number) noexcept {
     *std::to_chars(end, end + 12, number).ptr = '\0';
 }
 
-// Handlers are the predecessor's: a signal that arrives between fork and exec must not be given to them and be forgotten.
+// Handlers are the predecessor's: a signal that arrives between fork and exec must not be given to them and be
+// forgotten.
 void forget_handlers() noexcept {
     for (int signal = 1; signal < NSIG; ++signal) {
         struct sigaction action {};
@@ -101,8 +102,8 @@ void forget_handlers() noexcept {
     }
 }
 
-// A descriptor out of the way of those that are to be at the numbers below `free`. The old one is closed: near the limit
-// of descriptors there is room for one at a time. -1, and the old one stays, if that fails.
+// A descriptor out of the way of those that are to be at the numbers below `free`. The old one is closed: near the
+// limit of descriptors there is room for one at a time. -1, and the old one stays, if that fails.
 int move_up(int descriptor, int free) noexcept {
     const int moved = ::fcntl(descriptor, F_DUPFD_CLOEXEC, free);
     if (moved >= 0) ::close(descriptor);
@@ -155,7 +156,8 @@ pid_t start(Launch& launch, int reading, int writing) {
 }
 
 bool is_same_file(const std::string& one, const char* other) noexcept {
-    struct stat first {}, second {};
+    struct stat first {
+    }, second{};
     return ::stat(one.c_str(), &first) == 0 && ::stat(other, &second) == 0 && first.st_dev == second.st_dev &&
            first.st_ino == second.st_ino;
 }
@@ -237,7 +239,8 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     pipe_registration_ = reactor.watch(pipe_.get(), Interest::readable, *this);
     id_ = start(launch, pipe_.get(), pipe.writing.get());
     waits_ = true;
-    // The end of the pipe shows the child's end only if no other process has the writing end, and a child's child has it.
+    // The end of the pipe shows the child's end only if no other process has the writing end, and a child's child has
+    // it.
     handle_ = children::handle_of(id_);
     // The child has ended, and has been waited for because SIGCHLD is ignored: its number may be another process's by
     // now.
@@ -249,7 +252,9 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     }
 }
 
-Successor::~Successor() { end(); }
+Successor::~Successor() {
+    end();
+}
 
 // From both registrations. The child's message counts, also if it has ended since.
 void Successor::readable() {

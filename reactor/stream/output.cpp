@@ -34,7 +34,7 @@ struct Output::File {
     FileDescriptor descriptor;
     std::uint64_t offset;
     std::uint64_t left;
-    std::size_t before;  // bytes between the file before it, if there is one, and this one
+    std::size_t before;    // bytes between the file before it, if there is one, and this one
     bool blocking_socket;  // sendfile(2) would wait for it
     bool copied = blocking_socket;
 };
@@ -63,7 +63,9 @@ std::size_t Output::size_with_files() const noexcept {
     return bytes + std::size_t(std::min<std::uint64_t>(most_size - bytes, files_->left));
 }
 
-Bytes Output::bytes_before_file() const noexcept { return bytes_.view().first(files_->queue.front().before); }
+Bytes Output::bytes_before_file() const noexcept {
+    return bytes_.view().first(files_->queue.front().before);
+}
 
 void Output::consume(std::size_t size) noexcept {
     bytes_.consume(size);

@@ -1,10 +1,11 @@
-// Output: the bytes and pieces of files that wait to be sent, in order. The bytes lie in memory, the pieces in their files.
+// Output: the bytes and pieces of files that wait to be sent, in order. The bytes lie in memory, the pieces in their
+// files.
 #pragma once
 
 #include <reactor/bytes.hpp>
+#include <reactor/detail/byte_queue.hpp>
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
-#include <reactor/detail/byte_queue.hpp>
 
 #include <sys/types.h>
 
@@ -23,8 +24,8 @@ public:
     Output& operator=(const Output&) = delete;
 
     bool empty() const noexcept { return bytes_.empty() && files_ == nullptr; }
-    /// Of both kinds together; no more than `most_size`, so that a little can be added. With so much in it no further file
-    /// may be appended.
+    /// Of both kinds together; no more than `most_size`, so that a little can be added. With so much in it no further
+    /// file may be appended.
     static constexpr std::size_t most_size = std::numeric_limits<std::size_t>::max() / 2;
     std::size_t size() const noexcept { return files_ == nullptr ? bytes_.size() : size_with_files(); }
     std::size_t in_memory() const noexcept { return bytes_.size(); }
@@ -43,8 +44,8 @@ public:
     /// Drops so many of `bytes()`.
     void consume(std::size_t size) noexcept;
 
-    /// Sends `most` bytes at most of the file that comes first, as write(2) does: how many it was, or -1 and errno. 0: the
-    /// file has become shorter. Without SIGPIPE.
+    /// Sends `most` bytes at most of the file that comes first, as write(2) does: how many it was, or -1 and errno. 0:
+    /// the file has become shorter. Without SIGPIPE.
     ssize_t send_file(int to, std::size_t most) noexcept;
 
     void clear() noexcept;

@@ -1,14 +1,14 @@
-// A pipe's transport: StreamState decides, read and write move the bytes. Connection does the same for sockets, with a short
-// way for each message that this one does not need.
+// A pipe's transport: StreamState decides, read and write move the bytes. Connection does the same for sockets, with a
+// short way for each message that this one does not need.
 #include <reactor/stream/pipe.hpp>
 
 #include <reactor/detail/byte_queue.hpp>
-#include <reactor/stream/output_impl.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
+#include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
 #include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/timer.hpp>
@@ -269,7 +269,8 @@ void Pipe::leave_callback() {
     flush();
     if (state_.is(StreamState::closing) && make(state_.next_call(queued(), limits_))) return;
     settle();
-    if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called)) make(state_.next_call(queued(), limits_));
+    if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called))
+        make(state_.next_call(queued(), limits_));
 }
 
 // ── writing ──
@@ -470,8 +471,8 @@ PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileD
                                    std::unique_ptr<Protocol> protocol, const Limits& limits) {
     if (protocol == nullptr) throw std::invalid_argument("PipeTransport::open: there is no protocol");
     if (!input && !output) throw std::invalid_argument("PipeTransport::open: no descriptor to read or to write");
-    return Pipe::begin(reactor, std::make_unique<Pipe>(reactor, std::move(input), std::move(output), std::move(protocol),
-                                                       limits));
+    return Pipe::begin(
+        reactor, std::make_unique<Pipe>(reactor, std::move(input), std::move(output), std::move(protocol), limits));
 }
 
 PipeTransport& PipeTransport::standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits) {

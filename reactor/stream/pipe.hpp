@@ -14,15 +14,18 @@ namespace reactor {
 
 class Reactor;
 
-/// Runs a protocol over two descriptors. One may be absent: without one to read from, `end_of_stream` is never called; without
-/// one to write to, every write() returns false. The contract of Transport holds, with these differences:
+/// Runs a protocol over two descriptors. One may be absent: without one to read from, `end_of_stream` is never called;
+/// without one to write to, every write() returns false. The contract of Transport holds, with these differences:
 ///
 /// - `shutdown_write` closes the descriptor that is written to.
-/// - `close` sends what is queued, within Limits::close_timeout, and does not wait for the peer: the two directions of a pipe
+/// - `close` sends what is queued, within Limits::close_timeout, and does not wait for the peer: the two directions of
+/// a pipe
 ///   are independent, so unread input destroys nothing. `abort` closes both.
 /// - There are no addresses.
-/// - A write to a pipe without a reader is the error broken_pipe and raises no SIGPIPE, whatever that signal's disposition.
-///   Input of the peer is then received before `disconnected`. The same holds for a full terminal whose other side has hung up.
+/// - A write to a pipe without a reader is the error broken_pipe and raises no SIGPIPE, whatever that signal's
+/// disposition.
+///   Input of the peer is then received before `disconnected`. The same holds for a full terminal whose other side has
+///   hung up.
 ///
 /// Regular files are always ready, on every backend, and a read from a slow disk holds up the loop. They suit a small
 /// program's redirected standard input. `write_file` sends one.
@@ -31,8 +34,8 @@ public:
     using Transport::open;
 
     /// Takes both descriptors, and the protocol, over to the reactor; `connected` comes from the loop. Throws
-    /// std::invalid_argument if both are absent or there is no protocol, std::system_error, or std::bad_alloc; they are then
-    /// closed.
+    /// std::invalid_argument if both are absent or there is no protocol, std::system_error, or std::bad_alloc; they are
+    /// then closed.
     ///
     /// The loop never waits for them, and as a rule nothing changes for others that hold the same open file (open(2),
     /// "open file description"): duplicates, children, the shell. On Linux a pipe or a terminal is opened once more
@@ -48,8 +51,8 @@ public:
                                std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
     /// Over standard input and standard output, which themselves stay open: duplicates are read and written. So a
-    /// reader of the output sees its end when the process ends, not at shutdown_write. Throws std::system_error if one of
-    /// the two is closed.
+    /// reader of the output sees its end when the process ends, not at shutdown_write. Throws std::system_error if one
+    /// of the two is closed.
     static PipeTransport& standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
 protected:

@@ -25,7 +25,9 @@ namespace {
 // Of the list of those with the flag: their loops may run on several threads.
 constinit std::mutex flagged_mutex;
 
-[[noreturn]] void throw_last_error(const char* what) { throw std::system_error(last_error(), what); }
+[[noreturn]] void throw_last_error(const char* what) {
+    throw std::system_error(last_error(), what);
+}
 
 // The terminal's master side: opening its name does not open it, but the next terminal (pts(4), /dev/ptmx).
 bool is_master([[maybe_unused]] int descriptor) noexcept {
@@ -55,8 +57,8 @@ FileDescriptor opened_anew(int descriptor, mode_t kind) noexcept {
     if (!name_of(descriptor, name)) return {};
     const int mode = ::fcntl(descriptor, F_GETFL) & O_ACCMODE;
     FileDescriptor opened = beyond_standard(::open(name.data(), mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    // When the last writer of a named pipe has gone, poll(2) reports that to a reader that was open before, and not to one
-    // that is opened later (Linux 6.18, fifo_open). So the old open file is asked once the new one is there.
+    // When the last writer of a named pipe has gone, poll(2) reports that to a reader that was open before, and not to
+    // one that is opened later (Linux 6.18, fifo_open). So the old open file is asked once the new one is there.
     pollfd reading{descriptor, POLLIN, 0};
     if (S_ISFIFO(kind) && (::poll(&reading, 1, 0) < 0 || (reading.revents & POLLHUP) != 0)) return {};
     return opened;

@@ -52,7 +52,9 @@ public:
         check(EOPNOTSUPP, "posix_spawn_file_actions_addchdir(" + directory + ")");
 #endif
     }
-    const posix_spawn_file_actions_t* get() const noexcept { return &actions_; }
+    const posix_spawn_file_actions_t* get() const noexcept {
+        return &actions_;
+    }
 
 private:
     posix_spawn_file_actions_t actions_;
@@ -87,7 +89,8 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings) {
     return result;
 }
 
-// Closed here, or close-on-exec, the child would not have it; the first file that it opens would be this standard stream.
+// Closed here, or close-on-exec, the child would not have it; the first file that it opens would be this standard
+// stream.
 bool is_inherited(int number) noexcept {
     const int flags = ::fcntl(number, F_GETFD);
     return flags >= 0 && (flags & FD_CLOEXEC) == 0;
@@ -153,7 +156,9 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     }
 }
 
-Process::~Process() { end(); }
+Process::~Process() {
+    end();
+}
 
 // Leaves no child behind.
 void Process::end() noexcept {
@@ -216,8 +221,8 @@ void Process::lost(std::error_code) {
 void Process::reap() {
     const std::optional<ExitStatus> status = collected_ ? ExitStatus() : children::wait_for(id_, handle_, WNOHANG);
     if (!status) {
-        // The handle is readable and there is nothing to collect: the child is traced (ptrace(2)), and its tracer has not
-        // waited for it yet. The kernel says nothing when it does.
+        // The handle is readable and there is nothing to collect: the child is traced (ptrace(2)), and its tracer has
+        // not waited for it yet. The kernel says nothing when it does.
         look_again_.start(std::chrono::milliseconds(50));
         if (registration_) registration_.set_interest(Interest::none);
         return;

@@ -6,8 +6,8 @@
 #include <reactor/detail/callback.hpp>
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
-#include <reactor/stream/protocol.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/protocol.hpp>
 #include <reactor/stream/transport.hpp>
 #include <reactor/timer.hpp>
 
@@ -82,9 +82,10 @@ public:
     /// Sends the child a signal. Returns false, and sends nothing, if the child has exited. The signal goes through the
     /// child's handle (pidfd_send_signal(2), Linux 5.3), and so never meets another process.
     ///
-    /// Without a handle the child's number is used (kill(2)): on other systems, where a filter forbids pidfd_open(2), and
-    /// when no descriptor is free. The kernel keeps the number until `exited` is called. Two programs are exceptions, and
-    /// may hit another process: one that ignores SIGCHLD, and one that waits for children that are not its own.
+    /// Without a handle the child's number is used (kill(2)): on other systems, where a filter forbids pidfd_open(2),
+    /// and when no descriptor is free. The kernel keeps the number until `exited` is called. Two programs are
+    /// exceptions, and may hit another process: one that ignores SIGCHLD, and one that waits for children that are not
+    /// its own.
     bool kill(int signal) noexcept;
 
 private:
@@ -101,11 +102,11 @@ private:
     pid_t id_ = -1;
     bool running_ = false;
     bool collected_ = false;  // not by this one: its number may be another process's
-    FileDescriptor handle_;  // of the child: readable when it has ended
+    FileDescriptor handle_;   // of the child: readable when it has ended
     Registration registration_;
     Timer look_again_{reactor_, [this] { reap(); }};  // for the end of a child that is traced
-    std::shared_ptr<Process*> self_;  // for the thread's post, which may come when this is gone
-    std::thread waiting_;             // where there is no such handle
+    std::shared_ptr<Process*> self_;                  // for the thread's post, which may come when this is gone
+    std::thread waiting_;                             // where there is no such handle
 };
 
 }  // namespace reactor

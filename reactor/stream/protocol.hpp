@@ -1,5 +1,6 @@
-// Protocol: implemented by the author of a protocol. Its calls follow the life of one connection, and it answers through
-// its transport. It never sees a socket, so that the same protocol runs over TCP, a Unix socket, or the memory of a test.
+// Protocol: implemented by the author of a protocol. Its calls follow the life of one connection, and it answers
+// through its transport. It never sees a socket, so that the same protocol runs over TCP, a Unix socket, or the memory
+// of a test.
 //
 //                       ┌──────────────────────────────┐
 //     connected() ──▶ received(bytes) ⟲ ──▶ end_of_stream() ──▶ closing() ──▶ disconnected(error)
@@ -47,17 +48,17 @@ public:
     virtual void connected() {}
 
     /// Input: the unconsumed bytes of before, and new ones. Returns how many of them, from the front, are consumed. The
-    /// rest is kept and comes first in the next call, which is made when there is more. More than there are counts as all of them. The bytes are valid until this call returns. Never
-    /// called with none.
+    /// rest is kept and comes first in the next call, which is made when there is more. More than there are counts as
+    /// all of them. The bytes are valid until this call returns. Never called with none.
     virtual std::size_t received(Bytes input) = 0;
 
     /// The peer has shut its side: nothing more will be received, but everything may still be written. What
     /// `received` left unconsumed is lost with the return. Closes, unless overridden.
     virtual void end_of_stream() { transport().close(); }
 
-    /// The connection is asked to end: its acceptor or its loop is being drained (reactor/stream/drain.hpp). At most once for
-    /// each drain. Closes, unless overridden by a protocol that has something to finish first. A connection that continues
-    /// beyond the grace period is aborted.
+    /// The connection is asked to end: its acceptor or its loop is being drained (reactor/stream/drain.hpp). At most
+    /// once for each drain. Closes, unless overridden by a protocol that has something to finish first. A connection
+    /// that continues beyond the grace period is aborted.
     virtual void draining() { transport().close(); }
 
     /// The end of the connection has begun: by `close` or `abort`, whoever called it, by a drain, by an error, or
@@ -77,10 +78,10 @@ public:
     virtual void disconnected(std::error_code /*reason*/) {}
 
     /// More output waits than the high watermark allows: a producer should stop until `resume_writing`. Until then the
-    /// transport reads nothing more if these are answers, written inside `received`. Other output does not stop reading, or
-    /// two peers with much to say would wait for each other. Called after every write that left more than the high
-    /// watermark queued, also if it could all be sent meanwhile: so a producer writes until `queued()` passes the
-    /// watermark, and continues in `resume_writing`.
+    /// transport reads nothing more if these are answers, written inside `received`. Other output does not stop
+    /// reading, or two peers with much to say would wait for each other. Called after every write that left more than
+    /// the high watermark queued, also if it could all be sent meanwhile: so a producer writes until `queued()` passes
+    /// the watermark, and continues in `resume_writing`.
     virtual void pause_writing() {}
 
     /// The output has fallen to the low watermark. Comes once for each `pause_writing`, unless the connection ends.
@@ -103,6 +104,8 @@ private:
 /// for every connection alike.
 using ProtocolFactory = MoveOnlyFunction<std::unique_ptr<Protocol>()>;
 
-inline void Transport::attach(Protocol& protocol, Transport* transport) noexcept { protocol.transport_ = transport; }
+inline void Transport::attach(Protocol& protocol, Transport* transport) noexcept {
+    protocol.transport_ = transport;
+}
 
 }  // namespace reactor

@@ -9,17 +9,17 @@
 
 namespace reactor {
 
-/// So much a second; zero: no limit. Unused tokens add up to `burst`, which may then be used at once; zero: the tokens of
-/// one second.
+/// So much a second; zero: no limit. Unused tokens add up to `burst`, which may then be used at once; zero: the tokens
+/// of one second.
 struct Rate {
     std::uint64_t per_second = 0;
     std::uint64_t burst = 0;
 };
 
-/// The rates of a connection, or of several together. Exceeding one is not an error: over a rate of input the connection
-/// is not read from until there are tokens again, so that TCP slows the peer down; over one of output, the bytes wait, and
-/// the watermarks (Limits::high_mark) pause the protocol. Time in which a rate delays a connection counts for none of its
-/// deadlines.
+/// The rates of a connection, or of several together. Exceeding one is not an error: over a rate of input the
+/// connection is not read from until there are tokens again, so that TCP slows the peer down; over one of output, the
+/// bytes wait, and the watermarks (Limits::high_mark) pause the protocol. Time in which a rate delays a connection
+/// counts for none of its deadlines.
 struct RateLimits {
     Rate bytes_in{};
     Rate bytes_out{};
@@ -31,8 +31,8 @@ struct RateLimits {
     }
 };
 
-/// Tokens that come at a rate; full at first. A caller that takes more than there are owes them: the bucket may be below
-/// zero, so that waiting callers are served in turn. Knows no clock; all times must be of the same one.
+/// Tokens that come at a rate; full at first. A caller that takes more than there are owes them: the bucket may be
+/// below zero, so that waiting callers are served in turn. Knows no clock; all times must be of the same one.
 class TokenBucket {
 public:
     explicit TokenBucket(Rate rate) noexcept : rate_(rate) {

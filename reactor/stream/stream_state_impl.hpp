@@ -1,8 +1,10 @@
 // StreamState: the course of a stream, the same for every transport. It knows the requests of the protocol, the
 // actions of the peer, and the size of the queued output. From these it says which call the protocol is owed, when this
-// side's end of stream is due, and when the connection is over. It does no I/O and calls nothing: a transport adds how bytes move.
+// side's end of stream is due, and when the connection is over. It does no I/O and calls nothing: a transport adds how
+// bytes move.
 //
-//     transport: bytes were queued or sent, the peer ended, a write failed ──▶ StreamState ◀── protocol: shutdown_write,
+//     transport: bytes were queued or sent, the peer ended, a write failed ──▶ StreamState ◀── protocol:
+//     shutdown_write,
 //                                                                                │    │        close, pause, resume
 //                                              next_call: of the protocol             next_step: of the stream
 //
@@ -24,23 +26,24 @@ public:
     // Zero is the ordinary state: connected, both directions open, nothing held back. A hot path tests for it once.
     enum Flag : std::uint32_t {
         ordinary = 0,
-        fresh = 1 << 0,          // connected() is still to be called
-        paused = 1 << 1,         // by pause_reading()
-        over_high = 1 << 2,      // the high watermark was passed, and the low one not reached since
-        held_back = 1 << 3,      // answers passed it: nothing is read until the low one is reached
-        pause_called = 1 << 4,   // pause_writing() was called, and resume_writing() not since
-        input_ended = 1 << 5,    // the peer's end of stream was read
-        shutting = 1 << 6,       // shutdown_write() was called
-        closing = 1 << 7,        // close() was called
-        output_ended = 1 << 8,   // this side's end of stream was sent
-        output_broken = 1 << 9,  // a write failed; bytes that the peer sent before may still be read
-        input_due = 1 << 10,     // unconsumed input is to be given to received() again
-        over = 1 << 11,          // disconnected() is the next call, and the last
+        fresh = 1 << 0,            // connected() is still to be called
+        paused = 1 << 1,           // by pause_reading()
+        over_high = 1 << 2,        // the high watermark was passed, and the low one not reached since
+        held_back = 1 << 3,        // answers passed it: nothing is read until the low one is reached
+        pause_called = 1 << 4,     // pause_writing() was called, and resume_writing() not since
+        input_ended = 1 << 5,      // the peer's end of stream was read
+        shutting = 1 << 6,         // shutdown_write() was called
+        closing = 1 << 7,          // close() was called
+        output_ended = 1 << 8,     // this side's end of stream was sent
+        output_broken = 1 << 9,    // a write failed; bytes that the peer sent before may still be read
+        input_due = 1 << 10,       // unconsumed input is to be given to received() again
+        over = 1 << 11,            // disconnected() is the next call, and the last
         closing_called = 1 << 12,  // closing() was called
         // From here on a transport has flags of its own. The first four are reasons not to read.
         of_transport = 1 << 13,
     };
-    static constexpr std::uint32_t reading_stops = paused | held_back | input_ended | closing | over | 0xf * of_transport;
+    static constexpr std::uint32_t reading_stops =
+        paused | held_back | input_ended | closing | over | 0xf * of_transport;
 
     /// A call that the protocol is owed.
     enum class Call : std::uint8_t { none, connected, received, end_of_stream, pause_writing, resume_writing, closing };
@@ -86,8 +89,8 @@ public:
     // ── what happened ──
 
     /// Output was queued: so much waits now. `answer`: it was written inside received(). Only a peer whose answers are
-    /// not read is not read from: if other output counted, two peers with much to say would wait for each other for ever.
-    /// True if the high watermark was passed just now.
+    /// not read is not read from: if other output counted, two peers with much to say would wait for each other for
+    /// ever. True if the high watermark was passed just now.
     bool output_queued(std::size_t waiting, const Limits& limits, bool answer) noexcept {
         const bool passed = !is(over_high | closing | output_broken) && waiting > limits.high_mark;
         if (passed) set(over_high);
@@ -160,9 +163,9 @@ public:
         return Step::end_output;
     }
 
-    /// received() was called with `input` and returned `consumed`, of which more than there was counts as all. `rest` is
-    /// the earlier unconsumed input, at the front of `input`, and becomes the present one. True if a message begins with
-    /// that: its deadline counts from now. Throws std::bad_alloc.
+    /// received() was called with `input` and returned `consumed`, of which more than there was counts as all. `rest`
+    /// is the earlier unconsumed input, at the front of `input`, and becomes the present one. True if a message begins
+    /// with that: its deadline counts from now. Throws std::bad_alloc.
     bool keep_rest(ByteQueue& rest, Bytes input, std::size_t consumed) {
         if (is(over | closing)) return false;
         consumed = std::min(consumed, input.size());

@@ -61,8 +61,8 @@ std::uint64_t Transport::length_of(const FileDescriptor& file, std::uint64_t off
         throw std::invalid_argument("Transport::write_file: the file has " + std::to_string(size) + " bytes, and " +
                                     (length == rest_of_file ? "those" : std::to_string(length)) + " from " +
                                     std::to_string(offset) + " on are wanted");
-    // The files in /proc, and in some file systems in user space, have content and a size of 0. To trust that would be to
-    // send nothing and call it the whole.
+    // The files in /proc, and in some file systems in user space, have content and a size of 0. To trust that would be
+    // to send nothing and call it the whole.
     std::byte first;
     if (size == 0 && length == rest_of_file && ::pread(file.get(), &first, 1, 0) == 1)
         throw std::invalid_argument("Transport::write_file: the file has content, and a size of 0");

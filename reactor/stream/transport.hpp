@@ -44,22 +44,23 @@ struct Limits {
     /// Bytes that one read takes at most, and so one iteration for a peer that never stops. 1 byte to `most_read`: each
     /// transport takes the nearest of these for another number.
     std::size_t read_size = 64 * 1024;
-    /// Bytes that it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not more
-    /// than `most_read`.
+    /// Bytes that it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not
+    /// more than `most_read`.
     std::size_t largest_read = 256 * 1024;
     /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
     Duration idle_timeout = Duration::zero();
     /// How long `received` may leave the beginning of a message unconsumed: a peer that sends a byte now and then is
-    /// not idle, and its connection ends after this (Error::message_timeout). Not counted while nothing is read. Zero: never.
+    /// not idle, and its connection ends after this (Error::message_timeout). Not counted while nothing is read. Zero:
+    /// never.
     Duration message_timeout = Duration::zero();
     /// How long the peer may take none of the output (Error::write_timeout). Zero: never.
     Duration write_timeout = Duration::zero();
     /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not
     /// counted while nothing is read. Zero: never.
     Duration receive_timeout = Duration::zero();
-    /// After `close()`, how long the peer may take none of the output, and, when it has all, may wait until it closes as
-    /// well; then the connection ends (Error::close_timeout). It counts from `close()`, at the latest from the end of the
-    /// protocol's call that this was made in.
+    /// After `close()`, how long the peer may take none of the output, and, when it has all, may wait until it closes
+    /// as well; then the connection ends (Error::close_timeout). It counts from `close()`, at the latest from the end
+    /// of the protocol's call that this was made in.
     Duration close_timeout = std::chrono::seconds(5);
 
     /// 16 MiB. The kernel seldom holds more for one connection, and the loop keeps a buffer of the largest read.
@@ -82,10 +83,11 @@ public:
     Transport(const Transport&) = delete;
     Transport& operator=(const Transport&) = delete;
 
-    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Writes in a call of this transport's
-    /// own protocol leave together when that call returns. Other writes over a connection leave together at the iteration's
-    /// end, or at once between iterations and where they are large. An error comes later, with `disconnected`. False, and
-    /// nothing is sent, after `shutdown_write`, `close` and `abort`, and when the connection is already over.
+    /// Sends `data`, or queues what the peer does not take yet; copies what it queues. Writes in a call of this
+    /// transport's own protocol leave together when that call returns. Other writes over a connection leave together at
+    /// the iteration's end, or at once between iterations and where they are large. An error comes later, with
+    /// `disconnected`. False, and nothing is sent, after `shutdown_write`, `close` and `abort`, and when the connection
+    /// is already over.
     virtual bool write(Bytes data) = 0;
     bool write(std::string_view text) { return write(bytes_of(text)); }
     /// The same for any contiguous range of char, unsigned char, std::byte or char8_t.
@@ -108,17 +110,18 @@ public:
     /// Sends `length` bytes of a regular file, from `offset` on, in their place between earlier and later writes;
     /// takes the descriptor over, leaves its position alone, and closes it when they are sent or lost.
     ///
-    /// A connection and a PipeTransport read them when they are about to be sent, unless they are 16 KiB or less: a file of
-    /// any size takes no memory, and its bytes do not pass through this program where the kernel has sendfile(2). They count as
-    /// queued and for the watermarks; with Limits::output_limit queued, files included, a further file ends the connection. Other
-    /// transports read the file now and write it, as one of 16 KiB or less is everywhere. A read waits for the disk, and the
-    /// loop with it, if the kernel does not hold these bytes yet (posix_fadvise(2)).
+    /// A connection and a PipeTransport read them when they are about to be sent, unless they are 16 KiB or less: a
+    /// file of any size takes no memory, and its bytes do not pass through this program where the kernel has
+    /// sendfile(2). They count as queued and for the watermarks; with Limits::output_limit queued, files included, a
+    /// further file ends the connection. Other transports read the file now and write it, as one of 16 KiB or less is
+    /// everywhere. A read waits for the disk, and the loop with it, if the kernel does not hold these bytes yet
+    /// (posix_fadvise(2)).
     ///
     /// The kernel sends the file's own pages: a change before the peer has received them arrives changed, also when
     /// nothing is queued any more. So replace files by rename(2). The rest of a file that becomes shorter cannot be
     /// sent: the connection ends (Error::file_shortened), as it does if the file cannot be read. It has the size that
-    /// fstat(2) says. The files in /proc have content and a size of 0, so the rest of such a file is refused; read it, and
-    /// write the bytes. Most files in /sys have less content than size, and end the connection.
+    /// fstat(2) says. The files in /proc have content and a size of 0, so the rest of such a file is refused; read it,
+    /// and write the bytes. Most files in /sys have less content than size, and end the connection.
     ///
     /// False as for `write`. Throws what `length_of` throws; nothing is sent then, and the file is closed.
     virtual bool write_file(FileDescriptor file, std::uint64_t offset = 0, std::uint64_t length = rest_of_file);
@@ -149,12 +152,13 @@ public:
     /// others. Throws std::logic_error before there is a connection.
     virtual Reactor& reactor() const = 0;
 
-    /// The way here from other threads, and from code that outlives the connection. Empty when that is over. The first call
-    /// allocates what all the handles share; a connection that nobody asks pays nothing. Throws std::bad_alloc.
+    /// The way here from other threads, and from code that outlives the connection. Empty when that is over. The first
+    /// call allocates what all the handles share; a connection that nobody asks pays nothing. Throws std::bad_alloc.
     virtual TransportHandle handle() = 0;
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
-    /// of stream waits too. A reset does not: it ends the connection, and unread input is lost. Pausing twice is pausing once.
+    /// of stream waits too. A reset does not: it ends the connection, and unread input is lost. Pausing twice is
+    /// pausing once.
     virtual void pause_reading() = 0;
 
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.
@@ -173,8 +177,9 @@ public:
     /// Bytes written and not yet taken by the kernel, gathered ones included.
     virtual std::size_t queued() const noexcept = 0;
 
-    /// For a protocol that sends all its input on to `other`, inside `received` and having written to it: bulk data may then
-    /// go straight there without a call of `received`. Small amounts are received again. A hint, which connections follow where the kernel can move bytes without copying them (splice(2)).
+    /// For a protocol that sends all its input on to `other`, inside `received` and having written to it: bulk data may
+    /// then go straight there without a call of `received`. Small amounts are received again. A hint, which connections
+    /// follow where the kernel can move bytes without copying them (splice(2)).
     virtual void pass_on_to(Transport& /*other*/) {}
     /// For connections: `source` would like to pass on to this one.
     virtual void pass_on_from(Connection& /*source*/) {}

@@ -8,8 +8,9 @@ namespace reactor {
 
 bool TransportHandle::post(MoveOnlyFunction<void(Protocol&)> callable) const {
     callable = required(std::move(callable), "TransportHandle::post: the callable is empty");
-    return state_ != nullptr &&
-           state_->post([callable = std::move(callable)](Transport&, Protocol& protocol) mutable { callable(protocol); });
+    return state_ != nullptr && state_->post([callable = std::move(callable)](Transport&, Protocol& protocol) mutable {
+        callable(protocol);
+    });
 }
 
 bool TransportHandle::write_text(std::string text) const {
@@ -17,10 +18,12 @@ bool TransportHandle::write_text(std::string text) const {
            state_->post([text = std::move(text)](Transport& transport, Protocol&) { transport.write(text); });
 }
 
-bool HandleState::post(Call call) { return send(std::make_shared<Work>(Work{std::move(call), 0})); }
+bool HandleState::post(Call call) {
+    return send(std::make_shared<Work>(Work{std::move(call), 0}));
+}
 
-// The reactor is there as long as the lock is held: it ends its connections before it goes. `work` outlives the lock, because
-// what the caller's objects do when they are destroyed is unknown.
+// The reactor is there as long as the lock is held: it ends its connections before it goes. `work` outlives the lock,
+// because what the caller's objects do when they are destroyed is unknown.
 bool HandleState::send(const std::shared_ptr<Work>& work) {
     const std::lock_guard lock(mutex_);
     if (reactor_ == nullptr) return false;

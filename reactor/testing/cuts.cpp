@@ -7,10 +7,7 @@
 namespace reactor::testing {
 
 Cuts::Cuts(std::size_t size, const CutOptions& options)
-    : size_(size),
-      most_(options.most),
-      seed_(options.seed ? *options.seed : std::random_device()()),
-      random_(seed_) {}
+    : size_(size), most_(options.most), seed_(options.seed ? *options.seed : std::random_device()()), random_(seed_) {}
 
 std::optional<std::vector<std::size_t>> Cuts::next() {
     if (size_ == 0) return std::nullopt;

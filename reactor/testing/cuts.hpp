@@ -112,8 +112,7 @@ std::size_t check_every_cut_of_protocol(std::string_view input, Make make, const
         MemoryTransport connection(make());
         for (const Bytes piece : pieces) connection.feed(piece);
         connection.end();
-        return Conversation{connection.take(), connection.ended(), connection.was_reset(),
-                            connection.disconnected()};
+        return Conversation{connection.take(), connection.ended(), connection.was_reset(), connection.disconnected()};
     };
     return check_every_cut(input, run, options);
 }

@@ -1,5 +1,6 @@
 // A socket of datagrams that is nothing but memory: a DatagramProtocol is tested on it with no socket, no loop and no
-// waiting. The test plays the network and decides which datagrams come from which address, how much room there is, and which are refused.
+// waiting. The test plays the network and decides which datagrams come from which address, how much room there is, and
+// which are refused.
 //
 //     MemoryDatagramTransport socket(std::make_unique<DatagramEcho>());
 //     socket.feed("hello", *Address::ip("192.0.2.1", 7));

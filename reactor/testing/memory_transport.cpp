@@ -52,7 +52,7 @@ struct MemoryTransport::Memory {
     void end_in_time();
 
     ManualClock clock;
-    std::unique_ptr<Reactor> loop;  // once it was asked for; outlives the protocol's timers
+    std::unique_ptr<Reactor> loop;         // once it was asked for; outlives the protocol's timers
     std::shared_ptr<HandleState> handles;  // if there are any
     std::unique_ptr<Protocol> owned;
     Protocol& protocol;
@@ -115,14 +115,18 @@ void MemoryTransport::reset(std::error_code reason) {
     settle();
 }
 
-void MemoryTransport::fill() { memory_->window = 0; }
+void MemoryTransport::fill() {
+    memory_->window = 0;
+}
 
 void MemoryTransport::drain(std::size_t bytes) {
     memory_->window = bytes > everything - memory_->window ? everything : memory_->window + bytes;
     settle();
 }
 
-void MemoryTransport::drain() { drain(everything); }
+void MemoryTransport::drain() {
+    drain(everything);
+}
 
 void MemoryTransport::advance(Duration time) {
     Memory& memory = *memory_;
@@ -147,26 +151,39 @@ void MemoryTransport::ask_to_drain() {
     settle();
 }
 
-std::string MemoryTransport::take() { return std::exchange(memory_->output, {}); }
-
-const std::string& MemoryTransport::output() const noexcept { return memory_->output; }
-
-bool MemoryTransport::ended() const noexcept {
-    return memory_->state.is(StreamState::shutting | StreamState::closing) && memory_->queue.empty() && !memory_->was_reset;
+std::string MemoryTransport::take() {
+    return std::exchange(memory_->output, {});
 }
 
-bool MemoryTransport::was_reset() const noexcept { return memory_->was_reset; }
+const std::string& MemoryTransport::output() const noexcept {
+    return memory_->output;
+}
 
-std::optional<std::error_code> MemoryTransport::disconnected() const noexcept { return memory_->disconnected; }
+bool MemoryTransport::ended() const noexcept {
+    return memory_->state.is(StreamState::shutting | StreamState::closing) && memory_->queue.empty() &&
+           !memory_->was_reset;
+}
 
-std::size_t MemoryTransport::waiting() const noexcept { return memory_->incoming.size(); }
+bool MemoryTransport::was_reset() const noexcept {
+    return memory_->was_reset;
+}
+
+std::optional<std::error_code> MemoryTransport::disconnected() const noexcept {
+    return memory_->disconnected;
+}
+
+std::size_t MemoryTransport::waiting() const noexcept {
+    return memory_->incoming.size();
+}
 
 void MemoryTransport::set_addresses(const Address& peer, const Address& local) {
     memory_->peer = peer;
     memory_->local = local;
 }
 
-void MemoryTransport::set_peer_credentials(const PeerCredentials& credentials) { memory_->credentials = credentials; }
+void MemoryTransport::set_peer_credentials(const PeerCredentials& credentials) {
+    memory_->credentials = credentials;
+}
 
 // ── the protocol ──
 
@@ -201,13 +218,17 @@ void MemoryTransport::abort(std::error_code reason) {
     memory_->finish(reason);
 }
 
-void MemoryTransport::pause_reading() { memory_->state.pause_reading(); }
+void MemoryTransport::pause_reading() {
+    memory_->state.pause_reading();
+}
 
 void MemoryTransport::resume_reading() {
     if (memory_->state.resume_reading()) memory_->since.received = memory_->clock.now();
 }
 
-bool MemoryTransport::open() const noexcept { return memory_->state.open(); }
+bool MemoryTransport::open() const noexcept {
+    return memory_->state.open();
+}
 
 Reactor& MemoryTransport::reactor() const {
     Memory& memory = *memory_;
@@ -243,11 +264,17 @@ bool MemoryTransport::reading() const noexcept {
     return memory_->state.reading() && !memory_->state.is(StreamState::fresh);
 }
 
-Bytes MemoryTransport::unconsumed() const noexcept { return memory_->rest.view(); }
+Bytes MemoryTransport::unconsumed() const noexcept {
+    return memory_->rest.view();
+}
 
-std::size_t MemoryTransport::queued() const noexcept { return memory_->queue.size(); }
+std::size_t MemoryTransport::queued() const noexcept {
+    return memory_->queue.size();
+}
 
-const Limits& MemoryTransport::limits() const noexcept { return memory_->limits; }
+const Limits& MemoryTransport::limits() const noexcept {
+    return memory_->limits;
+}
 
 void MemoryTransport::set_limits(const Limits& limits) {
     Memory& memory = *memory_;
@@ -255,9 +282,15 @@ void MemoryTransport::set_limits(const Limits& limits) {
     if (!memory.state.is(StreamState::closing)) memory.since.begin(memory.clock.now());
 }
 
-Address MemoryTransport::peer() const { return memory_->peer; }
-Address MemoryTransport::local() const { return memory_->local; }
-std::optional<PeerCredentials> MemoryTransport::peer_credentials() const { return memory_->credentials; }
+Address MemoryTransport::peer() const {
+    return memory_->peer;
+}
+Address MemoryTransport::local() const {
+    return memory_->local;
+}
+std::optional<PeerCredentials> MemoryTransport::peer_credentials() const {
+    return memory_->credentials;
+}
 
 // ── what follows ──
 

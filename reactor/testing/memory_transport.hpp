@@ -63,8 +63,9 @@ public:
     /// `resume_writing` is all it gets per call that the peer does not answer.
     void settle();
 
-    /// Time passes: timers on `reactor()` that become due are called, each at its time. A deadline of the limits that is
-    /// reached now ends the connection, as a loop's timer would. Throws std::invalid_argument for a negative duration.
+    /// Time passes: timers on `reactor()` that become due are called, each at its time. A deadline of the limits that
+    /// is reached now ends the connection, as a loop's timer would. Throws std::invalid_argument for a negative
+    /// duration.
     void advance(Duration time);
 
     /// Asks the protocol to end, as a drain of its acceptor or loop does: calls `draining`, unless it has closed.

@@ -80,8 +80,7 @@ public:
     std::span<const Event> wait(std::optional<Duration> limit) override {
         batch_.clear();
         if (script_.empty()) {
-            if (!limit)
-                throw std::logic_error("nothing is scripted and no timer is set: would wait for ever");
+            if (!limit) throw std::logic_error("nothing is scripted and no timer is set: would wait for ever");
             clock_.advance(*limit);
             return batch_;
         }

@@ -82,8 +82,8 @@ TEST_CASE("S7: calls come in order, none from inside another, and the end once, 
     socket.feed("a", somebody);
     socket.feed("end", somebody);
     socket.feed("lost", somebody);
-    CHECK(recorder.log == Log{"opened", "(", ")", "refused 192.0.2.1:7, Connection refused", "received a", "received end",
-                              "still here", "closed Success"});
+    CHECK(recorder.log == Log{"opened", "(", ")", "refused 192.0.2.1:7, Connection refused", "received a",
+                              "received end", "still here", "closed Success"});
     CHECK(socket.closed() == std::error_code());
     CHECK(socket.take().size() == 1);
 }

@@ -88,7 +88,9 @@ Socket bound(const Address& address) {
     return socket;
 }
 
-Socket udp(std::string_view host = "127.0.0.1") { return bound(*Address::ip(host, 0)); }
+Socket udp(std::string_view host = "127.0.0.1") {
+    return bound(*Address::ip(host, 0));
+}
 
 Socket connected_to(const Address& address, Socket socket) {
     REQUIRE_FALSE(socket.connect(address));
@@ -96,7 +98,9 @@ Socket connected_to(const Address& address, Socket socket) {
 }
 
 // An address without a listener.
-Address nobody() { return udp().local(); }
+Address nobody() {
+    return udp().local();
+}
 
 Address abstract_name() {
     static int number = 0;
@@ -144,7 +148,9 @@ const std::vector<DatagramOptions> ways_to_move = [] {
 TEST_CASE("Datagrams of every kind come with their sender's address, and go back to it") {
     for (const DatagramOptions& options : ways_to_move) {
         const TemporaryFolder folder;
-        struct Ends { Address server, client; };
+        struct Ends {
+            Address server, client;
+        };
         for (const Ends& ends : {Ends{*Address::ip("127.0.0.1", 0), *Address::ip("127.0.0.1", 0)},
                                  Ends{*Address::ip("::1", 0), *Address::ip("::1", 0)},
                                  Ends{Address::unix_path(folder / "server"), Address::unix_path(folder / "client")},
@@ -154,9 +160,7 @@ TEST_CASE("Datagrams of every kind come with their sender's address, and go back
             Letters server, client;
             DatagramEndpoint& serving = read_from(reactor, bound(ends.server), server, options);
             DatagramEndpoint& asking = read_from(reactor, bound(ends.client), client, options);
-            server.on_received = [&](const Datagram& question) {
-                CHECK(serving.answer(question, question.data));
-            };
+            server.on_received = [&](const Datagram& question) { CHECK(serving.answer(question, question.data)); };
             for (int i = 0; i < 5; ++i) CHECK(asking.send(serving.local(), "number " + std::to_string(i)));
             run_until(reactor, [&] { return client.data.size() == 5; });
             for (std::size_t i = 0; i < 5; ++i) {
@@ -840,8 +844,8 @@ TEST_CASE("Broadcasts are sent by those who may, and known as such by those who 
 TEST_CASE("S91: whatever sizes the options of datagrams have, an exchange is whole, or its loss is told") {
     constexpr std::size_t extremes[] = {0, 1, 64, 65, PTRDIFF_MAX, SIZE_MAX - 63, SIZE_MAX - 1, SIZE_MAX};
     constexpr std::size_t DatagramOptions::*sizes[] = {
-        &DatagramOptions::largest,     &DatagramOptions::queue_limit,    &DatagramOptions::receives_per_turn,
-        &DatagramOptions::batch,       &DatagramOptions::descriptors,    &DatagramOptions::receive_buffer,
+        &DatagramOptions::largest,    &DatagramOptions::queue_limit, &DatagramOptions::receives_per_turn,
+        &DatagramOptions::batch,      &DatagramOptions::descriptors, &DatagramOptions::receive_buffer,
         &DatagramOptions::send_buffer};
     for (const bool over_unix : {false, true}) {
         for (const auto size : sizes) {
@@ -888,7 +892,8 @@ TEST_CASE("S91: of a Unix datagram longer than UDP has them all comes, if it is 
     }
 }
 
-TEST_CASE("S108: an option that a kind of datagram socket does not have is ignored; a group that it cannot join throws") {
+TEST_CASE(
+    "S108: an option that a kind of datagram socket does not have is ignored; a group that it cannot join throws") {
     Reactor reactor;
     Letters letters;
     DatagramOptions every;
@@ -1085,7 +1090,9 @@ TEST_CASE("S83, S102: descriptors of a batch that nobody reads to its end are cl
     Letters letters, others;
     bool throws = false;
     SUBCASE("The protocol closes in the middle of it") {}
-    SUBCASE("The protocol throws in the middle of it") { throws = true; }
+    SUBCASE("The protocol throws in the middle of it") {
+        throws = true;
+    }
     letters.on_received = [&](const Datagram&) {
         if (throws) throw std::runtime_error("enough");
         letters.transport->close();

@@ -1,18 +1,18 @@
 // Protocols and the kit that tests them never see a system call: this compiles only if no socket header comes along.
-#include <protocols/framing/any_framing.hpp>
-#include <protocols/examples/chargen.hpp>
-#include <protocols/framing/counted.hpp>
-#include <protocols/examples/daytime.hpp>
-#include <protocols/framing/delimited.hpp>
-#include <protocols/examples/discard.hpp>
 #include <protocols/echo.hpp>
-#include <protocols/framing/fixed_length.hpp>
+#include <protocols/examples/chargen.hpp>
+#include <protocols/examples/daytime.hpp>
+#include <protocols/examples/discard.hpp>
+#include <protocols/examples/publish_subscribe.hpp>
+#include <protocols/examples/time.hpp>
 #include <protocols/forward.hpp>
+#include <protocols/framing/any_framing.hpp>
+#include <protocols/framing/counted.hpp>
+#include <protocols/framing/delimited.hpp>
+#include <protocols/framing/fixed_length.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/framing/framing.hpp>
 #include <protocols/framing/length_prefixed.hpp>
-#include <protocols/examples/publish_subscribe.hpp>
-#include <protocols/examples/time.hpp>
 #include <protocols/framing/until_close.hpp>
 #include <reactor/testing/cuts.hpp>
 #include <reactor/testing/memory_datagram_transport.hpp>

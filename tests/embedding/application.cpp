@@ -1,13 +1,13 @@
 // The application that embeds the library: built by packaging_test.py in every way in which it can be found. It uses
 // something of each kind, so that what is not exported, or not installed, is missed here: a server and a client, a
 // timer, work from another thread, a handler of its own, an exception of its own, the testing kit.
-#include <protocols/framing/any_framing.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
-#include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/connector.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/testing/cuts.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
@@ -76,7 +76,8 @@ void converse(bool throws) {
         const std::uint16_t port = acceptor.addresses().front().port();
         Connector connector(reactor, "localhost", port, factory<Asker>(std::ref(reactor), throws));
         Wakeup idle;
-        Registration registration = reactor.adopt(idle.descriptor(), Interest::readable, std::make_unique<Bystander>(bystander_gone));
+        Registration registration =
+            reactor.adopt(idle.descriptor(), Interest::readable, std::make_unique<Bystander>(bystander_gone));
         Timer too_long(reactor, [] { check(false, "it takes less than a minute"); });
         too_long.start(std::chrono::minutes(1));
         bool caught = false;

@@ -1,5 +1,5 @@
-// c-ares driven by a reactor: names looked up without a thread. It says which sockets it waits for; how long it waits is
-// asked after everything that may have changed it.
+// c-ares driven by a reactor: names looked up without a thread. It says which sockets it waits for; how long it waits
+// is asked after everything that may have changed it.
 #pragma once
 
 #include <reactor/reactor.hpp>
@@ -28,7 +28,8 @@ public:
         check(ares_set_servers_ports_csv(channel_, servers));
     }
     ~CaresChannel() {
-        if (channel_ != nullptr) ares_destroy(channel_);  // ends every look-up with ARES_EDESTRUCTION, and closes the sockets
+        if (channel_ != nullptr)
+            ares_destroy(channel_);  // ends every look-up with ARES_EDESTRUCTION, and closes the sockets
     }
     CaresChannel(const CaresChannel&) = delete;
     CaresChannel& operator=(const CaresChannel&) = delete;
@@ -44,7 +45,8 @@ public:
 private:
     struct Watched final : reactor::EventHandler {
         Watched(CaresChannel& the_owner, ares_socket_t the_socket)
-            : owner(the_owner), socket(the_socket),
+            : owner(the_owner),
+              socket(the_socket),
               registration(owner.reactor_.watch(socket, reactor::Interest::none, *this)) {}
         // c-ares may close the socket, and so end this object, in the call.
         void readable() override { owner.process(socket, ARES_SOCKET_BAD); }
@@ -84,8 +86,8 @@ private:
         if (ares_timeout(channel_, nullptr, &time) == nullptr) {
             timer_.cancel();
         } else {
-            // c-ares 1.18.1 gives whole milliseconds, rounded down. In the last one it says 0, and has nothing to do yet:
-            // the loop would go round a thousand times.
+            // c-ares 1.18.1 gives whole milliseconds, rounded down. In the last one it says 0, and has nothing to do
+            // yet: the loop would go round a thousand times.
             constexpr auto rounded_away = std::chrono::milliseconds(1);
             timer_.start(std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec) + rounded_away);
         }

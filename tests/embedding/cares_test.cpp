@@ -17,8 +17,8 @@ using namespace reactor;
 
 namespace {
 
-// Answers questions for IPv4 addresses (RFC 1035): those of names that begin with "silent" not at all, the first one for
-// names that begin with "late" not either, unknown ones with NXDOMAIN.
+// Answers questions for IPv4 addresses (RFC 1035): those of names that begin with "silent" not at all, the first one
+// for names that begin with "late" not either, unknown ones with NXDOMAIN.
 class NameServer final : EventHandler {
 public:
     explicit NameServer(Reactor& reactor) : socket_(Socket::open(Address::Family::ipv4, SocketKind::datagram)) {
@@ -33,7 +33,8 @@ private:
         unsigned char packet[512];
         sockaddr_storage from{};
         socklen_t from_size = sizeof from;
-        const ssize_t size = ::recvfrom(socket_.get(), packet, sizeof packet, 0, reinterpret_cast<sockaddr*>(&from), &from_size);
+        const ssize_t size =
+            ::recvfrom(socket_.get(), packet, sizeof packet, 0, reinterpret_cast<sockaddr*>(&from), &from_size);
         if (size < 17) return;
         std::string name;
         std::size_t at = 12;

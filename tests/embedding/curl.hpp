@@ -24,7 +24,9 @@ public:
     /// `done` is called for each transfer that has ended, when it has been taken out of the multi handle: it may be
     /// cleaned up, or added again.
     CurlMulti(reactor::Reactor& reactor, Done done)
-        : reactor_(reactor), done_(std::move(done)), timer_(reactor, [this] { act(CURL_SOCKET_TIMEOUT, 0); }),
+        : reactor_(reactor),
+          done_(std::move(done)),
+          timer_(reactor, [this] { act(CURL_SOCKET_TIMEOUT, 0); }),
           multi_(curl_multi_init()) {
         if (multi_ == nullptr) throw std::bad_alloc();
         curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, &CurlMulti::socket_changed);
@@ -44,7 +46,8 @@ public:
 private:
     struct Watched final : reactor::EventHandler {
         Watched(CurlMulti& the_owner, curl_socket_t the_socket)
-            : owner(the_owner), socket(the_socket),
+            : owner(the_owner),
+              socket(the_socket),
               registration(owner.reactor_.watch(socket, reactor::Interest::none, *this)) {}
         // curl may destroy this object in the call: so that is the last thing done.
         void readable() override { owner.act(socket, CURL_CSELECT_IN); }

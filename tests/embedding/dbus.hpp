@@ -3,8 +3,8 @@
 // is dispatched before each wait.
 #pragma once
 
-#include <reactor/hook.hpp>
 #include <reactor/detail/lifetime.hpp>
+#include <reactor/hook.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 

@@ -49,7 +49,8 @@ private:
 
     static gboolean check(GSource* source) {
         Source* self = reinterpret_cast<Source*>(source);
-        return g_source_query_unix_fd(source, self->tag) != 0 || self->reactor->next_timeout() == reactor::Duration::zero();
+        return g_source_query_unix_fd(source, self->tag) != 0 ||
+               self->reactor->next_timeout() == reactor::Duration::zero();
     }
 
     static gboolean dispatch(GSource* source, GSourceFunc, gpointer) {

@@ -1,8 +1,8 @@
 #include "glib.hpp"
 
 #include <protocols/echo.hpp>
-#include <protocols/framing/framed.hpp>
 #include <protocols/framing/delimited.hpp>
+#include <protocols/framing/framed.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
 #include <reactor/timer.hpp>
@@ -35,10 +35,13 @@ template <class Condition>
 int iterate_until(Condition condition) {
     int turns = 0;
     bool too_long = false;
-    const guint alarm = g_timeout_add_seconds(60, [](gpointer flag) -> gboolean {
-        *static_cast<bool*>(flag) = true;
-        return G_SOURCE_CONTINUE;
-    }, &too_long);
+    const guint alarm = g_timeout_add_seconds(
+        60,
+        [](gpointer flag) -> gboolean {
+            *static_cast<bool*>(flag) = true;
+            return G_SOURCE_CONTINUE;
+        },
+        &too_long);
     while (!condition() && !too_long && turns < 10000) {
         g_main_context_iteration(nullptr, TRUE);
         ++turns;
@@ -78,9 +81,11 @@ TEST_CASE("What GLib's own sources ask of the reactor in between is done without
     const GlibSource source(reactor);
     bool due = false;
     Timer timer(reactor, [&] { due = true; });
-    g_idle_add([](gpointer data) -> gboolean {
-        static_cast<Timer*>(data)->start(std::chrono::milliseconds(1));
-        return FALSE;
-    }, &timer);
+    g_idle_add(
+        [](gpointer data) -> gboolean {
+            static_cast<Timer*>(data)->start(std::chrono::milliseconds(1));
+            return FALSE;
+        },
+        &timer);
     iterate_until([&] { return due; });
 }

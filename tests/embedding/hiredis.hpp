@@ -31,9 +31,12 @@ private:
 #if HIREDIS_MAJOR >= 1
           timer_(reactor, [this] { redisAsyncHandleTimeout(&context_); }),
 #endif
-          registration_(reactor.watch(context.c.fd, reactor::Interest::none, *this)) {}
+          registration_(reactor.watch(context.c.fd, reactor::Interest::none, *this)) {
+    }
 
-    static HiredisAdapter& of(void* self) { return *static_cast<HiredisAdapter*>(self); }
+    static HiredisAdapter& of(void* self) {
+        return *static_cast<HiredisAdapter*>(self);
+    }
 
     // hiredis wants to write for every command and does not want to any more when it is written. Nearly always there is
     // room: so a command given in a callback is written in the same turn, and the kernel is never asked. If there is no
@@ -43,11 +46,17 @@ private:
         registration_.set_interest(registration_.interest() | interest);
         if (interest == reactor::Interest::writable) registration_.trigger(interest);
     }
-    void do_not_want(reactor::Interest interest) { registration_.set_interest(registration_.interest() & ~interest); }
+    void do_not_want(reactor::Interest interest) {
+        registration_.set_interest(registration_.interest() & ~interest);
+    }
 
     // Either may free the context, and with it this object.
-    void readable() override { redisAsyncHandleRead(&context_); }
-    void writable() override { redisAsyncHandleWrite(&context_); }
+    void readable() override {
+        redisAsyncHandleRead(&context_);
+    }
+    void writable() override {
+        redisAsyncHandleWrite(&context_);
+    }
 
     redisAsyncContext& context_;
 #if HIREDIS_MAJOR >= 1

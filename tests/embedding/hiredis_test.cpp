@@ -40,9 +40,12 @@ public:
             sizes.push_back(word.size());
         }
         replies_.push_back(std::make_unique<Reply>(std::move(reply)));
-        redisAsyncCommandArgv(context_, [](redisAsyncContext*, void* value, void* callback) {
-            if (value != nullptr) (*static_cast<Reply*>(callback))(static_cast<const redisReply*>(value));
-        }, replies_.back().get(), int(words.size()), pointers.data(), sizes.data());
+        redisAsyncCommandArgv(
+            context_,
+            [](redisAsyncContext*, void* value, void* callback) {
+                if (value != nullptr) (*static_cast<Reply*>(callback))(static_cast<const redisReply*>(value));
+            },
+            replies_.back().get(), int(words.size()), pointers.data(), sizes.data());
     }
     void disconnect() { redisAsyncDisconnect(context_); }
     bool over() const { return context_ == nullptr; }
@@ -100,7 +103,8 @@ TEST_CASE("hiredis: what one publishes the other receives") {
         if (std::string(reply->element[0]->str) == "message") messages.emplace_back(reply->element[2]->str);
     });
     subscriber.run_until([&] { return subscribed; });
-    for (const char* text : {"one", "two", "three"}) publisher.command({"PUBLISH", "news", text}, [](const redisReply*) {});
+    for (const char* text : {"one", "two", "three"})
+        publisher.command({"PUBLISH", "news", text}, [](const redisReply*) {});
     publisher.run_until([&] { return messages.size() == 3; });
     CHECK(messages == std::vector<std::string>{"one", "two", "three"});
 }

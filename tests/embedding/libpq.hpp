@@ -60,7 +60,8 @@ private:
 
     void flush() {
         const bool all = PQflush(connection_.get()) == 0;
-        registration_.set_interest(all ? reactor::Interest::readable : reactor::Interest::readable | reactor::Interest::writable);
+        registration_.set_interest(all ? reactor::Interest::readable
+                                       : reactor::Interest::readable | reactor::Interest::writable);
     }
 
     void writable() override {
@@ -76,7 +77,8 @@ private:
         }
         flush();
         const reactor::Lifetime::Watch watch(lifetime_);
-        while (const std::unique_ptr<PGnotify, decltype(&PQfreemem)> notice{PQnotifies(connection_.get()), &PQfreemem}) {
+        while (
+            const std::unique_ptr<PGnotify, decltype(&PQfreemem)> notice{PQnotifies(connection_.get()), &PQfreemem}) {
             listener_.notified(*notice);
             if (watch.over()) return;
         }

@@ -1,8 +1,8 @@
 // A reactor inside another loop, by its descriptor and its next time; and fork(2).
-#include <reactor/stream/connection.hpp>
-#include <reactor/reactor.hpp>
-#include <reactor/timer.hpp>
 #include <reactor/detail/wakeup.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
+#include <reactor/timer.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

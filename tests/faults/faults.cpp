@@ -32,12 +32,44 @@ namespace faults {
 
 namespace {
 
-constexpr const char* names[kinds] = {
-    "accept4", "bind", "close", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait2", "epoll_wait", "eventfd",
-    "fcntl", "getpeername", "getsockname", "getsockopt", "listen", "open", "pidfd_open",
-    "pidfd_send_signal", "pipe2", "poll", "ppoll", "pread", "pselect", "read",
-    "recv", "recvmmsg", "recvmsg", "send", "sendfile", "sendmmsg", "sendmsg", "setsockopt", "shutdown",
-    "socket", "socketpair", "splice", "waitid", "write", "allocation"};
+constexpr const char* names[kinds] = {"accept4",
+                                      "bind",
+                                      "close",
+                                      "connect",
+                                      "epoll_create1",
+                                      "epoll_ctl",
+                                      "epoll_pwait2",
+                                      "epoll_wait",
+                                      "eventfd",
+                                      "fcntl",
+                                      "getpeername",
+                                      "getsockname",
+                                      "getsockopt",
+                                      "listen",
+                                      "open",
+                                      "pidfd_open",
+                                      "pidfd_send_signal",
+                                      "pipe2",
+                                      "poll",
+                                      "ppoll",
+                                      "pread",
+                                      "pselect",
+                                      "read",
+                                      "recv",
+                                      "recvmmsg",
+                                      "recvmsg",
+                                      "send",
+                                      "sendfile",
+                                      "sendmmsg",
+                                      "sendmsg",
+                                      "setsockopt",
+                                      "shutdown",
+                                      "socket",
+                                      "socketpair",
+                                      "splice",
+                                      "waitid",
+                                      "write",
+                                      "allocation"};
 
 struct State {
     bool armed = false;
@@ -158,19 +190,22 @@ void give_back(void* memory) noexcept {
 
 }  // namespace
 
-const char* name_of(Call call) noexcept { return call == Call::none ? "nothing" : names[std::size_t(call)]; }
+const char* name_of(Call call) noexcept {
+    return call == Call::none ? "nothing" : names[std::size_t(call)];
+}
 
 // Left out: EPERM of epoll_ctl, which says that a file is always ready and is believed; EFAULT, ENOTSOCK and the like;
-// and EBADF, except of waits: of anything else it says that our descriptor was closed by other code, and then it is gone.
+// and EBADF, except of waits: of anything else it says that our descriptor was closed by other code, and then it is
+// gone.
 std::span<const int> errors_of(Call call) noexcept {
-    static constexpr int for_accept[] = {EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN,
-                                         ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENONET, ENOPROTOOPT, ENOSYS, EOPNOTSUPP,
-                                         EPERM, EPROTO, ETIMEDOUT};
+    static constexpr int for_accept[] = {EAGAIN,      ECONNABORTED, EHOSTDOWN,  EHOSTUNREACH, EINTR,  EMFILE,
+                                         ENETDOWN,    ENETUNREACH,  ENFILE,     ENOBUFS,      ENOMEM, ENONET,
+                                         ENOPROTOOPT, ENOSYS,       EOPNOTSUPP, EPERM,        EPROTO, ETIMEDOUT};
     static constexpr int for_bind[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, ENOMEM};
     static constexpr int for_close[] = {EDQUOT, EINTR, EIO, ENOSPC};
-    static constexpr int for_connect[] = {EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EALREADY,
-                                          ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, EINTR, ENETUNREACH, ENOBUFS, EPERM,
-                                          ETIMEDOUT};
+    static constexpr int for_connect[] = {EACCES,      EADDRINUSE,   EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN,
+                                          EALREADY,    ECONNREFUSED, EHOSTUNREACH,  EINPROGRESS,  EINTR,
+                                          ENETUNREACH, ENOBUFS,      EPERM,         ETIMEDOUT};
     static constexpr int for_epoll_create1[] = {EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_epoll_ctl[] = {EEXIST, ENOENT, ENOMEM, ENOSPC};
     static constexpr int for_epoll_pwait2[] = {EBADF, EINTR, EINVAL, ENOSYS, EPERM};
@@ -189,15 +224,15 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_pread[] = {EINTR, EIO};
     static constexpr int for_pselect[] = {EBADF, EINTR, EINVAL, ENOMEM};
     static constexpr int for_read[] = {EAGAIN, EINTR, EIO};
-    static constexpr int for_recv[] = {EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM,
-                                       ENOTCONN, ETIMEDOUT};
+    static constexpr int for_recv[] = {EAGAIN,  ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINTR,
+                                       ENOBUFS, ENOMEM,       ENOTCONN,   ETIMEDOUT};
     static constexpr int for_recvmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM};
     static constexpr int for_recvmmsg[] = {EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINTR, ENOBUFS, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_sendfile[] = {EAGAIN, EINVAL, EIO, ENOMEM, ENOSYS, EPERM, EPIPE};
-    static constexpr int for_sendmmsg[] = {EACCES, EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM,
-                                           ENOSYS, EPERM};
-    static constexpr int for_send[] = {EACCES, EAGAIN, ECONNRESET, EINTR, ENETUNREACH, ENOBUFS, ENOMEM, ENOTCONN,
-                                       EPIPE, ETIMEDOUT};
+    static constexpr int for_sendmmsg[] = {EACCES,      EAGAIN,  ECONNREFUSED, EINTR,  EMSGSIZE,
+                                           ENETUNREACH, ENOBUFS, ENOMEM,       ENOSYS, EPERM};
+    static constexpr int for_send[] = {EACCES,  EAGAIN, ECONNRESET, EINTR, ENETUNREACH,
+                                       ENOBUFS, ENOMEM, ENOTCONN,   EPIPE, ETIMEDOUT};
     static constexpr int for_setsockopt[] = {EINVAL, ENOBUFS, ENOMEM, ENOPROTOOPT};
     static constexpr int for_shutdown[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_socket[] = {EACCES, EAFNOSUPPORT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT};
@@ -257,17 +292,35 @@ Armed::Armed(const Plan& plan, reactor::testing::ManualClock& clock, bool over_n
     state.armed = true;
 }
 
-Armed::~Armed() { state.armed = false; }
+Armed::~Armed() {
+    state.armed = false;
+}
 
-Suspended::Suspended() noexcept : before_(state.armed) { state.armed = false; }
-Suspended::~Suspended() { state.armed = before_; }
+Suspended::Suspended() noexcept : before_(state.armed) {
+    state.armed = false;
+}
+Suspended::~Suspended() {
+    state.armed = before_;
+}
 
-unsigned calls(Call call) noexcept { return state.calls[std::size_t(call)]; }
-bool struck() noexcept { return state.struck; }
-bool waited_for_ever() noexcept { return std::exchange(state.waited_for_ever, false); }
-std::size_t open_descriptors() noexcept { return state.open.count(); }
-unsigned bad_closes() noexcept { return state.bad_closes; }
-long live_allocations() noexcept { return __atomic_load_n(&allocations, __ATOMIC_RELAXED); }
+unsigned calls(Call call) noexcept {
+    return state.calls[std::size_t(call)];
+}
+bool struck() noexcept {
+    return state.struck;
+}
+bool waited_for_ever() noexcept {
+    return std::exchange(state.waited_for_ever, false);
+}
+std::size_t open_descriptors() noexcept {
+    return state.open.count();
+}
+unsigned bad_closes() noexcept {
+    return state.bad_closes;
+}
+long live_allocations() noexcept {
+    return __atomic_load_n(&allocations, __ATOMIC_RELAXED);
+}
 
 }  // namespace faults
 
@@ -432,8 +485,7 @@ int ppoll(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t
 
 int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, const timespec* timeout,
             const sigset_t* signals) {
-    static const auto real =
-        next<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>("pselect");
+    static const auto real = next<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>("pselect");
     if (fails(Call::pselect)) return -1;
     if (!state.armed) return real(count, readable, writable, exceptional, timeout, signals);
     // The sets are asked about twice, and each answer overwrites them. There are none if nothing is watched.
@@ -593,9 +645,15 @@ ssize_t write(int descriptor, const void* buffer, size_t size) {
 // ── memory ──
 // On malloc and free, so that AddressSanitizer and valgrind see every block. The other forms call these.
 
-void* operator new(std::size_t size) { return allocate(size, 0); }
-void* operator new(std::size_t size, std::align_val_t alignment) { return allocate(size, std::size_t(alignment)); }
-void* operator new[](std::size_t size) { return allocate(size, 0); }
+void* operator new(std::size_t size) {
+    return allocate(size, 0);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate(size, std::size_t(alignment));
+}
+void* operator new[](std::size_t size) {
+    return allocate(size, 0);
+}
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     try {
         return allocate(size, 0);
@@ -603,10 +661,24 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
         return nullptr;
     }
 }
-void operator delete(void* memory) noexcept { give_back(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { give_back(memory); }
-void operator delete(void* memory, std::size_t) noexcept { give_back(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { give_back(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { give_back(memory); }
-void operator delete[](void* memory) noexcept { give_back(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { give_back(memory); }
+void operator delete(void* memory) noexcept {
+    give_back(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+    give_back(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    give_back(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    give_back(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    give_back(memory);
+}
+void operator delete[](void* memory) noexcept {
+    give_back(memory);
+}
+void operator delete[](void* memory, std::size_t) noexcept {
+    give_back(memory);
+}

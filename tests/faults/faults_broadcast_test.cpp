@@ -1,6 +1,6 @@
 // How many system calls it takes to say something to many.
-#include "faults.hpp"
 #include "../support/loop.hpp"
+#include "faults.hpp"
 
 #include <protocols/examples/publish_subscribe.hpp>
 #include <reactor/reactor.hpp>

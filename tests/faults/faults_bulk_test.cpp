@@ -1,10 +1,10 @@
-// Any failure ends in order, also for bytes that the kernel moves without passing through this program: files, and bytes
-// that go from one connection straight to another.
-#include "faults_sweep.hpp"
+// Any failure ends in order, also for bytes that the kernel moves without passing through this program: files, and
+// bytes that go from one connection straight to another.
 #include "../support/loop.hpp"
+#include "faults_sweep.hpp"
 
-#include <reactor/stream/connection.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -67,8 +67,8 @@ private:
 };
 
 // Turns the loop and lets the peer read until it sees the end and every protocol has ended.
-void read_to_the_end(Reactor& reactor, const Socket& peer, const std::string& expected, int to_tell, BulkOutcome& outcome,
-                     std::string got = {}) {
+void read_to_the_end(Reactor& reactor, const Socket& peer, const std::string& expected, int to_tell,
+                     BulkOutcome& outcome, std::string got = {}) {
     const auto turn = [&] {
         ++outcome.turns;
         try {

@@ -1,7 +1,7 @@
 // Whatever fails, it ends in order, for datagrams and packets: their exchanges are run again and again, and each time
 // another system call or another allocation fails.
-#include "faults_sweep.hpp"
 #include "../support/loop.hpp"
+#include "faults_sweep.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/datagram/datagram.hpp>
@@ -252,7 +252,8 @@ TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, 
         explicit Sender(const Address& the_receiver) : receiver(the_receiver) {}
         void opened() override {
             const faults::Suspended suspended;  // except for the datagrams that leave when this returns
-            for (int i = 0; i < 24; ++i) CHECK(transport().send(receiver, std::string(i < 20 ? 1'000 : 17, char('a' + i))));
+            for (int i = 0; i < 24; ++i)
+                CHECK(transport().send(receiver, std::string(i < 20 ? 1'000 : 17, char('a' + i))));
         }
         void received(const Datagram&) override {}
         const Address receiver;
@@ -280,8 +281,8 @@ TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, 
         }
         auto owned = std::make_unique<Receiver>();
         Receiver& receiver = *owned;
-        DatagramEndpoint& sender = DatagramEndpoint::open(reactor, std::move(sockets[0]),
-                                                          std::make_unique<Sender>(sockets[1].local()));
+        DatagramEndpoint& sender =
+            DatagramEndpoint::open(reactor, std::move(sockets[0]), std::make_unique<Sender>(sockets[1].local()));
         DatagramEndpoint::open(reactor, std::move(sockets[1]), std::move(owned));
         for (int turns = 0; receiver.count < 24 && turns < 100; ++turns) reactor.run_once();
         CHECK(receiver.count == 24);

@@ -1,8 +1,8 @@
 // A connection on its way to another loop, while any allocation on that way fails.
 #include "faults_sweep.hpp"
 
-#include <reactor/stream/connection.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>

@@ -42,8 +42,8 @@ void run(const Plan& plan, bool over_network, Traces& traces, Body&& body) {
     traces.leaked = live_allocations() - before;
 }
 
-/// Each of these calls fails once, with each of its errors but these: `run` says what came of it and `check` judges that.
-/// How often something failed.
+/// Each of these calls fails once, with each of its errors but these: `run` says what came of it and `check` judges
+/// that. How often something failed.
 template <class Run, class Check>
 int fail_each(std::initializer_list<Call> calls, std::initializer_list<int> without, Run&& run, Check&& check) {
     int runs = 0;

@@ -6,14 +6,14 @@
 #include <protocols/echo.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/framing/length_prefixed.hpp>
+#include <reactor/detail/timer_queue.hpp>
+#include <reactor/detail/wakeup.hpp>
+#include <reactor/reactor.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/stream/pipe.hpp>
-#include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
-#include <reactor/detail/timer_queue.hpp>
-#include <reactor/detail/wakeup.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -169,13 +169,13 @@ ProtocolFactory ask(End& end) {
 
 // Of one conversation all that can be seen from outside.
 struct Outcome {
-    bool set_up = false;      // the exception, if there is one, came later
-    bool hung = false;        // the loop would have waited for ever although a call was due
-    bool spun = false;        // or it did not come to rest
-    bool usable = true;       // afterwards
+    bool set_up = false;  // the exception, if there is one, came later
+    bool hung = false;    // the loop would have waited for ever although a call was due
+    bool spun = false;    // or it did not come to rest
+    bool usable = true;   // afterwards
     bool struck = false;
     int exceptions = 0;
-    std::string strange;      // an exception that is none of the fault's
+    std::string strange;  // an exception that is none of the fault's
     End raw, framed, adopted, piped, late;
     bool late_tried = false;
     bool timer_came = false, posted_ran = false, drained = false;
@@ -360,7 +360,9 @@ std::string describe(const Setting& setting) {
     return text;
 }
 
-bool without_error(const End& end) { return end.disconnected == 1 && !end.reason; }
+bool without_error(const End& end) {
+    return end.disconnected == 1 && !end.reason;
+}
 
 // The checks after any fault.
 void check_order(const Setting& setting, const Outcome& outcome) {
@@ -524,8 +526,7 @@ TEST_CASE("S75: a shortage that lasts for five calls passes, and the server serv
             setting.plan.call = call;
             setting.plan.error = error;
             setting.plan.times = 5;
-            for (setting.plan.from = 1; setting.plan.from < 6; ++setting.plan.from)
-                check_order(setting, run(setting));
+            for (setting.plan.from = 1; setting.plan.from < 6; ++setting.plan.from) check_order(setting, run(setting));
         }
     }
 }
@@ -607,7 +608,8 @@ TEST_CASE("S27: a connection that ends ends the listener's rest, and who has acc
     CHECK(clock.now() - begin == std::chrono::milliseconds(50));
 }
 
-TEST_CASE("S96: a call that the kernel or a filter does not know is replaced by its older neighbour, and nothing is lost") {
+TEST_CASE(
+    "S96: a call that the kernel or a filter does not know is replaced by its older neighbour, and nothing is lost") {
     for (const Call call : {Call::accept4, Call::epoll_create1, Call::epoll_pwait2, Call::eventfd}) {
         for (const int error : {ENOSYS, EPERM}) {
             for (const bool over_tcp : {false, true}) {
@@ -625,7 +627,8 @@ TEST_CASE("S96: a call that the kernel or a filter does not know is replaced by 
     }
 }
 
-TEST_CASE("S96: where eventfd(2) is not to be had, posts from another thread wake the loop through a pipe that exec closes") {
+TEST_CASE(
+    "S96: where eventfd(2) is not to be had, posts from another thread wake the loop through a pipe that exec closes") {
     testing::ManualClock clock;
     faults::Plan plan;
     plan.call = Call::eventfd;

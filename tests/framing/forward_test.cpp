@@ -17,8 +17,8 @@ namespace {
 struct Path {
     explicit Path(std::size_t send_buffer = 0) : target(reactor, "127.0.0.1", 0, record(), small(send_buffer)) {
         forward.emplace(reactor, "127.0.0.1", 0,
-                        factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
-                                                  target.addresses()[0].port(), far_options(send_buffer)),
+                        factory<Forward>(std::ref(reactor), std::string("127.0.0.1"), target.addresses()[0].port(),
+                                         far_options(send_buffer)),
                         small(send_buffer));
     }
     ProtocolFactory record() {
@@ -171,8 +171,8 @@ TEST_CASE("How connecting to the target ended is told each time") {
     std::vector<std::error_code> told;
     const std::function<void(std::error_code)> tried = [&](std::error_code error) { told.push_back(error); };
     Acceptor forward(reactor, "127.0.0.1", 0,
-                     factory<Forward>(std::ref(reactor), std::string("127.0.0.1"),
-                                               target.addresses()[0].port(), ConnectorOptions(), tried));
+                     factory<Forward>(std::ref(reactor), std::string("127.0.0.1"), target.addresses()[0].port(),
+                                      ConnectorOptions(), tried));
     const auto connect = [&] {
         Socket client = Socket::open(Address::Family::ipv4);
         (void)client.connect(forward.addresses()[0]);

@@ -115,13 +115,11 @@ TEST_CASE("S88: a framed echo answers the same in every cut, in every framing") 
         CAPTURE(sample.form);
         CHECK_NOTHROW(check_every_cut_of_protocol(sample.input, [&] { return framed_echo(sample.form); }));
     }
-    CHECK_NOTHROW(
-        check_every_cut_of_protocol("5:hello," + std::string("300:") + std::string(300, 'x') + ",1:y,",
-                                    [] { return framed_echo("netstring"); }, {.seed = {}, .most = 1000}));
+    CHECK_NOTHROW(check_every_cut_of_protocol("5:hello," + std::string("300:") + std::string(300, 'x') + ",1:y,",
+                                              [] { return framed_echo("netstring"); }, {.seed = {}, .most = 1000}));
 }
 
-TEST_CASE(
-    "Messages that are answered until the peer ends come back, and the message that the end completes too") {
+TEST_CASE("Messages that are answered until the peer ends come back, and the message that the end completes too") {
     MemoryTransport counted(framed_echo("length:2"));
     counted.feed(std::string_view("\0\3abc\0\0", 7));
     CHECK(counted.take() == std::string("\0\3abc\0\0", 7));
@@ -154,8 +152,7 @@ TEST_CASE("S86: garbage ends its own connection, with an error that says what is
     CHECK(connection.was_reset());
 }
 
-TEST_CASE(
-    "Whoever wants to complain to the peer sends and returns: what was sent leaves, then it is closed") {
+TEST_CASE("Whoever wants to complain to the peer sends and returns: what was sent leaves, then it is closed") {
     struct Polite final : Framed<Lines> {
         Polite() : Framed(Lines(5)) {}
         int messages = 0;
@@ -223,8 +220,7 @@ TEST_CASE("S89: after close and after abort no message is delivered, even if it 
         CHECK(protocol.log == Log{"one"});
         CHECK(connection.take() == (abort ? "" : "bye\r\n"));
         connection.end();
-        CHECK(protocol.reason ==
-              (abort ? std::make_error_code(std::errc::operation_canceled) : std::error_code()));
+        CHECK(protocol.reason == (abort ? std::make_error_code(std::errc::operation_canceled) : std::error_code()));
     }
 }
 
@@ -270,8 +266,7 @@ TEST_CASE("S89: a framing that is switched outside message looks again at what w
     CHECK(other.log == Log{"a", "b", "c"});
 }
 
-TEST_CASE(
-    "A peer that sends small requests for large answers and reads none is answered up to the high mark") {
+TEST_CASE("A peer that sends small requests for large answers and reads none is answered up to the high mark") {
     Listener<Lines> protocol{Lines()};
     MemoryTransport connection(protocol);
     protocol.on_message = [&](std::string_view) { protocol.send(std::string(50'000, 'x')); };
@@ -378,9 +373,8 @@ TEST_CASE("S88: parts put together are the messages, in every cut") {
     };
     using namespace std::string_view_literals;
     const Sample inputs[] = {
-        {"fixed:3", "ABCDEFGHI"sv},      {"delimited:ab", "aabxabaaab"sv},
-        {"lines", "one\r\n\r\rx\n"sv},   {"netstring", "3:abc,0:,1:x,"sv},
-        {"until-close", "everything"sv}, {"length:2", "\0\3abc\0\0\0\1x"sv},
+        {"fixed:3", "ABCDEFGHI"sv},       {"delimited:ab", "aabxabaaab"sv}, {"lines", "one\r\n\r\rx\n"sv},
+        {"netstring", "3:abc,0:,1:x,"sv}, {"until-close", "everything"sv},  {"length:2", "\0\3abc\0\0\0\1x"sv},
     };
     for (const Sample& sample : inputs) {
         CAPTURE(sample.form);

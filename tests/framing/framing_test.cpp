@@ -48,8 +48,7 @@ public:
             const Decoded decoded = in_parts_ ? framing_.next_part(input) : framing_.next(input);
             const bool message = decoded.status == Decoded::Status::message;
             // Not checked one by one: there are millions.
-            if (decoded.consumed > size || (message && decoded.consumed == 0))
-                FAIL("consumed ", decoded.consumed);
+            if (decoded.consumed > size || (message && decoded.consumed == 0)) FAIL("consumed ", decoded.consumed);
             if (!message && !in_parts_ && decoded.consumed != 0) FAIL("consumed without a message");
             if (!in_parts_ && !decoded.last) FAIL("a part that nobody asked for");
             if (!decoded.last && decoded.message.empty()) FAIL("an empty part");
@@ -82,8 +81,7 @@ private:
     Outcome outcome_;
 };
 
-Outcome decode(const AnyFraming& framing, const std::vector<std::string_view>& pieces,
-               bool in_parts = false) {
+Outcome decode(const AnyFraming& framing, const std::vector<std::string_view>& pieces, bool in_parts = false) {
     Feeder feeder(framing, in_parts);
     for (const std::string_view piece : pieces) feeder.feed(piece);
     return feeder.end();
@@ -253,9 +251,8 @@ TEST_CASE("Encoded and decoded, random messages come back") {
     CAPTURE(seed);
     std::mt19937_64 random(seed);
     for (const std::string_view form :
-         {"fixed:7", "delimited:\\n", "delimited:ab", "delimited:abab", "delimited:\\r\\n\\r\\n", "lines",
-          "length:1", "length:2", "length:2le", "length:4", "length:4le", "length:8", "length:8le", "varint",
-          "netstring"}) {
+         {"fixed:7", "delimited:\\n", "delimited:ab", "delimited:abab", "delimited:\\r\\n\\r\\n", "lines", "length:1",
+          "length:2", "length:2le", "length:4", "length:4le", "length:8", "length:8le", "varint", "netstring"}) {
         CAPTURE(form);
         const AnyFraming framing = parse_framing(form, 300);
         for (int round = 0; round < 50; ++round) {
@@ -333,8 +330,8 @@ TEST_CASE("What cannot be sent is refused, and nothing of it is written") {
 
 TEST_CASE("S87: a message one below the maximum and of the maximum is taken, one above is refused") {
     constexpr std::size_t maximum = 100;
-    for (const std::string_view form : {"delimited:;", "delimited:--", "lines", "length:1", "length:2",
-                                        "length:4le", "length:8", "varint", "netstring"}) {
+    for (const std::string_view form : {"delimited:;", "delimited:--", "lines", "length:1", "length:2", "length:4le",
+                                        "length:8", "varint", "netstring"}) {
         const AnyFraming framing = parse_framing(form, maximum);
         const AnyFraming larger = parse_framing(form, maximum + 1);
         for (const bool in_parts : {false, true}) {
@@ -344,8 +341,7 @@ TEST_CASE("S87: a message one below the maximum and of the maximum is taken, one
                 const std::string message(size, 'x');
                 const std::string input = encoded(larger, message);
                 std::vector<std::string_view> bytes;
-                for (std::size_t i = 0; i < input.size(); ++i)
-                    bytes.push_back(std::string_view(input).substr(i, 1));
+                for (std::size_t i = 0; i < input.size(); ++i) bytes.push_back(std::string_view(input).substr(i, 1));
                 const Outcome outcome = decode(framing, input, in_parts);
                 CHECK(outcome == decode(framing, bytes, in_parts));
                 if (size <= maximum) {
@@ -396,8 +392,7 @@ TEST_CASE("S87: fed byte by byte, each byte is looked at once") {
         std::string input;
         for (int i = 0; i < 100'000; ++i) {
             input += 'x';
-            if (framing.next(bytes_of(input)).status != Decoded::Status::need_more)
-                FAIL("looked twice, at ", i);
+            if (framing.next(bytes_of(input)).status != Decoded::Status::need_more) FAIL("looked twice, at ", i);
             input.back() = '\n';
         }
         input += '\n';
@@ -460,9 +455,8 @@ TEST_CASE("S86: random bytes crash no framing and mean the same in every cut") {
     const std::uint64_t seed = std::random_device()();
     CAPTURE(seed);
     std::mt19937_64 random(seed);
-    for (const std::string_view form :
-         {"fixed:5", "delimited:\\n", "delimited:ab", "lines", "length:1", "length:2", "length:4le",
-          "length:8", "varint", "netstring", "until-close"}) {
+    for (const std::string_view form : {"fixed:5", "delimited:\\n", "delimited:ab", "lines", "length:1", "length:2",
+                                        "length:4le", "length:8", "varint", "netstring", "until-close"}) {
         CAPTURE(form);
         const AnyFraming framing = parse_framing(form, 20);
         for (int round = 0; round < 300; ++round) {
@@ -518,8 +512,7 @@ TEST_CASE("An error is one line that names the framing, what came and what is al
                "\x81\x80\x80\x80\x80\x80\x80\x80\x80\2"sv) ==  // 2^64 + 1, which would wrap to 1
           "varint: a length of more than 64 bits");
     CHECK(decode(VarintPrefixed(), std::string(10, '\xff')).error.code() == Error::malformed);
-    CHECK(FixedLength(3).envelope(bytes_of("ab")).error.to_string() ==
-          "fixed: a message of 2 bytes, where each has 3");
+    CHECK(FixedLength(3).envelope(bytes_of("ab")).error.to_string() == "fixed: a message of 2 bytes, where each has 3");
     CHECK_FALSE(FramingError());
     CHECK_FALSE(FramingError().code());
 }
@@ -537,8 +530,7 @@ TEST_CASE("Framings are read from text, and what is not one is refused with what
     CHECK(parse_framing("until-close", 77).get<UntilClose>()->maximum() == 77);
     CHECK(parse_framing("lines", 77).get<Lines>()->maximum() == 77);
     CHECK(parse_framing("delimited::").get<Delimited>()->delimiter() == ":");
-    CHECK(parse_framing("delimited:a\\r\\n\\0\\t\\\\\\x7Fz").get<Delimited>()->delimiter() ==
-          "a\r\n\0\t\\\x7fz"sv);
+    CHECK(parse_framing("delimited:a\\r\\n\\0\\t\\\\\\x7Fz").get<Delimited>()->delimiter() == "a\r\n\0\t\\\x7fz"sv);
 
     for (const std::string_view text : {"",
                                         "fixed",

@@ -1,7 +1,7 @@
+#include <protocols/echo.hpp>
 #include <protocols/examples/chargen.hpp>
 #include <protocols/examples/daytime.hpp>
 #include <protocols/examples/discard.hpp>
-#include <protocols/echo.hpp>
 #include <protocols/examples/publish_subscribe.hpp>
 #include <protocols/examples/time.hpp>
 #include <reactor/testing/cuts.hpp>
@@ -55,10 +55,8 @@ TEST_CASE("Discard answers nothing and closes after its peer") {
 TEST_CASE("The character generator's lines are those of RFC 864") {
     const std::string_view pattern = Chargen::pattern();
     CHECK(pattern.size() == 95 * 74);
-    CHECK(pattern.substr(0, 74) ==
-          " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefg\r\n");
-    CHECK(pattern.substr(74, 74) ==
-          "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefgh\r\n");
+    CHECK(pattern.substr(0, 74) == " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefg\r\n");
+    CHECK(pattern.substr(74, 74) == "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefgh\r\n");
     CHECK(pattern.substr(94 * 74, 4) == "~ !\"");
 }
 
@@ -217,8 +215,7 @@ TEST_CASE("A slow subscriber is disconnected, where that is the policy, and nobo
 TEST_CASE("S88: the broker answers the same in every cut") {
     Broker broker;
     CHECK_NOTHROW(check_every_cut_of_protocol("SUBSCRIBE a\r\nPUBLISH a b\nPING\nQUIT\n",
-                                              [&] { return broker.subscriber(); },
-                                              {.seed = {}, .most = 1000}));
+                                              [&] { return broker.subscriber(); }, {.seed = {}, .most = 1000}));
 }
 
 TEST_CASE("S110: a publisher whose lines ask for many messages gets all its answers, in several turns") {

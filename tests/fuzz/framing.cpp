@@ -1,6 +1,6 @@
 // Every framing: any split of the stream gives the same messages and the same end, whole or in parts; a decoded
-// message encodes again; and the work is linear, or libFuzzer's timeout ends it. The first bytes choose the framing, the longest
-// message, and the cuts of the rest.
+// message encodes again; and the work is linear, or libFuzzer's timeout ends it. The first bytes choose the framing,
+// the longest message, and the cuts of the rest.
 #include "fuzz.hpp"
 
 #include <protocols/framing/any_framing.hpp>
@@ -44,7 +44,8 @@ Result feed(AnyFraming framing, std::string_view stream, const std::vector<std::
     for (const std::size_t piece : pieces) {
         come += piece;
         while (consumed < come) {  // as Framed does: a framing is never asked about nothing
-            const std::vector<char> input(stream.begin() + std::ptrdiff_t(consumed), stream.begin() + std::ptrdiff_t(come));
+            const std::vector<char> input(stream.begin() + std::ptrdiff_t(consumed),
+                                          stream.begin() + std::ptrdiff_t(come));
             const Bytes bytes = bytes_of({input.data(), input.size()});
             const Decoded decoded = in_parts ? framing.next_part(bytes) : framing.next(bytes);
             fuzz::require(decoded.consumed <= input.size(), "no more is consumed than there is");

@@ -1,16 +1,16 @@
-// The loop: a byte stream is a program that watches, changes, closes, posts, triggers, sets timers, writes and reads, on
-// pipes and socket pairs, from outside the loop and from inside handlers; run on every backend in turn. No
-// handler is called that is gone or has no such interest. If handlers only listen, every backend makes the same calls.
+// The loop: a byte stream is a program that watches, changes, closes, posts, triggers, sets timers, writes and reads,
+// on pipes and socket pairs, from outside the loop and from inside handlers; run on every backend in turn. No handler
+// is called that is gone or has no such interest. If handlers only listen, every backend makes the same calls.
 #include "fuzz.hpp"
 
 #include <reactor/reactor.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/timer.hpp>
 
-#include <csignal>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <array>
 #include <memory>
@@ -144,7 +144,8 @@ private:
             }
             case 9: {
                 char data[4096];
-                if (ends_[place][end]) (void)!::read(ends_[place][end].get(), data, 1 + input_.byte() * std::size_t(16));
+                if (ends_[place][end])
+                    (void)!::read(ends_[place][end].get(), data, 1 + input_.byte() * std::size_t(16));
                 return;
             }
             case 10: {

@@ -18,8 +18,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } catch (const std::invalid_argument& error) {
         // As far as what() shows it: not past a NUL.
         const std::string quoted = "'" + text + "'";
-        fuzz::require(quoted.c_str() == std::string(error.what()).substr(0, std::char_traits<char>::length(quoted.c_str())),
-                      "an error quotes the text");
+        fuzz::require(
+            quoted.c_str() == std::string(error.what()).substr(0, std::char_traits<char>::length(quoted.c_str())),
+            "an error quotes the text");
     }
     return 0;
 }

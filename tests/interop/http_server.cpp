@@ -22,4 +22,6 @@ private:
 
 }  // namespace
 
-int main() { return interop::serve(factory<Answer>()); }
+int main() {
+    return interop::serve(factory<Answer>());
+}

@@ -33,7 +33,8 @@ private:
         const std::size_t end = end_of_question(query);
         if (end == 0) return transport().abort();
         std::string answer(query.substr(0, 2));
-        answer += std::string_view("\x85\x80\0\1\0\1\0\0\0\0", 10);  // an authoritative answer; one question, one record
+        answer +=
+            std::string_view("\x85\x80\0\1\0\1\0\0\0\0", 10);  // an authoritative answer; one question, one record
         answer += query.substr(header_size, end - header_size);
         // The name of the question, type A, class IN, a minute to live, four bytes.
         answer += std::string_view("\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\x35", 16);
@@ -43,4 +44,6 @@ private:
 
 }  // namespace
 
-int main() { return interop::serve(factory<Names>()); }
+int main() {
+    return interop::serve(factory<Names>());
+}

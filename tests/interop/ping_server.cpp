@@ -14,4 +14,6 @@ class Ping final : public Framed<Lines> {
 
 }  // namespace
 
-int main() { return interop::serve(factory<Ping>()); }
+int main() {
+    return interop::serve(factory<Ping>());
+}

@@ -1,10 +1,10 @@
-// The common part of the servers for other people's clients: they listen on a free port of the loopback interface, print
-// it, and end on SIGTERM.
+// The common part of the servers for other people's clients: they listen on a free port of the loopback interface,
+// print it, and end on SIGTERM.
 #pragma once
 
-#include <reactor/stream/acceptor.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
+#include <reactor/stream/acceptor.hpp>
 
 #include <cstdio>
 #include <cstdlib>

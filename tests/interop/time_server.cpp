@@ -5,4 +5,6 @@
 
 using namespace reactor;
 
-int main() { return interop::serve(factory<Time>()); }
+int main() {
+    return interop::serve(factory<Time>());
+}

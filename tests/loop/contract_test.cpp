@@ -88,7 +88,9 @@ void put(int descriptor, std::string_view text) {
 // The socket that is watched, and the one at the other end.
 using Pair = std::pair<Socket, Socket>;
 
-State watched_of(Pair& pair) { return state_of(pair.first.release(), pair.second.release()); }
+State watched_of(Pair& pair) {
+    return state_of(pair.first.release(), pair.second.release());
+}
 
 Pair tcp(int receive_buffer = 0) {
     Pair pair = tcp_pair(receive_buffer);
@@ -298,8 +300,14 @@ struct Row {
 //   epoll_forgets: when the last descriptor of a file is closed the file leaves the epoll set, without a word.
 //   epoll_knows_files: epoll watches the file and not its number. It stays in the set for as long as a
 //       duplicate keeps it open; and another file that is given the number is not in it.
-#define EPOLL_FORGETS(words) {{"epoll", words}}
-#define EPOLL_KNOWS_FILES(words) {{"epoll", words}}
+#define EPOLL_FORGETS(words) \
+    {                        \
+        { "epoll", words }   \
+    }
+#define EPOLL_KNOWS_FILES(words) \
+    {                            \
+        { "epoll", words }       \
+    }
 
 // clang-format off
 const Row table[] = {
@@ -718,7 +726,8 @@ void check_row(const Row& row, std::string_view backend, const std::function<voi
 TEST_CASE("What a handler is told of every state of a descriptor, for every interest, is the same on every backend") {
     for (const Row& row : table) {
         Reactor reactor;
-        check_row(row, reactor.backend(), [](int, Interest) {}, reactor);
+        check_row(
+            row, reactor.backend(), [](int, Interest) {}, reactor);
     }
 }
 
@@ -786,8 +795,8 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
         void error() override {
             int pending = 0;
             socklen_t length = sizeof pending;
-            const bool had = ::getsockopt(registration.descriptor(), SOL_SOCKET, SO_ERROR, &pending, &length) == 0 &&
-                             pending != 0;
+            const bool had =
+                ::getsockopt(registration.descriptor(), SOL_SOCKET, SO_ERROR, &pending, &length) == 0 && pending != 0;
             if (!had && !take_error_queue()) no_longer(Interest::error);
         }
         void lost(std::error_code) override {}
@@ -811,7 +820,8 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
             Reactor reactor;
             State state = row.make();
             Dealing dealing;
-            (void)::fcntl(state.descriptor, F_SETFL, O_NONBLOCK);  // fails for a number that is not open, or only names a file
+            (void)::fcntl(state.descriptor, F_SETFL,
+                          O_NONBLOCK);  // fails for a number that is not open, or only names a file
             dealing.registration = reactor.watch(state.descriptor, column.interest, dealing);
             reactor.run_once(no_wait);
             if (state.behind_the_back) state.behind_the_back();
@@ -822,7 +832,9 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
     }
 }
 
-TEST_CASE("S3: what a file of the kernel's says only to the first who asks, as the host name does, is reported as an error once") {
+TEST_CASE(
+    "S3: what a file of the kernel's says only to the first who asks, as the host name does, is reported as an error "
+    "once") {
     constexpr int not_here = 2;
     const pid_t child = ::fork();
     REQUIRE(child >= 0);

@@ -1,7 +1,7 @@
 // The texts of errors, and Lifetime, by which a function notices that its object is gone.
 #include <protocols/framing/framing.hpp>
-#include <reactor/error.hpp>
 #include <reactor/detail/lifetime.hpp>
+#include <reactor/error.hpp>
 
 #include <doctest/doctest.h>
 

@@ -2,10 +2,10 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/detail/wakeup.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/timer.hpp>
-#include <reactor/detail/wakeup.hpp>
 
 #include <doctest/doctest.h>
 

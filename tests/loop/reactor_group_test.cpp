@@ -2,10 +2,10 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
-#include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/acceptor_sharing.hpp>
 #include <reactor/timer.hpp>
 
 #include <pthread.h>
@@ -79,7 +79,9 @@ private:
     FileDescriptor socket_;
 };
 
-std::vector<Address> loopback() { return {*Address::ip("127.0.0.1", 0)}; }
+std::vector<Address> loopback() {
+    return {*Address::ip("127.0.0.1", 0)};
+}
 
 // Acceptors on every loop of a group, made and destroyed while it does not run.
 struct Served {
@@ -302,8 +304,7 @@ TEST_CASE("What an acceptor has left goes to those that remain, also if it was o
         clients.push_back(std::make_unique<Client>(served.address));
         clients.back()->send("hello");
     }
-    for (int tries = 0; tries < 100'000 && sharing.connections() < 9; ++tries)
-        on(served.group[0], [] {});
+    for (int tries = 0; tries < 100'000 && sharing.connections() < 9; ++tries) on(served.group[0], [] {});
     CHECK(sharing.connections() == 9);
     go_on.set_value();
     for (const auto& client : clients) CHECK(client->receive(5) == "hello");
@@ -362,8 +363,7 @@ TEST_CASE("Loops that share drain as one: what is owed is sent, and nobody is le
     std::promise<void> drained[2];
     for (std::size_t i = 0; i < 2; ++i)
         served.group[i].post([&, i] { served.acceptors[i]->drain([&, i] { drained[i].set_value(); }); });
-    for (auto& one : drained)
-        REQUIRE(one.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    for (auto& one : drained) REQUIRE(one.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
     CHECK(sharing.connections() == 0);
 }
 

@@ -131,7 +131,9 @@ void wait_for(int descriptor, short events) {
     REQUIRE(::poll(&entry, 1, 10'000) == 1);
 }
 
-bool is_epoll(const Reactor& reactor) { return reactor.backend() == "epoll"; }
+bool is_epoll(const Reactor& reactor) {
+    return reactor.backend() == "epoll";
+}
 
 // Turns until one reports nothing; how many reported something. More than `most` is a spin.
 int turns_until_quiet(Reactor& reactor, int most) {
@@ -191,8 +193,12 @@ TEST_CASE("S2: a file closed behind the loop's back that a duplicate keeps alive
     Registration& registration = closed.registration;
     const int number = closed.number;
 
-    SUBCASE("and its registration goes") { registration.reset(); }
-    SUBCASE("and its interest goes") { registration.set_interest(no_interest); }
+    SUBCASE("and its registration goes") {
+        registration.reset();
+    }
+    SUBCASE("and its interest goes") {
+        registration.set_interest(no_interest);
+    }
     SUBCASE("and its interest changes") {
         registration.set_interest(readable | writable);
         reactor.run_once(no_wait);
@@ -351,7 +357,9 @@ TEST_CASE("S3: all registrations of a lost descriptor are told, also behind one 
     registrations[0].set_interest(writable);
     bool throws = false;
     SUBCASE("none throws") {}
-    SUBCASE("the first throws") { throws = true; }
+    SUBCASE("the first throws") {
+        throws = true;
+    }
     probes[0].on_lost = [&] {
         if (throws) throw std::runtime_error("as planned");
     };
@@ -379,7 +387,9 @@ TEST_CASE("S3: a number that was lost lives again for a new registration, and fo
     registration.set_interest(writable);
     bool inside = false;
     SUBCASE("made later") {}
-    SUBCASE("made while the loss is told") { inside = true; }
+    SUBCASE("made while the loss is told") {
+        inside = true;
+    }
     const auto revive = [&] {
         closed.reading.reset(::fcntl(fresh.reading.get(), F_DUPFD, number));
         REQUIRE(closed.reading.get() == number);
@@ -457,7 +467,9 @@ TEST_CASE("S4: a handler that destroys itself in a callback is not called again"
         REQUIRE(::write(right.get(), "x", 1) == 1);
         handler = std::make_unique<Suicidal>(reactor, left.get(), readable, handler, calls);
     }
-    SUBCASE("writable") { handler = std::make_unique<Suicidal>(reactor, left.get(), writable, handler, calls); }
+    SUBCASE("writable") {
+        handler = std::make_unique<Suicidal>(reactor, left.get(), writable, handler, calls);
+    }
     SUBCASE("S6: readable, where writable would follow") {
         REQUIRE(::write(right.get(), "x", 1) == 1);
         handler = std::make_unique<Suicidal>(reactor, left.get(), readable | writable | error, handler, calls);
@@ -581,7 +593,9 @@ TEST_CASE("An adopted handler that is retired finishes its call, is told at the 
     auto owned = std::make_unique<Owned>(reactor, story);
     Owned& handler = *owned;
     SUBCASE("by retire") {}
-    SUBCASE("by reset") { handler.by_reset = true; }
+    SUBCASE("by reset") {
+        handler.by_reset = true;
+    }
     handler.registration = reactor.adopt(left.get(), readable | writable, std::move(owned));
     reactor.run_once(no_wait);
     CHECK(story == std::vector<std::string>{"read", "posted", "retired", "destroyed"});
@@ -622,7 +636,8 @@ TEST_CASE("Who is retired between turns, or by another that is told of its end, 
     CHECK_FALSE(reactor.next_timeout());
 }
 
-TEST_CASE("Every handler that the reactor owns is visited once, on shared descriptors too, unless it retires meanwhile") {
+TEST_CASE(
+    "Every handler that the reactor owns is visited once, on shared descriptors too, unless it retires meanwhile") {
     struct Owned final : OwnedHandler {
         explicit Owned(int& count) : destroyed(count) {}
         ~Owned() override { ++destroyed; }
@@ -842,7 +857,8 @@ TEST_CASE("S18: a regular file is always readable and writable, and never an err
     CHECK(reactor.counters().turns - turns <= 2);
 }
 
-TEST_CASE("S18: a loop whose regular file was closed behind its back sleeps again, also when the number is used again") {
+TEST_CASE(
+    "S18: a loop whose regular file was closed behind its back sleeps again, also when the number is used again") {
     Reactor reactor;
     Probe probe;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
@@ -856,7 +872,9 @@ TEST_CASE("S18: a loop whose regular file was closed behind its back sleeps agai
     const bool used_again = [] {
         bool again = false;
         SUBCASE("closed") {}
-        SUBCASE("used again by a quiet pipe") { again = true; }
+        SUBCASE("used again by a quiet pipe") {
+            again = true;
+        }
         return again;
     }();
     descriptor.reset(used_again ? ::fcntl(pipe.reading.get(), F_DUPFD, number) : -1);
@@ -886,7 +904,8 @@ TEST_CASE("S96: a limit of descriptors that is lowered below what is watched, to
     std::vector<Probe> probes(count);
     std::vector<Registration> registrations;
     for (std::size_t i = 0; i < count; ++i)
-        registrations.push_back(reactor.watch(pipes[i].reading.get(), i % 2 == 0 ? readable : readable | error, probes[i]));
+        registrations.push_back(
+            reactor.watch(pipes[i].reading.get(), i % 2 == 0 ? readable : readable | error, probes[i]));
     reactor.run_once(no_wait);
     rlimit before{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
@@ -1040,7 +1059,9 @@ TEST_CASE("A backend that watches nothing any more takes the same number again, 
     }
 }
 
-TEST_CASE("S23: a library may close its descriptor before it says so; the number works when it is watched for the next file") {
+TEST_CASE(
+    "S23: a library may close its descriptor before it says so; the number works when it is watched for the next "
+    "file") {
     for (const bool turn_between : {false, true}) {
         CAPTURE(turn_between);
         Reactor reactor;
@@ -1327,7 +1348,8 @@ TEST_CASE("S25: of many ready descriptors each is served once a turn") {
     CHECK(most->readables <= 8);
 }
 
-TEST_CASE("Random registrations, interests and removals: after each the ones that want something hear it, and no others") {
+TEST_CASE(
+    "Random registrations, interests and removals: after each the ones that want something hear it, and no others") {
     for (unsigned seed = 1; seed <= 20; ++seed) {
         CAPTURE(seed);
         std::mt19937 random(seed);
@@ -1373,7 +1395,8 @@ TEST_CASE("Random registrations, interests and removals: after each the ones tha
 
 // ── triggers and hooks ──
 
-TEST_CASE("A trigger is told like readiness: once, if it is wanted, and in the same turn where that is still possible") {
+TEST_CASE(
+    "A trigger is told like readiness: once, if it is wanted, and in the same turn where that is still possible") {
     Reactor reactor;
     Pipe pipe;
     Probe probe;
@@ -1569,7 +1592,8 @@ TEST_CASE("A deferred call comes once, at the end of the turn that is under way,
     CHECK(story == expected);
 }
 
-TEST_CASE("S92: a deferred call may defer again, which comes a turn later, and destroy what keeps it; its captures live on") {
+TEST_CASE(
+    "S92: a deferred call may defer again, which comes a turn later, and destroy what keeps it; its captures live on") {
     Reactor reactor;
     int calls = 0;
     auto deferred = std::make_unique<Deferred>();
@@ -1589,7 +1613,9 @@ TEST_CASE("S92: a deferred call may defer again, which comes a turn later, and d
     CHECK(calls == 5);
 }
 
-TEST_CASE("S57: a deferred call that is cancelled, or whose keeper is destroyed or assigned to, never comes, nor wakes the loop") {
+TEST_CASE(
+    "S57: a deferred call that is cancelled, or whose keeper is destroyed or assigned to, never comes, nor wakes the "
+    "loop") {
     Reactor reactor;
     reactor.run_once(no_wait);
     int destroyed = 0, calls = 0;
@@ -1597,9 +1623,15 @@ TEST_CASE("S57: a deferred call that is cancelled, or whose keeper is destroyed 
         return reactor.defer([token = std::make_unique<OnDestruction>([&] { ++destroyed; })] { FAIL("called"); });
     };
     Deferred one = make(), other, later;
-    SUBCASE("cancelled") { CHECK(one.cancel()); }
-    SUBCASE("destroyed") { const Deferred moved = std::move(one); }
-    SUBCASE("assigned to") { one = Deferred(); }
+    SUBCASE("cancelled") {
+        CHECK(one.cancel());
+    }
+    SUBCASE("destroyed") {
+        const Deferred moved = std::move(one);
+    }
+    SUBCASE("assigned to") {
+        one = Deferred();
+    }
     SUBCASE("by one that is called before it, in the same turn") {
         one = Deferred();
         destroyed = 0;
@@ -1627,7 +1659,8 @@ TEST_CASE("S8: a reactor destroyed destroys deferred calls and calls none, also 
     {
         std::optional<Deferred> outlives;  // the closures, but not the reactor
         Reactor reactor;
-        Deferred kept = reactor.defer([token = std::make_unique<OnDestruction>([&] { ++destroyed; })] { FAIL("called"); });
+        Deferred kept =
+            reactor.defer([token = std::make_unique<OnDestruction>([&] { ++destroyed; })] { FAIL("called"); });
         reactor.defer([keeper = std::move(kept)] { FAIL("called"); }).cancel();
         CHECK(destroyed == 1);
         outlives = reactor.defer([token = std::make_unique<OnDestruction>([&] {
@@ -1677,7 +1710,9 @@ TEST_CASE("S107: inside another loop a hook before the wait sees what callbacks 
     }
     make_hook();
     bool both = false;
-    SUBCASE("with one after the wait too, which also runs in every turn") { both = true; }
+    SUBCASE("with one after the wait too, which also runs in every turn") {
+        both = true;
+    }
     SUBCASE("with one before it alone") {}
     if (both) after.emplace(reactor, Hook::When::after_wait, [] {});
     while (outer_loop_would_turn(reactor)) reactor.run_once(no_wait);
@@ -1772,7 +1807,8 @@ TEST_CASE("S55: delays of 0, 1 ns, INT_MAX ms and its neighbours and the longest
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     const Duration most = std::chrono::milliseconds(INT_MAX);
-    for (const Duration delay : {Duration(0), Duration(1), most - 1ms, most, most + 1ms, Duration(-1), Duration::min()}) {
+    for (const Duration delay :
+         {Duration(0), Duration(1), most - 1ms, most, most + 1ms, Duration(-1), Duration::min()}) {
         CAPTURE(delay.count());
         int calls = 0;
         Timer timer(reactor, [&] { ++calls; });
@@ -1802,7 +1838,8 @@ TEST_CASE("S55: delays of 0, 1 ns, INT_MAX ms and its neighbours and the longest
     CHECK(reactor.run_once() == 1);
 }
 
-TEST_CASE("S55, S91: a deadline at the beginning of time is due at once and one at its end never, whatever the clock says") {
+TEST_CASE(
+    "S55, S91: a deadline at the beginning of time is due at once and one at its end never, whatever the clock says") {
     for (const TimePoint start : {TimePoint(1h), TimePoint{}, TimePoint(-1h), TimePoint::min()}) {
         CAPTURE(start.time_since_epoch().count());
         testing::ManualClock clock(start);
@@ -2078,7 +2115,8 @@ TEST_CASE("A busy wait looks again after a turn with little to do, and sleeps af
 
     script.report(one);
     reactor.run_once();
-    CHECK(reactor.run_once(std::chrono::milliseconds(3)) == 0);  // nothing came: the whole limit has passed, and no more
+    CHECK(reactor.run_once(std::chrono::milliseconds(3)) ==
+          0);  // nothing came: the whole limit has passed, and no more
     const std::uint64_t before = reactor.counters().looks;
     CHECK(reactor.run_once(std::chrono::milliseconds(3)) == 0);
     CHECK(reactor.counters().looks == before);
@@ -2271,7 +2309,9 @@ TEST_CASE("S69: a handler that throws in its last call takes no other's last cal
         handler.registration = reactor.adopt(pipe.reading.get(), readable, std::move(owned));
         handler.registration.reset();
     }
-    SUBCASE("which leaves run") { CHECK_THROWS_AS(reactor.run_once(no_wait), std::runtime_error); }
+    SUBCASE("which leaves run") {
+        CHECK_THROWS_AS(reactor.run_once(no_wait), std::runtime_error);
+    }
     SUBCASE("which a hook takes") {
         int hooked = 0;
         reactor.on_exception([&](std::exception_ptr) { ++hooked; });
@@ -2307,7 +2347,9 @@ TEST_CASE("S69: an exception out of a hook ends neither the turn nor the hooks b
     Registration registration = reactor.watch(pipe.reading.get(), readable, probe);
     auto when = Hook::When::before_wait;
     SUBCASE("before the wait") {}
-    SUBCASE("after the wait") { when = Hook::When::after_wait; }
+    SUBCASE("after the wait") {
+        when = Hook::When::after_wait;
+    }
     int behind = 0, hooked = 0;
     const Hook hook(reactor, when, [&] { throw std::runtime_error("as planned"); });
     const Hook next(reactor, when, [&] { ++behind; });
@@ -2317,7 +2359,8 @@ TEST_CASE("S69: an exception out of a hook ends neither the turn nor the hooks b
     CHECK(probe.readables == 1);
 
     pipe.read();
-    if (when == Hook::When::before_wait) CHECK_THROWS_AS(reactor.run(), std::runtime_error);  // with nothing that is ready
+    if (when == Hook::When::before_wait)
+        CHECK_THROWS_AS(reactor.run(), std::runtime_error);  // with nothing that is ready
     pipe.write();
     behind = 0;
     reactor.on_exception([&](std::exception_ptr) { ++hooked; });
@@ -2349,7 +2392,8 @@ TEST_CASE("S69: where several throw in a turn, the first exception leaves run an
     CHECK(seen == "first second");
 }
 
-TEST_CASE("S69: a handler that throws keeps nothing from the others that watch its descriptor, nor from its own next call") {
+TEST_CASE(
+    "S69: a handler that throws keeps nothing from the others that watch its descriptor, nor from its own next call") {
     Reactor reactor;
     auto [left, right] = Socket::pair();
     REQUIRE(::write(right.get(), "x", 1) == 1);
@@ -2359,7 +2403,9 @@ TEST_CASE("S69: a handler that throws keeps nothing from the others that watch i
     int thrown = 0;
     bool shared = false;
     SUBCASE("watched once") {}
-    SUBCASE("watched twice") { shared = true; }
+    SUBCASE("watched twice") {
+        shared = true;
+    }
     Registration second;
     if (shared) second = reactor.watch(left.get(), readable, other);
     const auto run = [&](int turns) {
@@ -2475,7 +2521,8 @@ TEST_CASE("The environment's choice counts for auto alone, and a name that is un
             message = failure.what();
             CHECK(failure.code() == std::errc::invalid_argument);
         }
-        const std::string culprit = asked == std::string("auto") ? "REACTOR_BACKEND 'kqueue'" : "'" + std::string(asked) + "'";
+        const std::string culprit =
+            asked == std::string("auto") ? "REACTOR_BACKEND 'kqueue'" : "'" + std::string(asked) + "'";
         CHECK(message.find(culprit) != std::string::npos);
         for (const std::string_view name : available_backends()) CHECK(message.find(name) != std::string::npos);
     }
@@ -2506,8 +2553,7 @@ TEST_CASE("An event of a registration that was removed earlier in its batch is s
     second.other = &one;
     reactor.run_once(Duration::zero());
     const int before = reactor.native_handle();
-    for (const Socket* end : {&ends.second, &other_ends.second})
-        REQUIRE(::send(end->get(), "x", 1, MSG_NOSIGNAL) == 1);
+    for (const Socket* end : {&ends.second, &other_ends.second}) REQUIRE(::send(end->get(), "x", 1, MSG_NOSIGNAL) == 1);
     reactor.run_once(Duration::zero());
     CHECK(first.calls + second.calls == 1);
     reactor.run_once(Duration::zero());

@@ -22,7 +22,9 @@ using namespace reactor;
 namespace {
 
 std::atomic<int> handled_by_previous{0};
-void previous_handler(int) { ++handled_by_previous; }
+void previous_handler(int) {
+    ++handled_by_previous;
+}
 
 // A disposition of the test's own, for as long as this lives.
 class Disposition {
@@ -58,7 +60,8 @@ std::string message_of(Call call) {
 
 }  // namespace
 
-TEST_CASE("S97: a signal's handler runs on the alternate stack of a thread that has one, and its own stack may be small") {
+TEST_CASE(
+    "S97: a signal's handler runs on the alternate stack of a thread that has one, and its own stack may be small") {
     Reactor reactor;
     int told = 0;
     const Signals signals(reactor, {SIGUSR1}, [&](int) { ++told; });
@@ -170,7 +173,8 @@ TEST_CASE("A signal has one watcher in the process, and the error names the sign
     }
     // The one that could be had was given back.
     CHECK_NOTHROW(const Signals signals(reactor, {SIGUSR2}, ignore));
-    CHECK_THROWS_AS(const Signals signals(reactor, (std::initializer_list<int>{SIGUSR2, SIGUSR2}), ignore), std::system_error);
+    CHECK_THROWS_AS(const Signals signals(reactor, (std::initializer_list<int>{SIGUSR2, SIGUSR2}), ignore),
+                    std::system_error);
 }
 
 TEST_CASE("What cannot be watched is refused by name") {

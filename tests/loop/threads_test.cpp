@@ -45,7 +45,8 @@ struct Poster {
             });
             refused += taken ? 0 : 1;
         }
-        // The last post is complete: the loop reads variables written here before, and writes variables read here after.
+        // The last post is complete: the loop reads variables written here before, and writes variables read here
+        // after.
         reactor.post([this] {
             told = plain;
             over.store(true, std::memory_order_release);
@@ -54,8 +55,8 @@ struct Poster {
         told_back = told;
     }
 
-    std::uint64_t seen = 0, out_of_order = 0, told = 0;                 // the loop's
-    std::uint64_t plain = 0, refused = 0, told_back = 0;                // the thread's
+    std::uint64_t seen = 0, out_of_order = 0, told = 0;   // the loop's
+    std::uint64_t plain = 0, refused = 0, told_back = 0;  // the thread's
     std::atomic<std::uint64_t> answered{0};
     std::atomic<bool> over{false};
 };

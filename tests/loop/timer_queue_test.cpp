@@ -22,7 +22,9 @@ struct Probe final : TimerQueue::Node {
     std::function<void(Probe&)> on_due;
 };
 
-constexpr TimePoint at(std::int64_t nanoseconds) { return TimePoint(Duration(nanoseconds)); }
+constexpr TimePoint at(std::int64_t nanoseconds) {
+    return TimePoint(Duration(nanoseconds));
+}
 
 }  // namespace
 

@@ -69,7 +69,8 @@ TEST_CASE("Work may own what can only be moved, and return nothing") {
     WorkerPool pool{reactor};
     int seen = 0;
     bool done = false;
-    Offloaded work = offload(pool, [value = std::make_unique<int>(7), &seen] { seen = *value; }, [&] { done = true; });
+    Offloaded work = offload(
+        pool, [value = std::make_unique<int>(7), &seen] { seen = *value; }, [&] { done = true; });
     run_until(reactor, [&] { return done; });
     CHECK(seen == 7);
 }
@@ -86,7 +87,8 @@ TEST_CASE("An exception out of work is thrown on the loop, and its callback is n
         }
     });
     bool called = false;
-    Offloaded work = offload(pool, []() -> int { throw std::runtime_error("no such number"); }, [&](int) { called = true; });
+    Offloaded work = offload(
+        pool, []() -> int { throw std::runtime_error("no such number"); }, [&](int) { called = true; });
     run_until(reactor, [&] { return !what.empty(); });
     CHECK(what == "no such number");
     CHECK_FALSE(called);
@@ -98,11 +100,14 @@ TEST_CASE("Work that is cancelled before it begins never begins, and a cancelled
     Gate gate;
     bool begun = false, called = false, last = false;
     const auto captured = std::make_shared<int>(0);
-    Offloaded running = offload(pool, [&] { gate.pass(); }, [&, captured] { called = true; });
+    Offloaded running = offload(
+        pool, [&] { gate.pass(); }, [&, captured] { called = true; });
     gate.wait_for(1);
-    Offloaded waiting = offload(pool, [&] { begun = true; }, [&] { called = true; });
+    Offloaded waiting = offload(
+        pool, [&] { begun = true; }, [&] { called = true; });
     CHECK(pool.waiting() == 1);
-    Offloaded behind = offload(pool, [] {}, [&] { last = true; });
+    Offloaded behind = offload(
+        pool, [] {}, [&] { last = true; });
     running.cancel();
     CHECK(captured.use_count() == 1);  // the callback's captures are gone
     waiting = Offloaded();
@@ -118,10 +123,14 @@ TEST_CASE("Work beyond the limit of a pool is refused") {
     Gate gate;
     int done = 0;
     std::vector<Offloaded> all;
-    all.push_back(offload(pool, [&] { gate.pass(); }, [&] { ++done; }));
+    all.push_back(offload(
+        pool, [&] { gate.pass(); }, [&] { ++done; }));
     gate.wait_for(1);
-    for (int i = 0; i < 2; ++i) all.push_back(offload(pool, [] {}, [&] { ++done; }));
-    CHECK_FALSE(offload(pool, [] {}, [&] { ++done; }));
+    for (int i = 0; i < 2; ++i)
+        all.push_back(offload(
+            pool, [] {}, [&] { ++done; }));
+    CHECK_FALSE(offload(
+        pool, [] {}, [&] { ++done; }));
     gate.open();
     run_until(reactor, [&] { return done == 3; });
 }
@@ -141,11 +150,14 @@ TEST_CASE("S92: a callback may destroy the pool it came from; work that is done 
     Reactor reactor;
     auto pool = std::make_unique<WorkerPool>(reactor, WorkerPoolOptions{.threads = 1});
     bool destroyed = false, called = false;
-    Offloaded first = offload(*pool, [] {}, [&] {
-        pool.reset();
-        destroyed = true;
-    });
-    Offloaded second = offload(*pool, [] {}, [&] { called = true; });
+    Offloaded first = offload(
+        *pool, [] {},
+        [&] {
+            pool.reset();
+            destroyed = true;
+        });
+    Offloaded second = offload(
+        *pool, [] {}, [&] { called = true; });
     run_until(reactor, [&] { return destroyed; });
     CHECK(settle(reactor) < 10);
     CHECK_FALSE(called);

@@ -4,8 +4,8 @@
 //     network_client [--user-timeout MS] [--keep-alive S] [--timeout MS] [--reconnect] ADDRESS:PORT...
 //     echo N       sends N bytes and expects them back; says how many are, at each full megabyte and at the end
 //     send N       sends N bytes and expects nothing
-#include <reactor/stream/connector.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connector.hpp>
 
 #include <unistd.h>
 
@@ -33,7 +33,9 @@ void say(const Words&... words) {
 }
 
 // The byte at each place distinguishes lost, doubled and exchanged ones.
-char byte_at(std::size_t place) noexcept { return char(place * 0x9e3779b97f4a7c15u >> 56); }
+char byte_at(std::size_t place) noexcept {
+    return char(place * 0x9e3779b97f4a7c15u >> 56);
+}
 
 struct Client final : EventHandler {
     class Talk;

@@ -66,17 +66,17 @@ struct Kernel::Stream final : File {
 
     State state = State::fresh;
     Address local, remote;
-    StreamPointer peer;           // of a connected one, until both are closed
+    StreamPointer peer;  // of a connected one, until both are closed
     std::string input;
-    bool input_ended = false;     // the peer's end of stream has arrived
+    bool input_ended = false;  // the peer's end of stream has arrived
     bool output_shut = false;
     bool resets_on_close = false;
-    bool closed = false;          // no descriptor stands for it any more
-    bool cut = false;             // the bytes it sent that have not arrived are lost
-    int error = 0;                // SO_ERROR
-    std::size_t capacity = 1;     // bytes that may be on the way to the peer, or waiting there
+    bool closed = false;       // no descriptor stands for it any more
+    bool cut = false;          // the bytes it sent that have not arrived are lost
+    int error = 0;             // SO_ERROR
+    std::size_t capacity = 1;  // bytes that may be on the way to the peer, or waiting there
     std::size_t on_the_way = 0;
-    TimePoint last_arrival{};     // at the peer: later bytes do not overtake
+    TimePoint last_arrival{};  // at the peer: later bytes do not overtake
 };
 
 // A UDP socket.
@@ -104,8 +104,8 @@ struct Kernel::Mailbox final : File {
     bool keeps_refusals = false;   // IP_RECVERR
     bool tells_arrival = false;    // IP_PKTINFO
     bool closed = false;
-    int error = 0;                 // SO_ERROR
-    std::size_t capacity = 1;      // of the input and the bytes on the way
+    int error = 0;             // SO_ERROR
+    std::size_t capacity = 1;  // of the input and the bytes on the way
     std::size_t on_the_way = 0;
 };
 
@@ -139,7 +139,9 @@ void put_control(msghdr& message, bool wanted, int level, int type, const Value&
 
 }  // namespace
 
-Kernel::Kernel(Dice& dice, const Weather& weather) : dice_(dice), weather_(weather) { current_ = this; }
+Kernel::Kernel(Dice& dice, const Weather& weather) : dice_(dice), weather_(weather) {
+    current_ = this;
+}
 
 Kernel::~Kernel() {
     current_ = nullptr;
@@ -166,8 +168,8 @@ void Kernel::trace(const char* what, long long a, long long b) {
     for (const char* character = what; *character != '\0'; ++character)
         digest_ = (digest_ ^ std::uint64_t(static_cast<unsigned char>(*character))) * 1099511628211u;
     if (traced)
-        std::fprintf(stderr, "%14.6f ms  %s %lld %lld\n", double(now_.time_since_epoch().count() - 3'600'000'000'000) / 1e6,
-                     what, a, b);
+        std::fprintf(stderr, "%14.6f ms  %s %lld %lld\n",
+                     double(now_.time_since_epoch().count() - 3'600'000'000'000) / 1e6, what, a, b);
 }
 
 // The beginning of every call: it takes time, and other threads go on meanwhile.
@@ -358,7 +360,8 @@ int Kernel::connect(int descriptor, const Address& address) {
     return refused(dice_.chance(weather_.interrupted) ? EINTR : EINPROGRESS);
 }
 
-// connect(2) to no address (AF_UNSPEC): tcp_disconnect() in the kernel resets a connection, whatever still holds its socket.
+// connect(2) to no address (AF_UNSPEC): tcp_disconnect() in the kernel resets a connection, whatever still holds its
+// socket.
 int Kernel::disconnect(int descriptor) {
     called("disconnect", descriptor);
     const auto stream = find_as<Stream>(descriptor, "connect");
@@ -464,20 +467,19 @@ ssize_t Kernel::send(int descriptor, std::string_view data) {
     if (dice_.chance(weather_.partial)) size = 1 + std::size_t(dice_.magnitude(size - 1));
     stream->on_the_way += size;
     note_progress();
-    arrive(stream, dice_.delay(weather_.longest_delay),
-           [this, stream, text = std::string(data.substr(0, size))] {
-               if (stream->cut) return;
-               const StreamPointer peer = stream->peer;
-               if (peer->state == Stream::State::dead) return;
-               if (dice_.chance(weather_.reset)) {
-                   trace("the network cuts a connection");
-                   stream->cut = peer->cut = true;
-                   reset(*stream, dice_.chance(500) ? ETIMEDOUT : ECONNRESET);
-                   return reset(*peer, ECONNRESET);
-               }
-               if (peer->closed) return send_reset(peer);
-               peer->input += text;
-           });
+    arrive(stream, dice_.delay(weather_.longest_delay), [this, stream, text = std::string(data.substr(0, size))] {
+        if (stream->cut) return;
+        const StreamPointer peer = stream->peer;
+        if (peer->state == Stream::State::dead) return;
+        if (dice_.chance(weather_.reset)) {
+            trace("the network cuts a connection");
+            stream->cut = peer->cut = true;
+            reset(*stream, dice_.chance(500) ? ETIMEDOUT : ECONNRESET);
+            return reset(*peer, ECONNRESET);
+        }
+        if (peer->closed) return send_reset(peer);
+        peer->input += text;
+    });
     return answered(static_cast<long long>(size));
 }
 
@@ -618,7 +620,8 @@ ssize_t Kernel::send_datagram(const MailboxPointer& box, const msghdr& message) 
         std::uint16_t size = 0;
         std::memcpy(&size, CMSG_DATA(control), sizeof size);
         piece = size;
-        if (piece == 0 || text.size() > 64 * piece) fail("a datagram is to be cut into more pieces than the kernel makes");
+        if (piece == 0 || text.size() > 64 * piece)
+            fail("a datagram is to be cut into more pieces than the kernel makes");
         if (dice_.chance(20)) return refused(EIO);  // the link cannot
     }
     if (to.host() == no_host) return refused(ENETUNREACH);
@@ -627,7 +630,8 @@ ssize_t Kernel::send_datagram(const MailboxPointer& box, const msghdr& message) 
     if (dice_.chance(weather_.starved)) return refused(dice_.chance(500) ? ENOBUFS : ENOMEM);
     if (box->on_the_way >= box->capacity || dice_.chance(weather_.spurious)) return refused(EAGAIN);
     note_progress();
-    for (std::size_t place = 0; place == 0 || place < text.size(); place += piece) carry(box, to, text.substr(place, piece));
+    for (std::size_t place = 0; place == 0 || place < text.size(); place += piece)
+        carry(box, to, text.substr(place, piece));
     return ssize_t(text.size());
 }
 
@@ -745,7 +749,8 @@ ssize_t Kernel::read_event(int descriptor, void* into, std::size_t size) {
 }
 
 ssize_t Kernel::write(int descriptor, const void* from, std::size_t size) {
-    if (std::dynamic_pointer_cast<Stream>(find(descriptor, "write")) == nullptr) return write_event(descriptor, from, size);
+    if (std::dynamic_pointer_cast<Stream>(find(descriptor, "write")) == nullptr)
+        return write_event(descriptor, from, size);
     return send(descriptor, {static_cast<const char*>(from), size});
 }
 
@@ -785,8 +790,7 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
     }
     if (operation == EPOLL_CTL_ADD) {
         if (watch != epoll->watches.end()) return refused(EEXIST);
-        if (is_socket(*file) && dice_.chance(weather_.starved))
-            return refused(dice_.chance(500) ? ENOMEM : ENOSPC);
+        if (is_socket(*file) && dice_.chance(weather_.starved)) return refused(dice_.chance(500) ? ENOMEM : ENOSPC);
         epoll->watches[descriptor] = {file, *event};
         return 0;
     }
@@ -800,8 +804,7 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
 short Kernel::condition(const std::shared_ptr<File>& file, short wanted) {
     const short told = short(wanted | POLLERR | POLLHUP);
     short bits = short(file->ready() & told);
-    if (bits == 0 && is_socket(*file) && dice_.chance(weather_.spurious / 4))
-        bits = short(wanted & (POLLIN | POLLOUT));
+    if (bits == 0 && is_socket(*file) && dice_.chance(weather_.spurious / 4)) bits = short(wanted & (POLLIN | POLLOUT));
     return bits;
 }
 
@@ -952,10 +955,10 @@ void give_out(const reactor::Address& address, sockaddr* into, socklen_t* length
 }  // namespace
 
 // Hands a call on to the C library.
-#define REAL(name, ...)                                                \
-    do {                                                               \
-        static auto* const next = real<decltype(::name)>(#name);       \
-        return next(__VA_ARGS__);                                      \
+#define REAL(name, ...)                                          \
+    do {                                                         \
+        static auto* const next = real<decltype(::name)>(#name); \
+        return next(__VA_ARGS__);                                \
     } while (false)
 
 extern "C" {
@@ -986,7 +989,8 @@ int open(const char* path, int flags, ...) {
     REAL(open, path, flags, mode);
 }
 
-// A simulated descriptor is open, close-on-exec and non-blocking: the library asks for nothing else, and changes nothing.
+// A simulated descriptor is open, close-on-exec and non-blocking: the library asks for nothing else, and changes
+// nothing.
 int fcntl(int descriptor, int command, ...) {
     va_list arguments;
     va_start(arguments, command);
@@ -1005,8 +1009,7 @@ int close(int descriptor) {
 }
 
 int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept {
-    if (Kernel::simulates(descriptor))
-        return Kernel::current()->bind(descriptor, reactor::Address(address, length));
+    if (Kernel::simulates(descriptor)) return Kernel::current()->bind(descriptor, reactor::Address(address, length));
     REAL(bind, descriptor, address, length);
 }
 
@@ -1026,9 +1029,9 @@ int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
 }
 
 int connect(int descriptor, const sockaddr* address, socklen_t length) {
-    if (Kernel::simulates(descriptor) && address->sa_family == AF_UNSPEC) return Kernel::current()->disconnect(descriptor);
-    if (Kernel::simulates(descriptor))
-        return Kernel::current()->connect(descriptor, reactor::Address(address, length));
+    if (Kernel::simulates(descriptor) && address->sa_family == AF_UNSPEC)
+        return Kernel::current()->disconnect(descriptor);
+    if (Kernel::simulates(descriptor)) return Kernel::current()->connect(descriptor, reactor::Address(address, length));
     REAL(connect, descriptor, address, length);
 }
 
@@ -1169,8 +1172,7 @@ int ppoll(pollfd* watched, nfds_t count, const timespec* time, const sigset_t* s
 
 int pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, const timespec* time,
             const sigset_t* signals) {
-    if (auto* kernel = Kernel::current())
-        return kernel->select(count, readable, writable, exceptional, limit_of(time));
+    if (auto* kernel = Kernel::current()) return kernel->select(count, readable, writable, exceptional, limit_of(time));
     REAL(pselect, count, readable, writable, exceptional, time, signals);
 }
 

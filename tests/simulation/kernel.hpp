@@ -36,16 +36,16 @@ using reactor::TimePoint;
 
 /// How rough it gets. Chances in a thousand, each time the fault could happen.
 struct Weather {
-    unsigned partial = 300;      ///< a read or a write moves less than it could
-    unsigned spurious = 20;      ///< readiness is reported where there is none, or EAGAIN where there is some
-    unsigned interrupted = 20;   ///< EINTR
-    unsigned reset = 0;          ///< the network cuts a connection when a segment arrives
-    unsigned unreachable = 0;    ///< connect fails at once
-    unsigned silent = 0;         ///< connects are never answered
-    unsigned accept_fails = 0;   ///< accept reports a connection that failed before it was accepted
-    unsigned starved = 0;        ///< the kernel has no memory for a socket, for watching one, or for a datagram
-    unsigned lost = 0;           ///< the network loses a datagram
-    unsigned jump = 0;           ///< waiting takes up to an hour longer than it should
+    unsigned partial = 300;     ///< a read or a write moves less than it could
+    unsigned spurious = 20;     ///< readiness is reported where there is none, or EAGAIN where there is some
+    unsigned interrupted = 20;  ///< EINTR
+    unsigned reset = 0;         ///< the network cuts a connection when a segment arrives
+    unsigned unreachable = 0;   ///< connect fails at once
+    unsigned silent = 0;        ///< connects are never answered
+    unsigned accept_fails = 0;  ///< accept reports a connection that failed before it was accepted
+    unsigned starved = 0;       ///< the kernel has no memory for a socket, for watching one, or for a datagram
+    unsigned lost = 0;          ///< the network loses a datagram
+    unsigned jump = 0;          ///< waiting takes up to an hour longer than it should
     std::size_t smallest_buffer = 1, largest_buffer = 64 * 1024;
     Duration longest_delay = std::chrono::milliseconds(50);
     std::size_t most_descriptors = 1000;  ///< EMFILE from here

@@ -2,14 +2,14 @@
 
 #include "kernel.hpp"
 
-#include <protocols/framing/delimited.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framing/delimited.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/framing/length_prefixed.hpp>
-#include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/connector.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/timer.hpp>
 
 #include <sys/eventfd.h>
@@ -63,7 +63,7 @@ struct Side {
     std::size_t sent = 0;     // of these, as far as `write` took them
     bool finished = false;    // nothing more will be written: shut, closed, aborted or over
     bool paused_writing = false;
-    bool careful = false;     // never lets more than the high mark wait
+    bool careful = false;  // never lets more than the high mark wait
 
     const Side* peer = nullptr;  // known from the first bytes
     std::size_t received = 0;
@@ -115,9 +115,7 @@ public:
         kernel_->fail(std::move(text));
     }
     Side& new_side(bool client);
-    const Side* side(std::uint32_t number) const {
-        return number < sides_.size() ? sides_[number].get() : nullptr;
-    }
+    const Side* side(std::uint32_t number) const { return number < sides_.size() ? sides_[number].get() : nullptr; }
     Side* somebody() { return sides_.empty() ? nullptr : sides_[std::size_t(dice_.below(sides_.size()))].get(); }
     Box* some_box() { return boxes_.empty() ? nullptr : boxes_[std::size_t(dice_.below(boxes_.size()))].get(); }
     const Box* box(std::size_t number) const { return number < boxes_.size() ? boxes_[number].get() : nullptr; }
@@ -274,9 +272,12 @@ protected:
             transport->shutdown_write();
         }
         if (world_.calm()) return;
-        if (dice.chance(4)) finish([&] { transport->close(); });
-        else if (dice.chance(4)) finish([&] { transport->abort(); });
-        else if (dice.chance(5)) limit_idleness(*transport);
+        if (dice.chance(4))
+            finish([&] { transport->close(); });
+        else if (dice.chance(4))
+            finish([&] { transport->abort(); });
+        else if (dice.chance(5))
+            limit_idleness(*transport);
     }
     template <class End>
     void finish(End end) {
@@ -315,7 +316,8 @@ private:
         if (paused_ && (world_.closing() || world_.dice().chance(700))) {
             paused_ = false;
             side_.transport->resume_reading();
-            if (side_.transport->reading() && !side_.transport->unconsumed().empty()) rest_since_ = world_.kernel().slept();
+            if (side_.transport->reading() && !side_.transport->unconsumed().empty())
+                rest_since_ = world_.kernel().slept();
         }
         act();
         if (side_.transport == nullptr) return;
@@ -341,7 +343,8 @@ private:
         world_.kernel().trace("received", side_.number, static_cast<long long>(input.size()));
         world_.check(!input.empty(), "nothing is never received", &side_);
         const auto rest_since = std::exchange(rest_since_, std::nullopt);
-        world_.check(!rest_since || *rest_since == world_.kernel().slept(), "what was left comes again at once", &side_);
+        world_.check(!rest_since || *rest_since == world_.kernel().slept(), "what was left comes again at once",
+                     &side_);
         world_.check(transport().reading(), "nothing is received while reading is paused", &side_);
         if (side_.peer == nullptr) {
             if (input.size() < 4) return 0;
@@ -353,7 +356,8 @@ private:
         }
         // Now and then a rest is left, which must come again.
         std::size_t taken = input.size();
-        if (world_.dice().chance(100)) taken -= std::size_t(world_.dice().magnitude(std::min<std::size_t>(taken, 9000)));
+        if (world_.dice().chance(100))
+            taken -= std::size_t(world_.dice().magnitude(std::min<std::size_t>(taken, 9000)));
         check_bytes(input.first(taken));
         act();
         maybe_throw();
@@ -484,7 +488,8 @@ private:
         check_stage();
         ++box_.told;
         world_.check(!box_.paused, "nothing is received while receiving is paused");
-        world_.check(datagram.destination == box_.address && datagram.interface == 1, "a datagram says where it arrived");
+        world_.check(datagram.destination == box_.address && datagram.interface == 1,
+                     "a datagram says where it arrived");
         const std::string text(text_of(datagram.data));
         if (!text.empty()) check_letter(datagram, text);
         if (world_.dice().chance(200)) act();
@@ -550,15 +555,18 @@ private:
         if (by.sent >= by.to_send || world_.closing()) return;
         Dice& dice = world_.dice();
         Address to = world_.some_box()->address;
-        if (dice.chance(100)) to = *Address::ip("127.0.0.1", Kernel::dead_port);
-        else if (dice.chance(50)) to = *Address::ip(Kernel::no_host, 7);
+        if (dice.chance(100))
+            to = *Address::ip("127.0.0.1", Kernel::dead_port);
+        else if (dice.chance(50))
+            to = *Address::ip(Kernel::no_host, 7);
         by.refusable += std::size_t(to.port() == Kernel::dead_port);
         by.unreachable += std::size_t(to.host() == Kernel::no_host);
         const std::uint64_t dropped = by.endpoint->dropped();
         const std::string letter = letter_of(by.number, by.sent++);
         const bool taken = by.endpoint->send(to, letter);
         // In foul weather it may have ended already, with the call still to come.
-        world_.check(taken || by.endpoint->dropped() > dropped || !world_.calm(), "what is not taken is counted as dropped");
+        world_.check(taken || by.endpoint->dropped() > dropped || !world_.calm(),
+                     "what is not taken is counted as dropped");
         by.owed_room = by.owed_room || !taken;
     }
 
@@ -607,7 +615,8 @@ bool World::letters_have_come() const {
     std::uint64_t told = 0;
     for (const auto& box : boxes_) {
         const DatagramEndpoint::Counters& counters = box->endpoint->counters();
-        if (box->sent < box->to_send || box->sent > counters.sent + counters.dropped + box->told_unreachable) return false;
+        if (box->sent < box->to_send || box->sent > counters.sent + counters.dropped + box->told_unreachable)
+            return false;
         told += box->told;
     }
     return kernel_->post().delivered() && told == kernel_->post().read;
@@ -632,8 +641,8 @@ void World::check_letters() {
 
 // ── raw handlers, timers, other threads ──
 
-/// Counters of the kernel, each watched by a raw handler. They are never reported ready without being so. A handler that
-/// finds nothing got the event of an earlier owner of its number.
+/// Counters of the kernel, each watched by a raw handler. They are never reported ready without being so. A handler
+/// that finds nothing got the event of an earlier owner of its number.
 struct World::Watcher final : EventHandler {
     Watcher(World& owner, std::size_t its_place)
         : world(owner),
@@ -662,7 +671,9 @@ struct World::Watcher final : EventHandler {
     Registration registration;
 };
 
-void World::add_watcher() { watchers_.push_back(std::make_unique<Watcher>(*this, watchers_.size())); }
+void World::add_watcher() {
+    watchers_.push_back(std::make_unique<Watcher>(*this, watchers_.size()));
+}
 
 // Replaces some of the watchers, itself among them: their numbers are taken again at once.
 void World::watcher_told(std::size_t place) {
@@ -745,8 +756,10 @@ void World::meddle() {
             Side* side = somebody();
             if (side == nullptr || side->transport == nullptr) return;
             side->finished = true;
-            if (dice_.chance(300)) side->transport->abort(std::make_error_code(std::errc::owner_dead));
-            else side->transport->close();
+            if (dice_.chance(300))
+                side->transport->abort(std::make_error_code(std::errc::owner_dead));
+            else
+                side->transport->close();
         });
         meddle();
     });
@@ -792,7 +805,9 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
     if (!calm() && dice_.chance(300)) limits.idle_timeout = milliseconds(1) + dice_.delay(seconds(2));
 }
 
-World::~World() { tear_down(); }
+World::~World() {
+    tear_down();
+}
 
 Side& World::new_side(bool client) {
     auto side = std::make_unique<Side>();
@@ -837,8 +852,8 @@ void World::add_server() {
     if (dice_.chance(300)) options.max_connections = 1 + std::size_t(dice_.below(4));
     std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
     if (dice_.chance(300)) addresses.push_back(*Address::ip("::1", 0));
-    server.acceptor = std::make_unique<Acceptor>(*reactor_, addresses, [this, &server] { return make(server, false); },
-                                                 options);
+    server.acceptor = std::make_unique<Acceptor>(
+        *reactor_, addresses, [this, &server] { return make(server, false); }, options);
 }
 
 void World::add_client() {
@@ -847,7 +862,8 @@ void World::add_client() {
     --clients_left_;
     const Server& server = *servers_[std::size_t(dice_.below(servers_.size()))];
     std::vector<Address> addresses = server.acceptor->addresses();
-    if (calm()) addresses.resize(1);  // a client that tries two at once drops a good one, and its server cannot know why
+    if (calm())
+        addresses.resize(1);  // a client that tries two at once drops a good one, and its server cannot know why
     if (dice_.chance(200)) addresses.insert(addresses.begin(), *Address::ip("127.0.0.1", 9));  // a closed port
     ConnectorOptions options;
     options.connection = server.connection;
@@ -883,7 +899,10 @@ void World::begin() {
     post_at_times();
     if (!calm()) {
         meddle();
-        kernel_->at(dice_.delay(seconds(5)), [this] { end_due_ = true; reactor_->stop(); });
+        kernel_->at(dice_.delay(seconds(5)), [this] {
+            end_due_ = true;
+            reactor_->stop();
+        });
     }
 }
 
@@ -928,21 +947,30 @@ bool World::talk_is_over() const {
 }
 
 bool World::drained() const {
-    return sides_over() && boxes_over() && std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->drained; });
+    return sides_over() && boxes_over() &&
+           std::all_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->drained; });
 }
 
 std::string World::unfinished() const {
     std::string text;
     for (const auto& side : sides_) {
         if (side->stage == Side::Stage::over) continue;
-        text.append("; side ").append(std::to_string(side->number)).append(side->client ? ", a client," : ", a server,");
-        text.append(" has sent ").append(std::to_string(side->sent)).append(" of ").append(std::to_string(side->to_send));
+        text.append("; side ")
+            .append(std::to_string(side->number))
+            .append(side->client ? ", a client," : ", a server,");
+        text.append(" has sent ")
+            .append(std::to_string(side->sent))
+            .append(" of ")
+            .append(std::to_string(side->to_send));
         text.append(" and received ").append(std::to_string(side->received));
         text.append(side->ended ? ", to the end" : "").append(side->finished ? ", finished" : "");
     }
     for (const auto& box : boxes_) {
         if (box->stage == Box::Stage::over) continue;
-        text.append("; box ").append(std::to_string(box->number)).append(" has sent ").append(std::to_string(box->sent));
+        text.append("; box ")
+            .append(std::to_string(box->number))
+            .append(" has sent ")
+            .append(std::to_string(box->sent));
         text.append(" of ").append(std::to_string(box->to_send)).append(box->paused ? ", paused" : "");
     }
     return text;
@@ -952,10 +980,14 @@ std::string World::unfinished() const {
 void World::turn() {
     try {
         const std::uint64_t way = dice_.below(10);
-        if (way < 6) reactor_->run_once();
-        else if (way == 6) reactor_->run_once(Duration::zero());
-        else if (way == 7) reactor_->run_once(dice_.delay(milliseconds(100)));
-        else if (way == 8) reactor_->run_for(dice_.delay(milliseconds(20)));
+        if (way < 6)
+            reactor_->run_once();
+        else if (way == 6)
+            reactor_->run_once(Duration::zero());
+        else if (way == 7)
+            reactor_->run_once(dice_.delay(milliseconds(100)));
+        else if (way == 8)
+            reactor_->run_for(dice_.delay(milliseconds(20)));
         else {
             kernel_->at(dice_.delay(milliseconds(20)), [this] { reactor_->stop(); });
             reactor_->run();

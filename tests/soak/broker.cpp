@@ -21,7 +21,8 @@ int main() {
     Reactor reactor;
     Acceptor acceptor(reactor, "127.0.0.1", 0, [&broker] { return broker.subscriber(); });
     const Signals signals(reactor, {SIGTERM}, [&](int) { reactor.stop(); });
-    std::printf("listening on %s (%s)\n", acceptor.addresses().at(0).to_string().c_str(), std::string(reactor.backend()).c_str());
+    std::printf("listening on %s (%s)\n", acceptor.addresses().at(0).to_string().c_str(),
+                std::string(reactor.backend()).c_str());
     std::fflush(stdout);
     reactor.run();
 }

@@ -5,8 +5,8 @@
 //     soak --seconds 600            ten minutes on each backend
 #include "../support/loop.hpp"
 
-#include <protocols/framing/delimited.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framing/delimited.hpp>
 #include <protocols/framing/framed.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
@@ -123,8 +123,8 @@ void soak(std::string_view backend) {
         impatient.connection.limits.idle_timeout = milliseconds(300);
         impatient.connection.limits.close_timeout = milliseconds(300);
         Acceptor echo(reactor, "127.0.0.1", 0, factory<Echo>(), impatient);
-        // The honest client has this very thread: when that is held up, it is silent. So only a connection in the middle of
-        // a message, or one that does not take its output, must hurry here.
+        // The honest client has this very thread: when that is held up, it is silent. So only a connection in the
+        // middle of a message, or one that does not take its output, must hurry here.
         AcceptorOptions fair = impatient;
         fair.connection.limits.idle_timeout = seconds(8);
         fair.connection.limits.message_timeout = milliseconds(300);

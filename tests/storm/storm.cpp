@@ -1246,13 +1246,11 @@ void Storm::use_raw_end() {
     operate("raw end", [&] {
         static char bytes[longest_write];
         switch (dice_.below(12)) {
-            case 0:
-                return void(end.socket.shutdown_write());
+            case 0: return void(end.socket.shutdown_write());
             case 1:
                 if (dice_.chance(500)) end.socket.set_linger(seconds(0));
                 [[fallthrough]];
-            case 2:
-                return void(raw_ends_.erase(raw_ends_.begin() + std::ptrdiff_t(place)));
+            case 2: return void(raw_ends_.erase(raw_ends_.begin() + std::ptrdiff_t(place)));
             case 3:  // once: another one would make the first a byte like the others
                 if (!std::exchange(end.was_urgent, true))
                     (void)::send(end.socket.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL);
@@ -1307,12 +1305,9 @@ void Storm::use_door() {
     if (door == nullptr) return;
     operate("use acceptor", [&] {
         switch (dice_.below(7)) {
-            case 0:
-                return door->acceptor->close();
-            case 1:
-                return door->acceptor->pause();
-            case 2:
-                return door->acceptor->resume();
+            case 0: return door->acceptor->close();
+            case 1: return door->acceptor->pause();
+            case 2: return door->acceptor->resume();
             case 3:
                 (void)door->acceptor->counters();
                 (void)door->acceptor->addresses();
@@ -1326,8 +1321,7 @@ void Storm::use_door() {
                 door->last_wish = &last;
                 return;
             }
-            default:
-                return door->acceptor->resume();
+            default: return door->acceptor->resume();
         }
     });
 }
@@ -1343,12 +1337,9 @@ void Storm::destroy_door() {
         });
     };
     switch (dice_.below(3)) {
-        case 0:
-            return destroy(packet_doors_, "destroy packet acceptor");
-        case 1:
-            return destroy(callers_, "destroy connector");
-        default:
-            return destroy(doors_, "destroy acceptor");
+        case 0: return destroy(packet_doors_, "destroy packet acceptor");
+        case 1: return destroy(callers_, "destroy connector");
+        default: return destroy(doors_, "destroy acceptor");
     }
 }
 
@@ -1375,12 +1366,9 @@ void Storm::use_packet_door() {
     if (door == nullptr) return;
     operate("use packet acceptor", [&] {
         switch (dice_.below(6)) {
-            case 0:
-                return door->acceptor->close();
-            case 1:
-                return door->acceptor->pause();
-            case 2:
-                return door->acceptor->resume();
+            case 0: return door->acceptor->close();
+            case 1: return door->acceptor->pause();
+            case 2: return door->acceptor->resume();
             case 3: {
                 Wish& last = wish(door->loop, door->alive);
                 door->acceptor->drain(duration(), done_of(last));
@@ -1388,8 +1376,7 @@ void Storm::use_packet_door() {
                 door->last_wish = &last;
                 return;
             }
-            default:
-                return void(door->acceptor->address());
+            default: return void(door->acceptor->address());
         }
     });
 }
@@ -1566,15 +1553,12 @@ void Storm::use_watcher() {
                 *gone->alive = false;
                 return;
             }
-            case 1:
-                return watcher.registration.reset();
+            case 1: return watcher.registration.reset();
             case 2:
                 watcher.registration = reactor(watcher.loop).watch(watcher.watched.get(), interest(), watcher);
                 return;
-            case 3:
-                return watcher.other.reset();
-            case 4:
-                return void(!::write(watcher.other.get(), pattern().data(), std::size_t(dice_.magnitude(500'000))));
+            case 3: return watcher.other.reset();
+            case 4: return void(!::write(watcher.other.get(), pattern().data(), std::size_t(dice_.magnitude(500'000))));
             case 5:
                 if (watcher.registration) watcher.registration.trigger(interest());
                 return;
@@ -1636,16 +1620,11 @@ void Storm::use_empty_callables() {
     operate("an empty callable", [&] {
         Reactor& loop = reactor(any_loop());
         switch (dice_.below(5)) {
-            case 0:
-                return void(loop.post(nullptr));
-            case 1:
-                return drain(loop, seconds(1), nullptr);
-            case 2:
-                return void(Timer(loop, nullptr));
-            case 3:
-                return void(Hook(loop, Hook::When::after_wait, nullptr));
-            default:
-                return void(Acceptor(loop, std::vector<Address>{*Address::ip("127.0.0.1", 0)}, nullptr));
+            case 0: return void(loop.post(nullptr));
+            case 1: return drain(loop, seconds(1), nullptr);
+            case 2: return void(Timer(loop, nullptr));
+            case 3: return void(Hook(loop, Hook::When::after_wait, nullptr));
+            default: return void(Acceptor(loop, std::vector<Address>{*Address::ip("127.0.0.1", 0)}, nullptr));
         }
     });
 }
@@ -1671,25 +1650,21 @@ void Storm::set_hooks() {
                     throwing_ = false;
                     callback("exception", place, [&] { act(); });
                 });
-            case 1:
-                exception_hook_[place] = false;
-                return loop.on_exception(nullptr);
+            case 1: exception_hook_[place] = false; return loop.on_exception(nullptr);
             case 2:
                 return loop.on_slow_call(Duration::zero(), [this, place](const SlowCall&) {
                     if (throwing_ || inside_ || !acting_)
                         return;  // the callback is being left, or nothing is to happen any more
                     if (dice_.chance(100)) callback("slow call", place, [&] { act(1); });
                 });
-            case 3:
-                return loop.on_slow_call(Duration::zero(), nullptr);
+            case 3: return loop.on_slow_call(Duration::zero(), nullptr);
             case 4:
                 return loop.on_notice([this, place](Notice, std::string_view text) {
                     check(!text.empty(), "a notice has a text");
                     if (dice_.chance(300)) (void)reactor(place).post([] {});
                     if (dice_.chance(100)) throw Thrown();
                 });
-            default:
-                return loop.on_notice(nullptr);
+            default: return loop.on_notice(nullptr);
         }
     });
 }
@@ -1812,30 +1787,14 @@ void Storm::end_abruptly() {
     tearing_down_ = true;
     ++operating_;
     for (std::size_t left = 8, first = std::size_t(dice_.below(8)); left > 0; --left) switch ((first + left) % 8) {
-            case 0:
-                doors_.clear();
-                break;
-            case 1:
-                packet_doors_.clear();
-                break;
-            case 2:
-                callers_.clear();
-                break;
-            case 3:
-                alarms_.clear();
-                break;
-            case 4:
-                ears_.clear();
-                break;
-            case 5:
-                watchers_.clear();
-                break;
-            case 6:
-                bells_.clear();
-                break;
-            default:
-                raw_ends_.clear();
-                break;
+            case 0: doors_.clear(); break;
+            case 1: packet_doors_.clear(); break;
+            case 2: callers_.clear(); break;
+            case 3: alarms_.clear(); break;
+            case 4: ears_.clear(); break;
+            case 5: watchers_.clear(); break;
+            case 6: bells_.clear(); break;
+            default: raw_ends_.clear(); break;
         }
     const std::size_t first = any_loop();
     reactors_[first].reset();

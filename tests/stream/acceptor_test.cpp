@@ -182,12 +182,12 @@ TEST_CASE("S31: an acceptor closed, paused or destroyed by its own factory does 
         std::optional<Acceptor> acceptor;
         int made = 0;
         acceptor.emplace(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
-            ++made;
-            if (what == "close") acceptor->close();
-            if (what == "pause") acceptor->pause();
-            if (what == "destroy") acceptor.reset();
-            return std::make_unique<Echo>();
-        }));
+                             ++made;
+                             if (what == "close") acceptor->close();
+                             if (what == "pause") acceptor->pause();
+                             if (what == "destroy") acceptor.reset();
+                             return std::make_unique<Echo>();
+                         }));
         const Address address = acceptor->addresses()[0];
         Socket one = connect_to(address), two = connect_to(address);
         run_until(reactor, [&] { return made == 1; });
@@ -200,7 +200,8 @@ TEST_CASE("S31: an acceptor closed, paused or destroyed by its own factory does 
     }
 }
 
-TEST_CASE("S32: of two acceptors that share a port one closes: what waited in its queue is reset, the other serves on") {
+TEST_CASE(
+    "S32: of two acceptors that share a port one closes: what waited in its queue is reset, the other serves on") {
     Reactor reactor;
     AcceptorOptions options;
     options.reuse_port = true;
@@ -214,7 +215,9 @@ TEST_CASE("S32: of two acceptors that share a port one closes: what waited in it
         }
         first->close();
     }
-    SUBCASE("not drained: those in its queue are reset") { first.reset(); }
+    SUBCASE("not drained: those in its queue are reset") {
+        first.reset();
+    }
     int served = 0, reset = 0;
     for (Socket& client : clients) {
         bool ended = false;
@@ -237,10 +240,10 @@ TEST_CASE("A factory that returns nothing refuses, one that throws costs one con
     int calls = 0, hooked = 0;
     reactor.on_exception([&](std::exception_ptr) { ++hooked; });
     Acceptor acceptor(reactor, "127.0.0.1", 0, ProtocolFactory([&]() -> std::unique_ptr<Protocol> {
-        if (++calls == 1) return nullptr;
-        if (calls == 2) throw std::runtime_error("as planned");
-        return std::make_unique<Echo>();
-    }));
+                          if (++calls == 1) return nullptr;
+                          if (calls == 2) throw std::runtime_error("as planned");
+                          return std::make_unique<Echo>();
+                      }));
     for (int i = 0; i < 2; ++i) {
         Socket refused = connect_to(acceptor.addresses()[0]);
         bool ended = false;
@@ -277,7 +280,8 @@ TEST_CASE("Draining sends what is owed, ends every connection and then tells, al
     CHECK(echoes(reactor, client));
     const std::string sent = random_bytes(500'000, 3);
     std::size_t written = 0;
-    run_until(reactor, [&] { return (written += write_some(client, std::string_view(sent).substr(written))) == sent.size(); });
+    run_until(reactor,
+              [&] { return (written += write_some(client, std::string_view(sent).substr(written))) == sent.size(); });
     settle(reactor);
 
     bool done = false;
@@ -426,7 +430,7 @@ TEST_CASE("3,000 connections at once, on select as on the others") {
 TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, and by nobody else") {
     const TemporaryFolder folder;
     const std::string path = folder / "socket";
-    struct stat status{};
+    struct stat status {};
     {
         Reactor reactor;
         Acceptor acceptor(reactor, "unix:" + path, 0, factory<Echo>());

@@ -50,9 +50,26 @@ TEST_CASE("What an address prints, it parses") {
 }
 
 TEST_CASE("What is not an address is refused with the text and the forms that would do") {
-    for (const char* text : {"", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+1",
-                             "127.0.0.1: 1", "127.0.0.1:1 ", "127.1:80", "::1:80", "[127.0.0.1]:80", "[::1]", "[::1:80",
-                             "[::1%]:80", "[::1%no-such-interface]:80", "1.2.3.4%lo:80", "localhost:80", "unix:", "none"}) {
+    for (const char* text : {"",
+                             "80",
+                             "127.0.0.1",
+                             "127.0.0.1:",
+                             "127.0.0.1:65536",
+                             "127.0.0.1:-1",
+                             "127.0.0.1:+1",
+                             "127.0.0.1: 1",
+                             "127.0.0.1:1 ",
+                             "127.1:80",
+                             "::1:80",
+                             "[127.0.0.1]:80",
+                             "[::1]",
+                             "[::1:80",
+                             "[::1%]:80",
+                             "[::1%no-such-interface]:80",
+                             "1.2.3.4%lo:80",
+                             "localhost:80",
+                             "unix:",
+                             "none"}) {
         CAPTURE(text);
         const auto parse = [&] { return Address::parse(text); };
         CHECK(error_of(parse) == std::errc::invalid_argument);

@@ -121,9 +121,8 @@ TEST_CASE("S92: the callback of a drain that destroys its acceptor keeps its cap
     Capture capture;
     std::optional<bool> lived;
     std::optional<Acceptor> acceptor(std::in_place, reactor, std::vector<Address>{anywhere}, factory<Echo>());
-    acceptor->drain(Duration::max(), [&, held = capture.take()](const Drained&) {
-        destroy_and_look(acceptor, capture, lived);
-    });
+    acceptor->drain(Duration::max(),
+                    [&, held = capture.take()](const Drained&) { destroy_and_look(acceptor, capture, lived); });
     run_until(reactor, [&] { return lived.has_value(); });
     CHECK(*lived);
     CHECK_FALSE(capture.lives());

@@ -17,13 +17,16 @@ using namespace reactor;
 
 namespace {
 
-std::vector<std::string> shell(std::string script) { return {"/bin/sh", "-c", std::move(script)}; }
+std::vector<std::string> shell(std::string script) {
+    return {"/bin/sh", "-c", std::move(script)};
+}
 
 Communicated run(const std::vector<std::string>& command, std::string_view input, CommunicateOptions options = {}) {
     Reactor reactor;
     std::optional<Communicated> result;
     Communication child = communicate(
-        reactor, command, input, [&](Communicated communicated) { result = std::move(communicated); }, std::move(options));
+        reactor, command, input, [&](Communicated communicated) { result = std::move(communicated); },
+        std::move(options));
     run_until(reactor, [&] { return result.has_value(); });
     return *std::move(result);
 }
@@ -73,7 +76,8 @@ TEST_CASE("A child that takes longer than it may is killed, also if only a child
         CommunicateOptions options;
         options.timeout = std::chrono::seconds(10);
         Communication child = communicate(
-            reactor, shell(script), "", [&](Communicated communicated) { result = std::move(communicated); }, std::move(options));
+            reactor, shell(script), "", [&](Communicated communicated) { result = std::move(communicated); },
+            std::move(options));
         // The child has begun when it has written, and the one with a child of its own when it has ended.
         for (int i = 0; i < 2000 && !result; ++i) {
             reactor.run_once(std::chrono::milliseconds(1));

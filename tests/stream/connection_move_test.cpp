@@ -2,8 +2,8 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
-#include <reactor/stream/acceptor.hpp>
 #include <reactor/reactor_group.hpp>
+#include <reactor/stream/acceptor.hpp>
 
 #include <poll.h>
 
@@ -34,7 +34,9 @@ struct TwoLoops {
     }
 };
 
-Connection& connection_of(const Journal& journal) { return static_cast<Connection&>(*journal.transport); }
+Connection& connection_of(const Journal& journal) {
+    return static_cast<Connection&>(*journal.transport);
+}
 
 using Calls = std::vector<std::string>;
 
@@ -177,7 +179,8 @@ TEST_CASE("A connection that is closed before it begins, and moves, does not ask
     Journal journal;
     ConnectionOptions options;
     options.limits.high_mark = 1;
-    Connection& connection = Connection::open(loops.here, std::move(near), std::make_unique<Recorder>(journal), options);
+    Connection& connection =
+        Connection::open(loops.here, std::move(near), std::make_unique<Recorder>(journal), options);
     REQUIRE(connection.write(std::string(4'000'000, 'x')));  // more than the peer's socket takes
     connection.close();
     bool arrived = false;
@@ -262,7 +265,9 @@ TEST_CASE("A connection that ends before it can leave ends where it was") {
     Connection& connection = connection_of(journal);
     bool arrived = false;
     connection.move_to(loops.there, [&] { arrived = true; });
-    SUBCASE("aborted") { connection.abort(); }
+    SUBCASE("aborted") {
+        connection.abort();
+    }
     SUBCASE("by an exception") {
         journal.on_received = [&](Bytes) -> std::size_t { throw std::runtime_error("no"); };
         // Too late for it to be received here: it goes, and fails there.
@@ -315,7 +320,7 @@ TEST_CASE("S91: a connection that is adopted where reads are larger has room for
         loops.until([&] { return journal.transport != nullptr; });
         bool adopted = false, has_room = true;
         journal.on_received = [&](Bytes input) {
-            // Outside of any rest, what is received lies at the beginning of the loop's buffer.
+        // Outside of any rest, what is received lies at the beginning of the loop's buffer.
 #ifdef __GLIBC__
             has_room = has_room && ::malloc_usable_size(const_cast<std::byte*>(input.data())) >= input.size();
 #endif
@@ -364,7 +369,15 @@ TEST_CASE("What an acceptor's options say holds for its connections elsewhere to
         Journal journal;
         ConnectionOptions options;
         Limits& limits = options.limits;
-        limits = {1'000, 900, 800, 700, 600, 500, std::chrono::hours(1), std::chrono::hours(2), std::chrono::hours(3),
+        limits = {1'000,
+                  900,
+                  800,
+                  700,
+                  600,
+                  500,
+                  std::chrono::hours(1),
+                  std::chrono::hours(2),
+                  std::chrono::hours(3),
                   std::chrono::hours(4)};
         options.rates.bytes_in = {1'000'000, 400};
         options.descriptors = 2;

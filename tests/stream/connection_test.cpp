@@ -505,7 +505,8 @@ TEST_CASE("A protocol that ignores the marks is ended at the output limit, and i
     CHECK(talk.journal.reason == Error::output_limit);
 }
 
-TEST_CASE("Whoever loses what was still to be sent gets a reset, not an end that would make a piece look like the whole") {
+TEST_CASE(
+    "Whoever loses what was still to be sent gets a reset, not an end that would make a piece look like the whole") {
     for (const std::string how : {"output limit", "exception", "idle"}) {
         CAPTURE(how);
         testing::ManualClock clock;
@@ -559,8 +560,8 @@ TEST_CASE("S91: a limit may have any value: the conversation goes on, or ends by
         Limits& both = all.emplace_back();
         both.read_size = both.largest_read = value;
     }
-    for (const Duration value : {Duration::min(), Duration(-1), Duration(0), Duration(1), Duration::max() - Duration(1),
-                                 Duration::max()}) {
+    for (const Duration value :
+         {Duration::min(), Duration(-1), Duration(0), Duration(1), Duration::max() - Duration(1), Duration::max()}) {
         for (Duration Limits::*field :
              {&Limits::idle_timeout, &Limits::message_timeout, &Limits::write_timeout, &Limits::close_timeout}) {
             all.emplace_back().*field = value;
@@ -719,7 +720,8 @@ TEST_CASE("Pausing in received() and resuming later gives the rest again without
 TEST_CASE("S109: an end of stream waits behind what came before it while reading is paused, and nothing spins") {
     for (const bool tcp : {true, false}) {
         for (const bool closed : {false, true}) {
-            for (const bool shut : {false, true}) {  // over in both directions: a hang-up for as long as there is no read
+            for (const bool shut :
+                 {false, true}) {  // over in both directions: a hang-up for as long as there is no read
                 CAPTURE(tcp);
                 CAPTURE(closed);
                 CAPTURE(shut);
@@ -754,7 +756,9 @@ TEST_CASE("S109: a connection whose peer resets ends at once and says so, althou
         Conversation talk(reactor, tcp ? tcp_pair() : Socket::pair(), {});
         run_until(reactor, [&] { return talk.journal.transport != nullptr; });
         bool half_closed = false;
-        SUBCASE("paused") { talk.journal.transport->pause_reading(); }
+        SUBCASE("paused") {
+            talk.journal.transport->pause_reading();
+        }
         SUBCASE("paused, with data that nobody has read") {
             talk.journal.transport->pause_reading();
             write_some(talk.peer, "data");
@@ -1154,7 +1158,8 @@ TEST_CASE("An idle timeout that is taken back strikes no more, one that is given
     CHECK(talk.journal.over);
 }
 
-TEST_CASE("S69: an exception out of any callback ends that connection only, reaches the hook, and is told as a reason") {
+TEST_CASE(
+    "S69: an exception out of any callback ends that connection only, reaches the hook, and is told as a reason") {
     for (const std::string where : {"connected", "received", "end", "disconnected"}) {
         CAPTURE(where);
         Reactor reactor;
@@ -1163,7 +1168,11 @@ TEST_CASE("S69: an exception out of any callback ends that connection only, reac
         Conversation talk(reactor), other(reactor);
         const auto fail = [] { throw std::runtime_error("as planned"); };
         if (where == "connected") talk.journal.on_connected = fail;
-        if (where == "received") talk.journal.on_received = [&](Bytes) -> std::size_t { fail(); return 0; };
+        if (where == "received")
+            talk.journal.on_received = [&](Bytes) -> std::size_t {
+                fail();
+                return 0;
+            };
         if (where == "end") talk.journal.on_end = fail;
         if (where == "disconnected") talk.journal.on_disconnected = fail;
         write_some(talk.peer, "x");
@@ -1236,7 +1245,8 @@ TEST_CASE("S22: what a short read leaves in the kernel, or received() in the res
 TEST_CASE("S42: writing to a peer that is gone raises no SIGPIPE, in any way of writing, and tells the reason") {
     static int signals;
     signals = 0;
-    struct sigaction counting {}, before {};
+    struct sigaction counting {
+    }, before{};
     counting.sa_handler = [](int) { ++signals; };
     REQUIRE(::sigaction(SIGPIPE, &counting, &before) == 0);
     const std::string small(10, 'x'), large(100'000, 'x');
@@ -1265,7 +1275,8 @@ TEST_CASE("S42: writing to a peer that is gone raises no SIGPIPE, in any way of 
                 if (!talk.journal.over && way.ends_with("callback")) talk.journal.transport->write(text);
             }
             CHECK(talk.journal.over);
-            CHECK((talk.journal.reason == std::errc::broken_pipe || talk.journal.reason == std::errc::connection_reset));
+            CHECK(
+                (talk.journal.reason == std::errc::broken_pipe || talk.journal.reason == std::errc::connection_reset));
         }
     }
     CHECK(signals == 0);
@@ -1353,7 +1364,8 @@ TEST_CASE("S47: aborted while a shutdown or a close waits for its queue: a reset
 TEST_CASE("S51: a protocol's own timer ends a peer that sends a byte at a time, which an idle timeout would not") {
     struct Impatient final : Protocol {  // wants a whole line within ten seconds
         Impatient(Reactor& the_reactor, std::error_code& the_end)
-            : end(the_end), timer(the_reactor, [this] { transport().abort(std::make_error_code(std::errc::timed_out)); }) {}
+            : end(the_end),
+              timer(the_reactor, [this] { transport().abort(std::make_error_code(std::errc::timed_out)); }) {}
         void connected() override { timer.start(std::chrono::seconds(10)); }
         std::size_t received(Bytes input) override {
             if (text_of(input).find('\n') == std::string_view::npos) return 0;

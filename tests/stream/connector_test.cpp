@@ -330,10 +330,10 @@ TEST_CASE("S100: a server that accepts and hangs up at once is called ever more 
 }
 
 TEST_CASE("S91, S100: no value of a connector's durations makes it spin, and none overflows") {
-    constexpr Duration extremes[] = {Duration::min(), Duration(-1),          Duration(0),          Duration(1),
-                                     Duration::max(), Duration::max() - Duration(1)};
-    const double jitters[] = {-std::numeric_limits<double>::infinity(), -1, 0, 0.5, 1, 2,
-                              std::numeric_limits<double>::infinity(), std::nan("")};
+    constexpr Duration extremes[] = {Duration::min(), Duration(-1),    Duration(0),
+                                     Duration(1),     Duration::max(), Duration::max() - Duration(1)};
+    const double jitters[] = {-std::numeric_limits<double>::infinity(), -1,          0, 0.5, 1, 2,
+                              std::numeric_limits<double>::infinity(),  std::nan("")};
     for (const Duration first : extremes) {
         for (const Duration longest : extremes) {
             for (const double jitter : jitters) {

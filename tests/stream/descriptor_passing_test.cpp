@@ -42,7 +42,9 @@ ConnectionOptions taking(std::size_t descriptors) {
     return options;
 }
 
-Connection& connection_of(const Journal& journal) { return static_cast<Connection&>(*journal.transport); }
+Connection& connection_of(const Journal& journal) {
+    return static_cast<Connection&>(*journal.transport);
+}
 
 bool send_descriptor(Connection& connection, std::string_view data, const FileDescriptor& descriptor) {
     const int number = descriptor.get();
@@ -185,8 +187,12 @@ TEST_CASE("S83: descriptors that nobody wanted, took or got to send are closed")
         both.there.transport->pause_reading();
         both.here.transport->write(std::string(1'000'000, 'x'));
         for (int i = 0; i < 5; ++i) CHECK(send_descriptor(connection_of(both.here), "x", named("too late")));
-        SUBCASE("here") { both.here.transport->abort(); }
-        SUBCASE("there") { both.there.transport->abort(); }
+        SUBCASE("here") {
+            both.here.transport->abort();
+        }
+        SUBCASE("there") {
+            both.there.transport->abort();
+        }
         if (both.there.transport != nullptr) both.there.transport->resume_reading();
         run_until(reactor, [&] { return both.here.over && both.there.over; });
     }
@@ -260,7 +266,8 @@ TEST_CASE("S104: a descriptor that comes as standard input's number and finds no
         ::setrlimit(RLIMIT_NOFILE, &few);
         ::close(STDIN_FILENO);
         send_descriptor_raw(conversation.peer, "x", STDERR_FILENO, 1);
-        for (int turn = 0; turn < 100 && !conversation.journal.over; ++turn) reactor.run_once(std::chrono::milliseconds(10));
+        for (int turn = 0; turn < 100 && !conversation.journal.over; ++turn)
+            reactor.run_once(std::chrono::milliseconds(10));
         ::setrlimit(RLIMIT_NOFILE, &before);
     }
     CHECK(conversation.journal.reason == std::errc::too_many_files_open);
@@ -282,7 +289,8 @@ TEST_CASE("Descriptors need a byte to go with, a Unix socket, and to be open; no
 
     Conversation over_tcp(reactor, taking(3));
     run_until(reactor, [&] { return over_tcp.journal.transport != nullptr; });
-    CHECK_THROWS_AS(connection_of(over_tcp.journal).send_descriptors(bytes_of("x"), {&input, 1}), std::invalid_argument);
+    CHECK_THROWS_AS(connection_of(over_tcp.journal).send_descriptors(bytes_of("x"), {&input, 1}),
+                    std::invalid_argument);
 }
 
 TEST_CASE("Descriptors that wait go along with a connection that moves, in both directions") {

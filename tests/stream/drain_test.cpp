@@ -4,10 +4,10 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/hook.hpp>
+#include <reactor/reactor_group.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/drain.hpp>
-#include <reactor/reactor_group.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <atomic>
@@ -60,7 +60,8 @@ TEST_CASE("A loop drains all its acceptors, connectors and connections as one, a
     run_until(reactor, [&] {
         elsewhere.run_once(Duration::zero());
         return accepted.size() == 2 && connected.size() == 1 && connected[0].transport != nullptr &&
-               accepted[0].transport != nullptr && accepted[1].transport != nullptr && alone.journal.transport != nullptr;
+               accepted[0].transport != nullptr && accepted[1].transport != nullptr &&
+               alone.journal.transport != nullptr;
     });
     alone.journal.on_draining = [] {};  // this one will be cut
     alone.journal.transport->write(std::string(8'000'000, 'x'));
@@ -140,7 +141,8 @@ TEST_CASE("A loop that leaves its connections alone is drained with the last of 
     Conversation conversation(reactor);
     run_until(reactor, [&] { return conversation.journal.transport != nullptr; });
     std::optional<Drained> report;
-    drain(reactor, std::chrono::hours(1), [&](const Drained& drained) { report = drained; }, Draining::left);
+    drain(
+        reactor, std::chrono::hours(1), [&](const Drained& drained) { report = drained; }, Draining::left);
     settle(reactor);
     CHECK(conversation.journal.count("draining") == 0);
     CHECK_FALSE(report);
@@ -175,7 +177,8 @@ TEST_CASE("Connections that a drain leaves alone are cut at its deadline all the
     Conversation talk(reactor);
     run_until(reactor, [&] { return talk.journal.transport != nullptr; });
     std::optional<Drained> report;
-    drain(reactor, std::chrono::seconds(30), [&](const Drained& drained) { report = drained; }, Draining::left);
+    drain(
+        reactor, std::chrono::seconds(30), [&](const Drained& drained) { report = drained; }, Draining::left);
     clock.advance(std::chrono::seconds(30) - Duration(1));
     settle(reactor);
     CHECK_FALSE(talk.journal.over);
@@ -424,15 +427,18 @@ TEST_CASE("A further drain takes the place of the one before, with its own wish,
     run_until(reactor, [&] { return talk.journal.transport != nullptr; });
     talk.journal.on_draining = [] {};
     int first = 0, second = 0;
-    drain(reactor, std::chrono::seconds(10), [&](const Drained&) { ++first; }, Draining::told);
+    drain(
+        reactor, std::chrono::seconds(10), [&](const Drained&) { ++first; }, Draining::told);
     SUBCASE("to leave the connections before they were told") {
-        drain(reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::left);
+        drain(
+            reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::left);
         settle(reactor);
         CHECK(talk.journal.count("draining") == 0);
     }
     SUBCASE("to tell them once more") {
         settle(reactor);
-        drain(reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::told);
+        drain(
+            reactor, std::chrono::seconds(20), [&](const Drained&) { ++second; }, Draining::told);
         settle(reactor);
         CHECK(talk.journal.count("draining") == 2);
     }
@@ -472,8 +478,8 @@ TEST_CASE("A connection that an acceptor adopts while it drains is drained with 
     const Socket client = connect_to(acceptor.addresses()[0]);
     Conversation early(reactor), next(reactor), late(reactor);
     run_until(reactor, [&] {
-        return acceptor.connections() == 1 && early.journal.transport != nullptr &&
-               next.journal.transport != nullptr && late.journal.transport != nullptr;
+        return acceptor.connections() == 1 && early.journal.transport != nullptr && next.journal.transport != nullptr &&
+               late.journal.transport != nullptr;
     });
     early.journal.on_draining = next.journal.on_draining = late.journal.on_draining = [] {};
     std::optional<Drained> report;

@@ -41,7 +41,9 @@ struct Attempt {
     std::optional<Successor> successor;
 };
 
-bool no_children() { return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD; }
+bool no_children() {
+    return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD;
+}
 
 // Both ends of a pipe, close-on-exec.
 std::pair<FileDescriptor, FileDescriptor> pipe_ends() {
@@ -70,7 +72,8 @@ std::uint64_t blocked_signals(const std::string& status) {
 TEST_CASE("S98: a successor has succeeded when it says that it accepts, and not when it is executed") {
     Reactor reactor;
     auto [reading, writing] = pipe_ends();
-    Attempt attempt(reactor, "read line <&3; " + says_ready + "; read line <&3", std::chrono::hours(1), {reading.get()});
+    Attempt attempt(reactor, "read line <&3; " + says_ready + "; read line <&3", std::chrono::hours(1),
+                    {reading.get()});
     reactor.run_for(std::chrono::milliseconds(20));
     CHECK(attempt.decisions == 0);
     REQUIRE(::write(writing.get(), "\n", 1) == 1);

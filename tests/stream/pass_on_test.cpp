@@ -1,5 +1,5 @@
-// Bytes that one connection receives and the kernel passes on to another: none is lost, doubled or kept, whatever either
-// end does, and small amounts go the ordinary way again.
+// Bytes that one connection receives and the kernel passes on to another: none is lost, doubled or kept, whatever
+// either end does, and small amounts go the ordinary way again.
 #include "../support/loop.hpp"
 
 #include <reactor/testing/manual_clock.hpp>
@@ -180,7 +180,8 @@ TEST_CASE("Passed on, who takes some of it within every write timeout goes on, a
     Way way(true, options, clock);
     way.server.set_receive_buffer(4096);
     const std::string block = random_bytes(256 * 1024, 12);
-    for (int quiet = 0; quiet < 3;) quiet = write_some(way.client, block) == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
+    for (int quiet = 0; quiet < 3;)
+        quiet = write_some(way.client, block) == 0 && settle(way.reactor) <= 2 ? quiet + 1 : 0;
     const std::size_t seen = way.one.input.size();
     const auto sent = [&] { return way.reactor.counters().bytes_sent; };
     if (kernel_can) way.one_sender->target = nullptr;  // it is not asked, and need not know when the other one ends

@@ -40,7 +40,9 @@ void set_nonblocking(const FileDescriptor& descriptor) {
     ::fcntl(descriptor.get(), F_SETFL, ::fcntl(descriptor.get(), F_GETFL) | O_NONBLOCK);
 }
 
-bool nonblocking(int descriptor) { return (::fcntl(descriptor, F_GETFL) & O_NONBLOCK) != 0; }
+bool nonblocking(int descriptor) {
+    return (::fcntl(descriptor, F_GETFL) & O_NONBLOCK) != 0;
+}
 
 // A transport under test, and the other ends of its two pipes.
 struct Piped {
@@ -160,7 +162,9 @@ TEST_CASE("A pipe of which nobody reads is bounded, and its protocol paused and 
         }
         if (written == all.size()) pipe.transport->close();
     };
-    SUBCASE("when it begins in a callback") { pipe.journal.on_connected = produce; }
+    SUBCASE("when it begins in a callback") {
+        pipe.journal.on_connected = produce;
+    }
     SUBCASE("when it begins outside") {
         reactor.run_once(Duration::zero());
         produce();
@@ -320,7 +324,8 @@ TEST_CASE("The end of what is written is told the peer while reading goes on") {
 
 TEST_CASE("A reader that is gone is an error and not a signal, and what it said before is received") {
     Reactor reactor;
-    struct sigaction before {}, fatal {};
+    struct sigaction before {
+    }, fatal{};
     fatal.sa_handler = SIG_DFL;
     ::sigaction(SIGPIPE, &fatal, &before);
     {
@@ -498,7 +503,9 @@ TEST_CASE("S103: what can only be made non-blocking for all that hold it is what
     Terminal terminal = make_terminal();
     const FileDescriptor shared = copy_of(terminal.master);
     SUBCASE("blocking") {}
-    SUBCASE("non-blocking") { set_nonblocking(terminal.master); }
+    SUBCASE("non-blocking") {
+        set_nonblocking(terminal.master);
+    }
     const bool before = nonblocking(shared.get());
     PipeTransport& pipe =
         PipeTransport::open(reactor, {}, std::move(terminal.master), std::make_unique<Recorder>(journal));
@@ -598,7 +605,9 @@ TEST_CASE("A pipe with a name of which the writer has gone gives what was writte
     REQUIRE(::write(writing.get(), "last words", 10) == 10);
     Reactor reactor;
     Journal journal;
-    SUBCASE("before the transport") { writing.reset(); }
+    SUBCASE("before the transport") {
+        writing.reset();
+    }
     SUBCASE("and after it") {}
     PipeTransport::open(reactor, std::move(reading), {}, std::make_unique<Recorder>(journal));
     settle(reactor);
@@ -614,10 +623,12 @@ TEST_CASE("A full terminal of which the other side has gone ends its transport, 
     Terminal terminal = make_terminal();
     FileDescriptor input;
     SUBCASE("that only writes") {}
-    SUBCASE("that reads, too, and pauses") { input = copy_of(terminal.master); }
+    SUBCASE("that reads, too, and pauses") {
+        input = copy_of(terminal.master);
+    }
     const bool reads(input);
-    PipeTransport& pipe = PipeTransport::open(reactor, std::move(input), std::move(terminal.master),
-                                              std::make_unique<Recorder>(journal));
+    PipeTransport& pipe =
+        PipeTransport::open(reactor, std::move(input), std::move(terminal.master), std::make_unique<Recorder>(journal));
     settle(reactor);
     if (reads) pipe.pause_reading();
     pipe.write(std::string(500'000, 'x'));
@@ -633,10 +644,18 @@ TEST_CASE("S91: limits of nothing, of one and of all that a number holds are saf
     for (const std::size_t size : {std::size_t(0), std::size_t(1), most - 1, most}) {
         CAPTURE(size);
         Limits limits;
-        SUBCASE("for reading") { limits.read_size = limits.largest_read = size; }
-        SUBCASE("for what is left") { limits.input_limit = size; }
-        SUBCASE("for what waits") { limits.output_limit = size; }
-        SUBCASE("for the marks") { limits.high_mark = limits.low_mark = size; }
+        SUBCASE("for reading") {
+            limits.read_size = limits.largest_read = size;
+        }
+        SUBCASE("for what is left") {
+            limits.input_limit = size;
+        }
+        SUBCASE("for what waits") {
+            limits.output_limit = size;
+        }
+        SUBCASE("for the marks") {
+            limits.high_mark = limits.low_mark = size;
+        }
         Reactor reactor;
         Piped pipe(reactor, limits);
         pipe.journal.on_received = [&](Bytes input) {

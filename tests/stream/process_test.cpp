@@ -4,12 +4,12 @@
 
 #include <protocols/echo.hpp>
 #include <protocols/send_file.hpp>
+#include <reactor/error.hpp>
 #include <reactor/net/resolver.hpp>
 #include <reactor/signals.hpp>
 #include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/pipe.hpp>
-#include <reactor/error.hpp>
 #include <reactor/stream/inherited.hpp>
+#include <reactor/stream/pipe.hpp>
 #include <reactor/stream/process.hpp>
 
 #include <fcntl.h>
@@ -56,10 +56,14 @@ ProcessOptions streams(Stream input, Stream output, Stream error = Stream::inher
     return options;
 }
 
-std::vector<std::string> shell(const char* script) { return {"/bin/sh", "-c", script}; }
+std::vector<std::string> shell(const char* script) {
+    return {"/bin/sh", "-c", script};
+}
 
 // No child of ours is left, not even a dead one.
-bool no_children() { return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD; }
+bool no_children() {
+    return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD;
+}
 
 }  // namespace
 
@@ -200,7 +204,8 @@ TEST_CASE("Standard output and standard error come apart, or together") {
 
 TEST_CASE("A child that does not read its input to the end is no signal here, and its answer is received") {
     Reactor reactor;
-    struct sigaction before {}, fatal {};
+    struct sigaction before {
+    }, fatal{};
     fatal.sa_handler = SIG_DFL;
     ::sigaction(SIGPIPE, &fatal, &before);
     {
@@ -227,7 +232,8 @@ TEST_CASE("A child has its environment, no blocked signal, the default for SIGPI
         sigset_t all, mask;
         sigfillset(&all);
         ::pthread_sigmask(SIG_SETMASK, &all, &mask);
-        struct sigaction before {}, ignored {};
+        struct sigaction before {
+        }, ignored{};
         ignored.sa_handler = SIG_IGN;
         ::sigaction(SIGPIPE, &ignored, &before);
         Child child(reactor, shell("kill -PIPE $$; exit 3"));
@@ -273,8 +279,7 @@ TEST_CASE("S104: a child has all three standard streams, also those that are clo
     const auto exit_code = [](bool closed) {
         Reactor reactor;
         const KeptStandardStreams kept;
-        for (int number = 0; number < 3; ++number)
-            closed ? ::close(number) : ::fcntl(number, F_SETFD, FD_CLOEXEC);
+        for (int number = 0; number < 3; ++number) closed ? ::close(number) : ::fcntl(number, F_SETFD, FD_CLOEXEC);
         Child child(reactor, shell("cat && echo out && echo err >&2 && test -e /dev/fd/0 -a -e /dev/fd/1"));
         for (int i = 0; i < 10'000 && child.exits == 0; ++i) reactor.run_once(std::chrono::milliseconds(10));
         return child.result.code;
@@ -383,7 +388,8 @@ pid_t fork_as(pid_t number, int asked) {
 
 TEST_CASE("S106: a child whose number another process has by now is neither signalled nor waited for in its place") {
     Reactor reactor;
-    struct sigaction before {}, ignored {};
+    struct sigaction before {
+    }, ignored{};
     ignored.sa_handler = SIG_IGN;
     ::sigaction(SIGCHLD, &ignored, &before);
     std::optional<Child> child(std::in_place, reactor, shell("exit 4"));
@@ -401,7 +407,9 @@ TEST_CASE("S106: a child whose number another process has by now is neither sign
     }
     CHECK(child->process->running());
     CHECK_FALSE(child->process->kill(SIGTERM));
-    SUBCASE("destroyed") { child.reset(); }
+    SUBCASE("destroyed") {
+        child.reset();
+    }
     SUBCASE("told") {
         run_until(reactor, [&] { return child->exits > 0; });
         CHECK_FALSE(child->result.code);
@@ -416,7 +424,8 @@ TEST_CASE("S106: a child whose number another process has by now is neither sign
 
 TEST_CASE("S98, S106: a successor whose number another process has by now has failed, and that one is left alone") {
     Reactor reactor;
-    struct sigaction before {}, ignored {};
+    struct sigaction before {
+    }, ignored{};
     ignored.sa_handler = SIG_IGN;
     ::sigaction(SIGCHLD, &ignored, &before);
     int decisions = 0;
@@ -439,7 +448,9 @@ TEST_CASE("S98, S106: a successor whose number another process has by now has fa
         return;
     }
     REQUIRE(::write(asks.get(), "!", 1) == 1);
-    SUBCASE("destroyed") { successor.reset(); }
+    SUBCASE("destroyed") {
+        successor.reset();
+    }
     SUBCASE("decided") {
         run_until(reactor, [&] { return decisions > 0; });
         CHECK(reason == Error::successor_ended);
@@ -503,7 +514,8 @@ TEST_CASE("S4: a process may be destroyed in the callback that tells its exit") 
     run_until(reactor, [&] { return told; });
 }
 
-TEST_CASE("S103: a child that is traced when it ends does not keep the loop awake, and its exit is reported in the end") {
+TEST_CASE(
+    "S103: a child that is traced when it ends does not keep the loop awake, and its exit is reported in the end") {
     Reactor reactor;
     reactor.run_once(Duration::zero());
     Child child(reactor, {"sleep", "1000"});
@@ -556,8 +568,7 @@ TEST_CASE("A thousand children come and go, and leave nothing behind") {
                 return true;
             });
             while (children.size() < at_a_time && started < all) {
-                children.push_back(
-                    std::make_unique<Child>(reactor, command, streams(Stream::null, Stream::pipe)));
+                children.push_back(std::make_unique<Child>(reactor, command, streams(Stream::null, Stream::pipe)));
                 ++started;
             }
             return children.empty();

@@ -2,8 +2,8 @@
 // moves.
 #include "../support/loop.hpp"
 
-#include <protocols/framing/delimited.hpp>
 #include <protocols/echo.hpp>
+#include <protocols/framing/delimited.hpp>
 #include <protocols/framing/framed.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/rate_limit.hpp>
@@ -197,7 +197,8 @@ TEST_CASE("What a read does not find costs no tokens") {
     }
 }
 
-TEST_CASE("What is written leaves at the connection's rate, and closing waits for all of it, whatever its time limits") {
+TEST_CASE(
+    "What is written leaves at the connection's rate, and closing waits for all of it, whatever its time limits") {
     Timed loop;
     ConnectionOptions options = with({.bytes_out = {1000, 2000}});
     options.limits.write_timeout = options.limits.close_timeout = milliseconds(300);
@@ -234,7 +235,9 @@ TEST_CASE("Output over the rate meets the marks: the writer is told to pause and
     Conversation conversation(loop.reactor, options);
     Journal& journal = conversation.journal;
     loop.settle();
-    SUBCASE("by itself") { journal.transport->write(std::string(40'000, 'x')); }
+    SUBCASE("by itself") {
+        journal.transport->write(std::string(40'000, 'x'));
+    }
     SUBCASE("answering, and then it is not read from") {
         journal.on_received = [&](Bytes input) {
             journal.transport->write(std::string(40'000, 'x'));
@@ -262,10 +265,13 @@ TEST_CASE("Connections that share a rate have no more together than that, and ea
     AcceptorOptions options;
     options.connection.rates_together.bytes_in = {3000};
     std::deque<Journal> journals;
-    Acceptor acceptor(loop.reactor, "127.0.0.1", 0, [&] {
-        journals.emplace_back();
-        return std::make_unique<Recorder>(journals.back());
-    }, options);
+    Acceptor acceptor(
+        loop.reactor, "127.0.0.1", 0,
+        [&] {
+            journals.emplace_back();
+            return std::make_unique<Recorder>(journals.back());
+        },
+        options);
     std::vector<Socket> clients;
     for (std::size_t i = 0; i < 30; ++i) {
         clients.push_back(Socket::open(Address::Family::ipv4));
@@ -294,7 +300,9 @@ TEST_CASE("Connections that share a rate have no more together than that, and ea
         CHECK(sum() >= before + 9 * 3000);
         CHECK(sum() <= before + 10 * 3000 + 150);
     }
-    SUBCASE("also if the acceptor is gone") { acceptor.close(); }
+    SUBCASE("also if the acceptor is gone") {
+        acceptor.close();
+    }
     const std::size_t before = sum();
     loop.pass(seconds(2));
     CHECK(sum() > before + 5000);
@@ -305,10 +313,13 @@ TEST_CASE("A read that finds little takes from the rate of all together no more 
     AcceptorOptions options;
     options.connection.rates_together.bytes_in = {1000, 10'000};
     std::deque<Journal> journals;
-    Acceptor acceptor(loop.reactor, "127.0.0.1", 0, [&] {
-        journals.emplace_back();
-        return std::make_unique<Recorder>(journals.back());
-    }, options);
+    Acceptor acceptor(
+        loop.reactor, "127.0.0.1", 0,
+        [&] {
+            journals.emplace_back();
+            return std::make_unique<Recorder>(journals.back());
+        },
+        options);
     std::vector<Socket> clients;
     for (std::size_t i = 0; i < 2; ++i) {
         clients.push_back(Socket::open(Address::Family::ipv4));

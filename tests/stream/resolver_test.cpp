@@ -27,7 +27,9 @@ namespace {
 
 using Addresses = std::vector<Address>;
 
-std::string numbered(int number) { return "host" + std::to_string(number) + ".test"; }
+std::string numbered(int number) {
+    return "host" + std::to_string(number) + ".test";
+}
 
 ProtocolFactory record(Journal& journal) {
     return [&journal]() -> std::unique_ptr<Protocol> { return std::make_unique<Recorder>(journal); };
@@ -286,10 +288,12 @@ TEST_CASE("S99: a name server that does not answer at all is timed_out at the de
 }
 
 TEST_CASE("A name that cannot be looked up is one failure, whose error is not that it lacks one family") {
-    struct { int ipv6, ipv4, told; } const cases[] = {{EAI_NONAME, EAI_NONAME, EAI_NONAME},
-                                                      {EAI_NODATA, EAI_AGAIN, EAI_AGAIN},
-                                                      {EAI_AGAIN, EAI_NODATA, EAI_AGAIN},
-                                                      {EAI_NODATA, EAI_NODATA, EAI_NODATA}};
+    struct {
+        int ipv6, ipv4, told;
+    } const cases[] = {{EAI_NONAME, EAI_NONAME, EAI_NONAME},
+                       {EAI_NODATA, EAI_AGAIN, EAI_AGAIN},
+                       {EAI_AGAIN, EAI_NODATA, EAI_AGAIN},
+                       {EAI_NODATA, EAI_NODATA, EAI_NODATA}};
     for (const auto& one : cases) {
         names::Script script;
         script.fail("server.test", AF_INET6, one.ipv6);

@@ -30,8 +30,8 @@ Limits small_limits() {
 /// The events of a stream. Upper case letters are the protocol's, the others are the peer's and the kernel's.
 constexpr std::string_view events = "WBSCPRdlexi";
 // W: writes a little. B: writes more than the high watermark. S: shuts its side. C: closes. P: pauses. R: resumes.
-// d: data comes, which the protocol consumes and answers with a little. l: data comes, which it leaves. i: data comes, which
-// it answers with more than the high watermark. e: the peer ends. x: the peer resets, and the next write fails.
+// d: data comes, which the protocol consumes and answers with a little. l: data comes, which it leaves. i: data comes,
+// which it answers with more than the high watermark. e: the peer ends. x: the peer resets, and the next write fails.
 constexpr std::string_view kernel_events = "ao";
 // a: the kernel takes all that waits. o: it takes a byte.
 
@@ -278,9 +278,9 @@ TEST_CASE("S14: after a reset the input that had come before it can still be rea
 }
 
 TEST_CASE("An error that is no reset, and a reset of a stream that is not read, end it at once") {
-    for (const auto make_unread : {+[](StreamState& state) { state.pause_reading(); },
-                                   +[](StreamState& state) { state.close(); },
-                                   +[](StreamState& state) { (void)state.peer_ended(); }}) {
+    for (const auto make_unread :
+         {+[](StreamState& state) { state.pause_reading(); }, +[](StreamState& state) { state.close(); },
+          +[](StreamState& state) { (void)state.peer_ended(); }}) {
         StreamState state;
         make_unread(state);
         CHECK_FALSE(state.write_failed(true));

@@ -141,8 +141,7 @@ TEST_CASE("Paused, nothing is received, no end either; resumed, the rest is give
     CHECK(protocol.log == Log{"connected", "received abc", "received bcd", "end"});
 }
 
-TEST_CASE(
-    "S40: past the high mark the protocol is told once and its peer not read from, until the low mark") {
+TEST_CASE("S40: past the high mark the protocol is told once and its peer not read from, until the low mark") {
     Recorder protocol;
     Limits limits;
     limits.high_mark = 10;
@@ -249,8 +248,7 @@ TEST_CASE("S14: data, then a reset: the data, then the error, once") {
     connection.settle();
     connection.reset();
     connection.reset();
-    CHECK(protocol.log ==
-          Log{"connected", "received a", "received b", "disconnected Connection reset by peer"});
+    CHECK(protocol.log == Log{"connected", "received a", "received b", "disconnected Connection reset by peer"});
 }
 
 TEST_CASE("S109: a reset ends a memory transport that is paused, an end of stream waits") {
@@ -445,8 +443,7 @@ struct Script {
 
 private:
     explicit Script(std::unique_ptr<ScriptedDemultiplexer> owned)
-        : script((owned = std::make_unique<ScriptedDemultiplexer>(clock)).get()),
-          reactor(std::move(owned), clock) {}
+        : script((owned = std::make_unique<ScriptedDemultiplexer>(clock)).get()), reactor(std::move(owned), clock) {}
 };
 
 struct Counting final : EventHandler {
@@ -460,8 +457,7 @@ struct Counting final : EventHandler {
 
 }  // namespace
 
-TEST_CASE(
-    "A scripted demultiplexer moves the clock where a loop would wait: an hour of timers takes no time") {
+TEST_CASE("A scripted demultiplexer moves the clock where a loop would wait: an hour of timers takes no time") {
     Script loop;
     const TimePoint start = loop.clock.now();
     std::vector<Duration> calls;
@@ -478,12 +474,9 @@ TEST_CASE("A scripted batch comes when its time comes, between the timers") {
     const TimePoint start = loop.clock.now();
     Counting handler;
     std::vector<std::string> log;
-    handler.on_readable = [&] {
-        log.push_back("readable at " + std::to_string((loop.clock.now() - start) / 1s));
-    };
+    handler.on_readable = [&] { log.push_back("readable at " + std::to_string((loop.clock.now() - start) / 1s)); };
     const Registration registration = loop.reactor.watch(7, Interest::readable, handler);
-    Timer timer(loop.reactor,
-                [&] { log.push_back("timer at " + std::to_string((loop.clock.now() - start) / 1s)); });
+    Timer timer(loop.reactor, [&] { log.push_back("timer at " + std::to_string((loop.clock.now() - start) / 1s)); });
     timer.start(2s);
     loop.script->report({ready(7, Condition::readable)}, 1s);
     loop.script->report({ready(7, Condition::readable)}, 4s);
@@ -494,8 +487,8 @@ TEST_CASE("A scripted batch comes when its time comes, between the timers") {
 
 TEST_CASE("A scripted demultiplexer never hangs, and says what is wrong with a script") {
     Script loop;
-    CHECK_THROWS_WITH_AS(loop.reactor.run_once(),
-                         "nothing is scripted and no timer is set: would wait for ever", std::logic_error);
+    CHECK_THROWS_WITH_AS(loop.reactor.run_once(), "nothing is scripted and no timer is set: would wait for ever",
+                         std::logic_error);
     loop.script->report({ready(7, Condition::readable)});
     CHECK_THROWS_WITH_AS(loop.reactor.run_once(), "descriptor 7 is not watched", std::logic_error);
 }

@@ -2,10 +2,10 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
-#include <reactor/stream/acceptor.hpp>
-#include <reactor/stream/connector.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
 #include <reactor/net/socket_file.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -71,7 +71,8 @@ TEST_CASE("S82: the file of a server that died is replaced, whatever kind it was
     }
 }
 
-TEST_CASE("S82: the file of a server that lives is left alone, also if it does not listen yet, and he does not notice") {
+TEST_CASE(
+    "S82: the file of a server that lives is left alone, also if it does not listen yet, and he does not notice") {
     const TemporaryFolder folder;
     const std::string path = folder / "socket";
     for (const SocketKind kind : {SocketKind::stream, SocketKind::datagram, SocketKind::sequenced_packets}) {
@@ -79,8 +80,8 @@ TEST_CASE("S82: the file of a server that lives is left alone, also if it does n
         alive.bind(Address::unix_path(path));
         Reactor reactor;
         const auto intrude = [&] {
-            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()),
-                                 doctest::Contains(path.c_str()), std::system_error);
+            CHECK_THROWS_WITH_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()), doctest::Contains(path.c_str()),
+                                 std::system_error);
             CHECK_THROWS_AS(bind_datagrams("unix:" + path, 0), std::system_error);
             CHECK_THROWS_AS(PacketAcceptor(reactor, Address::unix_path(path), [] { return nullptr; }),
                             std::system_error);
@@ -217,8 +218,8 @@ TEST_CASE("A server of packets accepts, keeps boundaries, knows its peers, and t
         options.connection.descriptors = 1;
         leave_a_dead_one(path, SocketKind::sequenced_packets);
         if (address.host() != path) ::unlink(path.c_str());
-        std::optional<PacketAcceptor> acceptor(std::in_place, reactor, address,
-                                               [] { return std::make_unique<Server>(); }, options);
+        std::optional<PacketAcceptor> acceptor(
+            std::in_place, reactor, address, [] { return std::make_unique<Server>(); }, options);
         CHECK(acceptor->address() == address);
         std::vector<Socket> clients;
         for (int i = 0; i < 100; ++i) {
@@ -235,7 +236,8 @@ TEST_CASE("A server of packets accepts, keeps boundaries, knows its peers, and t
         clients.clear();
         CHECK(exists(path) == false);
 
-        acceptor.emplace(reactor, address, [] { return std::make_unique<Server>(); }, options);
+        acceptor.emplace(
+            reactor, address, [] { return std::make_unique<Server>(); }, options);
         for (int i = 0; i < 100; ++i) {
             clients.push_back(Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets));
             REQUIRE_FALSE(clients.back().connect(address));

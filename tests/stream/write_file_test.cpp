@@ -47,7 +47,8 @@ struct Way {
             int ends[2];
             REQUIRE(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
             output.reset(ends[0]);
-            PipeTransport::open(reactor, {}, FileDescriptor(ends[1]), std::make_unique<Recorder>(journal), options.limits);
+            PipeTransport::open(reactor, {}, FileDescriptor(ends[1]), std::make_unique<Recorder>(journal),
+                                options.limits);
         } else {
             auto [outer, inner] = kind == "TCP" ? tcp_pair() : Socket::pair();
             peer = std::move(outer);
@@ -92,11 +93,12 @@ const char* const ways[] = {"TCP", "Unix", "pipe"};
 
 }  // namespace
 
-TEST_CASE("A file stands in its place between what is written before and after, whatever its size, and is closed then") {
+TEST_CASE(
+    "A file stands in its place between what is written before and after, whatever its size, and is closed then") {
     const File file(random_bytes(3'000'000, 1));
     for (const char* kind : ways) {
-        for (const std::size_t size : {std::size_t(0), std::size_t(1), std::size_t(16 * 1024), std::size_t(16 * 1024 + 1),
-                                       std::size_t(2'500'000)}) {
+        for (const std::size_t size : {std::size_t(0), std::size_t(1), std::size_t(16 * 1024),
+                                       std::size_t(16 * 1024 + 1), std::size_t(2'500'000)}) {
             for (const bool in_callback : {false, true}) {
                 CAPTURE(kind);
                 CAPTURE(size);
@@ -247,7 +249,8 @@ TEST_CASE("Who asks for one file after another and reads none is not read from, 
     std::size_t asked = 0;
     way.journal.on_received = [&](Bytes input) {
         std::size_t used = 0;
-        for (; used < input.size() && way.transport().reading(); ++used, ++asked) way.transport().write_file(file.open());
+        for (; used < input.size() && way.transport().reading(); ++used, ++asked)
+            way.transport().write_file(file.open());
         return used;
     };
     const std::size_t before = open_descriptors();
@@ -317,7 +320,8 @@ TEST_CASE("What is no file, and what a file does not have, is refused before any
         Way way(reactor, kind);
         const std::size_t before = open_descriptors();
         Transport& transport = way.transport();
-        CHECK_THROWS_AS(transport.write_file(FileDescriptor(::open("/dev/zero", O_RDONLY | O_CLOEXEC))), std::invalid_argument);
+        CHECK_THROWS_AS(transport.write_file(FileDescriptor(::open("/dev/zero", O_RDONLY | O_CLOEXEC))),
+                        std::invalid_argument);
         CHECK_THROWS_AS(transport.write_file(FileDescriptor(::open("/", O_RDONLY | O_CLOEXEC))), std::invalid_argument);
         CHECK_THROWS_AS(transport.write_file(FileDescriptor()), std::system_error);
         CHECK_THROWS_WITH_AS(transport.write_file(file.open(), 0, 1001),
@@ -462,7 +466,8 @@ TEST_CASE("What the kernel has taken arrives though the peer was too slow to clo
     Journal journal;
     ConnectionOptions options;
     options.send_buffer = 1'000'000;
-    Connection& connection = Connection::open(reactor, std::move(ends.second), std::make_unique<Recorder>(journal), options);
+    Connection& connection =
+        Connection::open(reactor, std::move(ends.second), std::make_unique<Recorder>(journal), options);
     settle(reactor);
     connection.write(content);
     connection.close();
@@ -617,14 +622,16 @@ TEST_CASE("Who reads of a file too little too late is struck by the write timeou
     CHECK(way.journal.reason == Error::write_timeout);
 }
 
-TEST_CASE("A connection that moves takes along the files that it has to send, and descriptors find their bytes among them") {
+TEST_CASE(
+    "A connection that moves takes along the files that it has to send, and descriptors find their bytes among them") {
     const File file(random_bytes(3'000'000, 11));
     Reactor here, there;
     auto [one, other] = Socket::pair();
     Journal sender, receiver;
     ConnectionOptions taking;
     taking.descriptors = 4;
-    Connection& connection = Connection::open(here, std::move(one), std::make_unique<Recorder>(sender), ConnectionOptions());
+    Connection& connection =
+        Connection::open(here, std::move(one), std::make_unique<Recorder>(sender), ConnectionOptions());
     Connection& peer = Connection::open(here, std::move(other), std::make_unique<Recorder>(receiver), taking);
     std::size_t before_descriptor = 0;
     receiver.on_received = [&](Bytes input) {

@@ -4,13 +4,13 @@
 
 #include "temporary_folder.hpp"
 
-#include <reactor/stream/connection.hpp>
 #include <reactor/net/socket.hpp>
-#include <reactor/stream/protocol.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/connection.hpp>
+#include <reactor/stream/protocol.hpp>
 
-#include <doctest/doctest.h>
 #include <dirent.h>
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -156,9 +156,7 @@ struct Journal {
     std::function<void()> on_connected, on_end, on_pause, on_resume, on_draining, on_disconnected;
     std::function<std::size_t(reactor::Bytes)> on_received;
 
-    std::size_t count(std::string_view call) const {
-        return std::size_t(std::count(calls.begin(), calls.end(), call));
-    }
+    std::size_t count(std::string_view call) const { return std::size_t(std::count(calls.begin(), calls.end(), call)); }
 };
 
 class Recorder final : public reactor::Protocol {

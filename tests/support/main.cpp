@@ -1,3 +1,5 @@
 #include <doctest/doctest.h>
 
-int main(int count, char** words) { return doctest::Context(count, words).run(); }
+int main(int count, char** words) {
+    return doctest::Context(count, words).run();
+}

@@ -60,7 +60,9 @@ bool happens(Condition&& condition) {
 }
 
 using GetAddrInfo = int(const char*, const char*, const addrinfo*, addrinfo**);
-GetAddrInfo* real() { return reinterpret_cast<GetAddrInfo*>(::dlsym(RTLD_NEXT, "getaddrinfo")); }
+GetAddrInfo* real() {
+    return reinterpret_cast<GetAddrInfo*>(::dlsym(RTLD_NEXT, "getaddrinfo"));
+}
 
 // Of single entries, which freeaddrinfo(3) frees one by one.
 int list_of(const std::vector<std::string>& addresses, int kind, addrinfo** list) {

@@ -8,7 +8,8 @@
 
 #include <cstdio>
 
-/// Puts the descriptors 0 to 2 back at its end. No doctest macro may be used while it lives, because doctest writes there.
+/// Puts the descriptors 0 to 2 back at its end. No doctest macro may be used while it lives, because doctest writes
+/// there.
 class KeptStandardStreams {
 public:
     KeptStandardStreams() {

@@ -14,8 +14,8 @@
 
 namespace reactor {
 
-/// The limits and counts of a set of connections of one reactor, and the owner that is called when one has ended. It lives
-/// until its owner and the last of its connections have let go of it.
+/// The limits and counts of a set of connections of one reactor, and the owner that is called when one has ended. It
+/// lives until its owner and the last of its connections have let go of it.
 class REACTOR_EXPORT ConnectionGroup {
 public:
     class Owner {
