@@ -22,7 +22,7 @@ Timer::Timer(Timer&& other) noexcept : callback_(std::move(other.callback_)) {
 Timer& Timer::operator=(Timer&& other) noexcept {
     if (this == &other) return *this;
     cancel();
-    const Callback<void()> old = std::move(callback_);  // destroyed last: what it holds may refer to this timer
+    const Callback<void()> old = std::move(callback_);  // destroyed last: its captures may refer to this timer
     callback_ = std::move(other.callback_);
     take(other);
     return *this;

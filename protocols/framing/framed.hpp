@@ -67,7 +67,7 @@ protected:
     /// closes.
     virtual void ended() { transport().close(); }
 
-    /// Inside `message` or `part`, where that was much work: what comes behind it waits while the loop serves others,
+    /// Inside `message` or `part`, where that was much work: the input behind it waits while the loop serves others,
     /// and comes then by itself.
     void let_others_go_first() {
         lets_others_ = receiving_;

@@ -115,7 +115,7 @@ public:
     /// Calls `visit` with the protocol of each of its connections on this loop that has not ended: `for_each<Chat>(…)`
     /// with those that are a Chat (by dynamic_cast), `for_each(…)` with all. Also with one whose `connected` is still
     /// to come. `visit` may use the protocol's transport, and destroy the acceptor, after which it is not called again.
-    /// What it throws ends the visit. Thread: the loop's. It looks at all connections of the loop.
+    /// An exception out of it ends the visit. Thread: the loop's. It looks at all connections of the loop.
     template <class P = Protocol, std::invocable<P&> Visit>
     void for_each(Visit visit) {
         visit_protocols(

@@ -198,7 +198,7 @@ TransportHandle SocketConnection::handle() {
     return handles->handle();
 }
 
-// From the loop: what was posted by a handle.
+// From the loop: a call that a handle posted.
 bool SocketConnection::run_posted(Transport& transport, HandleState::Call& posted) {
     auto& connection = static_cast<SocketConnection&>(transport);
     if (!connection.open()) return true;

@@ -1,4 +1,4 @@
-// HandleState: what the handles of one transport share. A transport makes it when it is first asked for one. Not
+// HandleState: shared by the handles of one transport. A transport makes it when it is first asked for one. Not
 // installed.
 #pragma once
 

@@ -155,7 +155,7 @@ TransportHandle Pipe::handle() {
     return handles_->handle();
 }
 
-// From the loop: what was posted by a handle.
+// From the loop: a call that a handle posted.
 bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
     auto& pipe = static_cast<Pipe&>(transport);
     if (!pipe.open()) return true;

@@ -244,7 +244,7 @@ TransportHandle MemoryTransport::handle() {
     return memory_->handles->handle();
 }
 
-// From the loop: what was posted by a handle.
+// From the loop: a call that a handle posted.
 bool MemoryTransport::Memory::run_posted(Transport& transport, HandleState::Call& posted) {
     Memory& memory = *static_cast<MemoryTransport&>(transport).memory_;
     if (!memory.state.open()) return true;
@@ -304,7 +304,7 @@ void MemoryTransport::settle() {
         }
     } const last{*memory_};
     memory_->resumed = false;
-    std::exception_ptr failure;  // out of a timer or a posted call: what follows from it comes first
+    std::exception_ptr failure;  // out of a timer or a posted call: its consequences come first
     bool more = false;
     int turns = 0;
     do {
@@ -350,7 +350,7 @@ bool MemoryTransport::Memory::step() {
     flush();
     if (broken) {
         queue.clear();
-        // A pause holds back an end, and no reset: what had come before that is lost.
+        // A pause holds back an end, and no reset: unread input is then lost.
         if (state.is(StreamState::paused) || (!state.is(StreamState::output_broken) && !state.write_failed(true)))
             return finish(*broken), true;
     }

@@ -109,7 +109,7 @@ struct FewDescriptors {
     rlimit before{};
 };
 
-/// What a peer that is not ours does: so many copies of one descriptor with one message. 0, or errno.
+/// The behaviour of a peer that is not ours: so many copies of one descriptor with one message. 0, or errno.
 inline int send_descriptor_raw(const reactor::Socket& socket, std::string_view data, int descriptor,
                                std::size_t count = 1) {
     alignas(cmsghdr) char control[CMSG_SPACE(100 * sizeof(int))] = {};
