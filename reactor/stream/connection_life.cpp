@@ -331,8 +331,7 @@ void SocketConnection::deadline() {
     reactor.notice(next.notice, [&] {
         return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
     });
-    finish(
-        next.error);  // which resets a connection with output; the kernel may still deliver the bytes that it has taken
+    finish(next.error);  // resets a connection with output; the kernel may still deliver the bytes that it has taken
 }
 
 void SocketConnection::set_limits(const Limits& limits) {

@@ -14,8 +14,8 @@ namespace reactor {
 class HandleState;
 class Protocol;
 
-/// The result of Transport::handle. It may be copied, kept and used on any thread, also when the connection and its loop
-/// are gone: then nothing happens. It follows a connection that moves to another loop.
+/// The result of Transport::handle. It may be copied, kept and used on any thread, also when the connection and its
+/// loop are gone: then nothing happens. It follows a connection that moves to another loop.
 class REACTOR_EXPORT TransportHandle {
 public:
     /// Of no connection.
