@@ -219,7 +219,8 @@ void SocketConnection::pause_reading() {
 
 void SocketConnection::resume_reading() {
     if (!state_.resume_reading()) return;
-    if (is(watches_idleness)) extra_->since.received = loop().turn_time();
+    // The time of the pause is not the peer's.
+    if (extra_ != nullptr) extra_->since.received = extra_->since.rest_since = loop().turn_time();
     leave_short_way();
     update_interest();
 }

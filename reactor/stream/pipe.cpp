@@ -218,7 +218,7 @@ void Pipe::pause_reading() {
 
 void Pipe::resume_reading() {
     if (!state_.resume_reading()) return;
-    since_.received = reactor_.turn_time();
+    since_.received = since_.rest_since = reactor_.turn_time();  // the time of the pause is not the peer's
     update_interest();
 }
 

@@ -223,7 +223,7 @@ void MemoryTransport::pause_reading() {
 }
 
 void MemoryTransport::resume_reading() {
-    if (memory_->state.resume_reading()) memory_->since.received = memory_->clock.now();
+    if (memory_->state.resume_reading()) memory_->since.received = memory_->since.rest_since = memory_->clock.now();
 }
 
 bool MemoryTransport::open() const noexcept {

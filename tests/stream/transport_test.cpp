@@ -418,6 +418,34 @@ TEST_CASE("A peer that sends nothing ends by the receive timeout, however much i
     }
 }
 
+TEST_CASE("S51: the time in which reading is paused does not count for the message that is unconsumed") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    ConnectionOptions options;
+    options.limits.message_timeout = std::chrono::seconds(10);
+    Conversation talk(reactor, options);
+    int calls = 0;
+    talk.journal.on_received = [&](Bytes) {
+        ++calls;
+        return std::size_t(0);
+    };
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    write_some(talk.peer, "half a message");
+    run_until(reactor, [&] { return calls == 1; });
+    const auto pass = [&](int seconds) {
+        clock.advance(std::chrono::seconds(seconds));
+        settle(reactor);
+    };
+    talk.journal.transport->pause_reading();
+    pass(9);
+    talk.journal.transport->resume_reading();
+    settle(reactor);
+    pass(9);
+    CHECK_FALSE(talk.journal.over);
+    pass(1);
+    CHECK(talk.journal.reason == Error::message_timeout);
+}
+
 #ifdef SO_PEERNAME
 TEST_CASE("A connection knows the address of its peer also after a reset, and after both sides have closed") {
     for (const char* host : {"127.0.0.1", "::1"}) {
