@@ -30,7 +30,8 @@ struct RequestsOptions {
     std::size_t connections = 4;
     /// Requests that may wait for a connection. One more is answered at once with resource_unavailable_try_again.
     std::size_t most_waiting = 1024;
-    /// Time for a request, from ask() to its answer. Zero: no limit.
+    /// Time for a request, from ask() to its answer, retries included. A request out of time is not
+    /// asked again. Zero: no limit.
     Duration timeout = std::chrono::seconds(10);
     /// How often a request is asked again when no connection could be made, or its connection ended before the answer.
     /// The server may see a repeated request twice.
@@ -105,7 +106,7 @@ public:
     Requests(Reactor& reactor, std::string_view host, std::uint16_t port, F framing = F(), RequestsOptions options = {})
         : pool_(std::make_shared<Pool>(reactor, host, port, std::move(framing), std::move(options))) {}
 
-    /// Ends the connections, and cancels every request.
+    /// Resets the connections, idle ones too, and cancels every request.
     ~Requests() { pool_->end(); }
     Requests(const Requests&) = delete;
     Requests& operator=(const Requests&) = delete;

@@ -36,6 +36,8 @@ public:
     /// has such, must go before this, in `disconnected` for instance.
     explicit MemoryTransport(Protocol& protocol, const Limits& limits = {});
 
+    /// If the connection is not over, neither `closing` nor `disconnected` is called. A protocol that this owns is
+    /// destroyed.
     ~MemoryTransport();
 
     // ── what the peer does; each call lets the protocol do all that follows from it ──
