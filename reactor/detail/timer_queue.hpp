@@ -29,7 +29,7 @@ public:
         TimePoint deadline() const noexcept { return deadline_; }
 
     protected:
-        ~Node() = default;
+        virtual ~Node() = default;
 
     private:
         friend class TimerQueue;

@@ -167,7 +167,8 @@ bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
 // ── reading ──
 
 void Pipe::readable() {
-    if (make(state_.next_call(queued(), limits_)) || state_.is(StreamState::over)) return;
+    // Not reading: it was closed before it began.
+    if (make(state_.next_call(queued(), limits_)) || !reading()) return;
     if (buffer_size_ != limits_.read_size) {
         try {
             buffer_.reset(new std::byte[limits_.read_size]);
@@ -404,7 +405,7 @@ void Pipe::settle() {
 
 void Pipe::update_interest() noexcept {
     if (state_.is(StreamState::over)) return;
-    const bool fresh = state_.is(StreamState::fresh);
+    const bool fresh = state_.is(StreamState::fresh) && !state_.is(StreamState::closing);
     const bool send = !output_queue_.empty() || state_.is(StreamState::over_high);
     const Interest writable = send || (fresh && !input_) ? Interest::writable : Interest::none;
     if (writing_ && writing_.interest() != writable) writing_.set_interest(writable);

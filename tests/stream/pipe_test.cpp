@@ -146,6 +146,26 @@ TEST_CASE("A pair of pipes carries a protocol from its beginning to its end") {
     CHECK(ended);
 }
 
+TEST_CASE("A pipe that is closed before it begins reads nothing, and its protocol is called at its end alone") {
+    Reactor reactor;
+    Piped pipe(reactor);
+    CHECK(pipe.transport->write(
+        std::string(1'000'000, 'x')));  // more than the pipe holds, so that it does not end at once
+    CHECK(pipe.write("for nobody") > 0);
+    pipe.transport->close();
+    CHECK(settle(reactor) < 20);
+    CHECK(pipe.journal.calls.empty());
+    std::string all;
+    run_until(reactor, [&] {
+        all += pipe.read();
+        return pipe.journal.over;
+    });
+    all += pipe.read();
+    CHECK(all.size() == 1'000'000);
+    CHECK(pipe.journal.input.empty());
+    CHECK(pipe.journal.calls == Calls{"disconnected"});
+}
+
 TEST_CASE("A pipe of which nobody reads is bounded, and its protocol paused and resumed") {
     Reactor reactor;
     Limits limits;
