@@ -434,7 +434,7 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     {
         Reactor reactor;
         Acceptor acceptor(reactor, "unix:" + path, 0, factory<Echo>());
-        CHECK_THROWS_AS(Acceptor(reactor, "unix:" + path, 0, factory<Echo>()), std::system_error);
+        CHECK_THROWS_AS((void)Acceptor(reactor, "unix:" + path, 0, factory<Echo>()), std::system_error);
         CHECK(::stat(path.c_str(), &status) == 0);
         Socket client = connect_to(Address::unix_path(path));
         CHECK(echoes(reactor, client));
@@ -444,7 +444,7 @@ TEST_CASE("S82: a Unix socket's file is unlinked by the acceptor that made it, a
     Reactor reactor;
     const Acceptor taken(reactor, "127.0.0.1", 0, factory<Echo>());
     const std::vector<Address> addresses{Address::unix_path(path), taken.addresses()[0]};
-    CHECK_THROWS_AS(Acceptor(reactor, addresses, factory<Echo>()), std::system_error);
+    CHECK_THROWS_AS((void)Acceptor(reactor, addresses, factory<Echo>()), std::system_error);
     CHECK(::stat(path.c_str(), &status) != 0);  // its own file, though it never came to be
 }
 
@@ -590,7 +590,7 @@ TEST_CASE("S91: an acceptor that may accept none in a turn is refused, and one t
     Reactor reactor;
     AcceptorOptions options;
     options.accepts_per_turn = 0;
-    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options), std::invalid_argument);
+    CHECK_THROWS_AS((void)Acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options), std::invalid_argument);
     options.accepts_per_turn = 1;
     options.max_connections = options.max_connections_per_peer = SIZE_MAX - 1;
     Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>(), options);
@@ -637,9 +637,9 @@ TEST_CASE("A factory may take the address of the peer, and refuse it by that, al
 
 TEST_CASE("A factory that is empty is refused, whatever it would take") {
     Reactor reactor;
-    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, nullptr), std::invalid_argument);
-    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, ProtocolFactory()), std::invalid_argument);
-    CHECK_THROWS_AS(Acceptor(reactor, "127.0.0.1", 0, AcceptorFactory::Callable()), std::invalid_argument);
+    CHECK_THROWS_AS((void)Acceptor(reactor, "127.0.0.1", 0, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS((void)Acceptor(reactor, "127.0.0.1", 0, ProtocolFactory()), std::invalid_argument);
+    CHECK_THROWS_AS((void)Acceptor(reactor, "127.0.0.1", 0, AcceptorFactory::Callable()), std::invalid_argument);
 }
 
 TEST_CASE("for_each visits the live connections of one acceptor alone, those whose protocol is a P") {
