@@ -328,10 +328,10 @@ TEST_CASE("S95: a listener of packets that is shut down is given up with a word,
 TEST_CASE("S91, S95: an acceptor of packets refuses a socket that does not listen, and to accept none in a turn") {
     Reactor reactor;
     auto ends = Socket::pair(packets);
-    CHECK_THROWS_AS(PacketAcceptor(reactor, std::move(ends.first), make_echo), std::system_error);
+    CHECK_THROWS_AS((void)PacketAcceptor(reactor, std::move(ends.first), make_echo), std::system_error);
     PacketAcceptorOptions options;
     options.accepts_per_turn = 0;
-    CHECK_THROWS_AS(PacketAcceptor(reactor, fresh_name(), make_echo, options), std::invalid_argument);
+    CHECK_THROWS_AS((void)PacketAcceptor(reactor, fresh_name(), make_echo, options), std::invalid_argument);
     CHECK(settle(reactor) <= 2);
 }
 

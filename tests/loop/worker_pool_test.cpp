@@ -137,9 +137,9 @@ TEST_CASE("Work beyond the limit of a pool is refused") {
 
 TEST_CASE("S91, S93: the options of a worker pool are checked, and one that is refused leaves nothing") {
     Reactor reactor;
-    CHECK_THROWS_AS((WorkerPool{reactor, {.threads = 0}}), std::invalid_argument);
-    CHECK_THROWS_AS((WorkerPool{reactor, {.threads = SIZE_MAX}}), std::invalid_argument);
-    CHECK_THROWS_AS((WorkerPool{reactor, {.most_waiting = 0}}), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.threads = 0}}), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.threads = SIZE_MAX}}), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.most_waiting = 0}}), std::invalid_argument);
     WorkerPool largest{reactor, {.threads = 1, .most_waiting = SIZE_MAX}};
     CHECK_THROWS_AS((void)largest.run(nullptr, [] {}), std::invalid_argument);
     CHECK_THROWS_AS((void)largest.run([] {}, nullptr), std::invalid_argument);

@@ -194,16 +194,17 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     Reactor reactor;
     using Refused = std::invalid_argument;
     CHECK_THROWS_WITH_AS(reactor.post(nullptr), "Reactor::post: the task is empty", Refused);
-    CHECK_THROWS_WITH_AS(Timer(reactor, nullptr), "Timer: the callback is empty", Refused);
+    CHECK_THROWS_WITH_AS((void)Timer(reactor, nullptr), "Timer: the callback is empty", Refused);
     CHECK_THROWS_WITH_AS((void)Hook(reactor, Hook::When::before_wait, nullptr), "Hook: the callable is empty", Refused);
     CHECK_THROWS_WITH_AS((void)Signals(reactor, {SIGUSR1}, nullptr), "Signals: the callback is empty", Refused);
-    CHECK_THROWS_WITH_AS(Process(reactor, {"true"}, {}, nullptr), "Process: there is no callback for the exit",
+    CHECK_THROWS_WITH_AS((void)Process(reactor, {"true"}, {}, nullptr), "Process: there is no callback for the exit",
                          Refused);
     const std::vector<Address> addresses{anywhere};
-    CHECK_THROWS_WITH_AS(Acceptor(reactor, addresses, nullptr), "Acceptor: the factory is empty", Refused);
-    CHECK_THROWS_WITH_AS(Acceptor(reactor, "127.0.0.1", 0, nullptr), "Acceptor: the factory is empty", Refused);
-    CHECK_THROWS_WITH_AS(Acceptor(reactor, std::vector<Socket>(), nullptr), "Acceptor: the factory is empty", Refused);
-    CHECK_THROWS_WITH_AS(PacketAcceptor(reactor, fresh_name(), nullptr), "PacketAcceptor: the factory is empty",
+    CHECK_THROWS_WITH_AS((void)Acceptor(reactor, addresses, nullptr), "Acceptor: the factory is empty", Refused);
+    CHECK_THROWS_WITH_AS((void)Acceptor(reactor, "127.0.0.1", 0, nullptr), "Acceptor: the factory is empty", Refused);
+    CHECK_THROWS_WITH_AS((void)Acceptor(reactor, std::vector<Socket>(), nullptr), "Acceptor: the factory is empty",
+                         Refused);
+    CHECK_THROWS_WITH_AS((void)PacketAcceptor(reactor, fresh_name(), nullptr), "PacketAcceptor: the factory is empty",
                          Refused);
     auto ends = Socket::pair();
     auto packet_ends = Socket::pair(SocketKind::datagram);

@@ -288,9 +288,9 @@ TEST_CASE("S92: reconnecting goes on after a factory that threw or refused, what
 
 TEST_CASE("A connector without a factory is refused, and so is a look-up without a callback") {
     Reactor reactor;
-    CHECK_THROWS_AS(Connector(reactor, "localhost", 80, nullptr), std::invalid_argument);
-    CHECK_THROWS_AS(Connector(reactor, Addresses{refusing_address()}, ProtocolFactory()), std::invalid_argument);
-    CHECK_THROWS_AS(Resolver(reactor, "localhost", 80, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS((void)Connector(reactor, "localhost", 80, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS((void)Connector(reactor, Addresses{refusing_address()}, ProtocolFactory()), std::invalid_argument);
+    CHECK_THROWS_AS((void)Resolver(reactor, "localhost", 80, nullptr), std::invalid_argument);
     CHECK(settle(reactor) <= 2);
 }
 

@@ -128,7 +128,7 @@ TEST_CASE("closing is called once when the end begins, before disconnected, what
                         run_until(reactor, [&] { return log.count("closing") == 1; });
                     }
                     // The peer reads all and closes.
-                    run_until(reactor, [&] {
+                    run_until(reactor, [&, &peer = peer] {
                         bool ended = false;
                         if (peer) read_all(peer, &ended);
                         if (ended) peer.close();
@@ -493,7 +493,7 @@ TEST_CASE("A handle reaches a connection from another thread, and nothing happen
             CHECK(handle.write("from far"));
         }).join();
         std::string got;
-        run_until(reactor, [&] {
+        run_until(reactor, [&, &peer = peer] {
             got += read_all(peer);
             return got == "from far";
         });

@@ -13,9 +13,9 @@ LIMIT = 240  # seconds for the program
 FINDING = 99  # the exit status that says so
 # valgrind plays the limit of descriptors itself: what is accepted past it is closed again and not left waiting. And a
 # thread that cannot have its stack is another error there, and a vfork is a fork, which does not tell of exec's error. It
-# knows no pidfd_open(2), and a thread that waits for a traced child waits for its tracer. A program's own file is valgrind's
-# there, a child's descriptors are counted differently, and what lies below an alternate stack's frame is taken for freed:
-# after that error every forked child ends with FINDING.
+# knows no pidfd_open(2): a thread that waits for a traced child waits for its tracer, and the end of a successor's pipe is
+# the successor's end. A program's own file is valgrind's, and what lies below an alternate stack's frame is taken for
+# freed: after that error every forked child ends with FINDING.
 NOT_AS_IN_THE_KERNEL = ("S27: out of descriptors*,Out of descriptors*,S76: with no thread to be had*,"
                         "What cannot be executed*,A child runs in the directory*,S103: a child that is traced*,"
                         "A command that cannot be started*,S98: a program's path*,S98: a successor that fails has*,"
