@@ -7,6 +7,7 @@
 
 namespace reactor {
 
+/// Writes all input back. A peer that does not read its echo is not read from.
 class Echo final : public Protocol {
     std::size_t received(Bytes input) override {
         transport().write(input);
@@ -14,6 +15,7 @@ class Echo final : public Protocol {
     }
 };
 
+/// Answers each datagram with its own bytes.
 class DatagramEcho final : public DatagramProtocol {
     void received(const Datagram& datagram) override { transport().answer(datagram, datagram.data); }
 };

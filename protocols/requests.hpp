@@ -25,6 +25,7 @@
 
 namespace reactor {
 
+/// The options of a Requests pool: how many connections, how long, how often.
 struct RequestsOptions {
     /// Connections at a time, at least 1. One carries one request at a time, and is kept for the next.
     std::size_t connections = 4;

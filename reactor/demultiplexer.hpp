@@ -71,6 +71,8 @@ constexpr Interest told(Condition condition, Interest wanted) noexcept {
     return ready;
 }
 
+/// A backend: watches descriptors, and waits until some are ready. A program implements it to run a Reactor on a
+/// mechanism of its own; tests use testing::ScriptedDemultiplexer. Its reactor makes all calls, on the loop's thread.
 class REACTOR_EXPORT Demultiplexer {
 public:
     virtual ~Demultiplexer() = default;

@@ -9,6 +9,8 @@
 
 namespace reactor {
 
+/// Why the library ended a connection, or could not begin one. It converts to std::error_code, and is compared with
+/// one: `if (error == Error::idle_timeout)`.
 enum class Error {
     exception = 1,         ///< the protocol threw; the exception went to the reactor's hook or out of run()
     input_limit,           ///< more input than Limits::input_limit was left unconsumed

@@ -7,6 +7,7 @@
 
 namespace reactor {
 
+/// The owner of a descriptor, or of none. It can be moved; destroying it closes the descriptor.
 class REACTOR_EXPORT FileDescriptor {
 public:
     FileDescriptor() noexcept = default;

@@ -20,6 +20,7 @@ class Reactor;
 /// iteration then takes no time. Inside another loop: see Reactor::next_timeout.
 class [[nodiscard]] REACTOR_EXPORT Hook {
 public:
+    /// Step 1 or step 3 of an iteration.
     enum class When { before_wait, after_wait };
     /// Throws std::invalid_argument for an empty callable, and std::bad_alloc.
     [[nodiscard]] Hook(Reactor& reactor, When when, MoveOnlyFunction<void()> callable);

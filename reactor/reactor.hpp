@@ -46,6 +46,9 @@ namespace reactor {
 /// Work for the loop: any callable, also one that owns things and can only be moved.
 using Task = MoveOnlyFunction<void()>;
 
+/// One loop, on one thread. The program makes it, gives it acceptors, connectors, timers and descriptors, and calls
+/// run(). Thread: it belongs to the one that runs it; only post() and stop() may be called from others. Lifetime: all
+/// that was made with it must go before it, except the connections and the handlers that it owns.
 class REACTOR_EXPORT Reactor {
 public:
     /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error

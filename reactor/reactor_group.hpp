@@ -24,6 +24,7 @@
 
 namespace reactor {
 
+/// The options of a ReactorGroup.
 struct ReactorGroupOptions {
     /// How many reactors, and so threads. Zero: as many as run at once (std::thread::hardware_concurrency).
     std::size_t threads = 0;

@@ -17,6 +17,7 @@
 
 namespace reactor {
 
+/// The options of a WorkerPool.
 struct WorkerPoolOptions {
     /// Threads, from 1 to 1024. They are started with the pool.
     std::size_t threads = 4;

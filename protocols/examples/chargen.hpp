@@ -11,6 +11,7 @@
 
 namespace reactor {
 
+/// Writes for as long as the peer reads. Input is thrown away.
 class Chargen final : public Protocol {
 public:
     /// The pattern until it repeats: 95 lines, each beginning one character later, each with its CRLF.

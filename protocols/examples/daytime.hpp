@@ -11,6 +11,7 @@
 
 namespace reactor {
 
+/// Writes one line when the connection stands, and closes.
 class Daytime final : public Protocol {
 public:
     using WallClock = std::chrono::system_clock::time_point (*)();

@@ -5,6 +5,7 @@
 
 namespace reactor {
 
+/// Consumes all input and answers nothing.
 class Discard final : public Protocol {
     std::size_t received(Bytes input) override { return input.size(); }
 };

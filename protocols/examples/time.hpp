@@ -12,6 +12,7 @@
 
 namespace reactor {
 
+/// Writes four bytes when the connection stands, and closes.
 class Time final : public Protocol {
 public:
     using WallClock = std::chrono::system_clock::time_point (*)();

@@ -36,6 +36,7 @@ inline Decoded ended_inside(std::string_view framing, std::size_t came) noexcept
 /// Messages that end in any delimiter of one byte or more.
 class Delimited final {
 public:
+    /// Is the delimiter part of the message?
     enum class Delimiter : bool {
         strip,  ///< messages come, and are sent, without it
         keep,   ///< messages bring it along, both ways

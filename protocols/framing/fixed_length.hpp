@@ -10,6 +10,7 @@
 
 namespace reactor {
 
+/// Messages of one length, without a header and without a delimiter.
 class FixedLength final : public CountedFraming<FixedLength> {
 public:
     /// Messages of `length` bytes, which is their maximum too. Throws std::invalid_argument for 0.

@@ -26,6 +26,7 @@ inline constexpr std::size_t default_maximum_message = 1024 * 1024;
 /// The fault of a message, precise enough for one line of a log. Small, and nothing is allocated until
 /// it is printed. True where there is an error, as std::error_code is.
 struct REACTOR_EXPORT FramingError {
+    /// The kind of error; the numbers beside it say more.
     enum class Problem : std::uint8_t {
         none,
         too_long,            ///< `announced` bytes, or 0 if that is not known; `allowed` is the maximum
@@ -60,6 +61,7 @@ struct REACTOR_EXPORT FramingError {
 
 /// The result of decoding the front of the input.
 struct Decoded {
+    /// The kind of result.
     enum class Status : std::uint8_t {
         need_more,  ///< no message yet; call again with the same bytes and more behind them
         message,    ///< `message` is one, or with next_part() a part of one

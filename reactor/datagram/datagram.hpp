@@ -25,6 +25,7 @@ struct msghdr;
 
 namespace reactor {
 
+/// The bounds and socket options of one endpoint of datagrams.
 struct REACTOR_EXPORT DatagramOptions {
     /// The longest datagram that is received whole; of longer ones the rest is lost, and Datagram::truncated says so.
     /// No UDP datagram is longer than 65,535 bytes. 0 counts as 1. More than 65,535 counts as that on UDP sockets, and
@@ -57,6 +58,8 @@ struct REACTOR_EXPORT DatagramOptions {
     bool reuse_address = false;
 };
 
+/// The transport over a socket of datagrams or packets. It belongs to its reactor from `open` on, and ends with its
+/// protocol's `closed`. Thread: the loop's.
 class REACTOR_EXPORT DatagramEndpoint final : public Drainable, public DatagramTransport {
 public:
     /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
@@ -84,6 +87,7 @@ public:
     /// For its options, and groups to join. Not for reading and writing.
     Socket& socket() noexcept { return socket_; }
 
+    /// Datagrams, by their fate on this side, since it was opened.
     struct Counters {
         std::uint64_t received = 0;
         std::uint64_t sent = 0;

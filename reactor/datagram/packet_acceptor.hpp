@@ -19,6 +19,7 @@
 
 namespace reactor {
 
+/// The options of a PacketAcceptor.
 struct PacketAcceptorOptions {
     /// For the connections that it accepts.
     DatagramOptions connection;

@@ -20,8 +20,10 @@ class Address;
 REACTOR_EXPORT bool operator==(const Address& a, const Address& b) noexcept;
 REACTOR_EXPORT std::strong_ordering operator<=>(const Address& a, const Address& b) noexcept;
 
+/// The address of a socket, as a value: copied, compared, kept for as long as one likes.
 class REACTOR_EXPORT Address {
 public:
+    /// The kinds of address; `none` if there is no address.
     enum class Family { none, ipv4, ipv6, unix_domain };
 
     /// No address, as of an unnamed Unix socket or a dead connection.

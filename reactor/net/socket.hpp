@@ -17,6 +17,7 @@
 
 namespace reactor {
 
+/// SOCK_STREAM, SOCK_DGRAM and SOCK_SEQPACKET (socket(2)).
 enum class SocketKind { stream, datagram, sequenced_packets };
 
 /// Keep-alive probes (tcp(7)): after `idle` without traffic, every `interval`, given up after `probes`. Whole
@@ -30,6 +31,8 @@ struct KeepAlive {
 /// The number of a network interface: if_nametoindex(3). Throws std::system_error that names it.
 REACTOR_EXPORT unsigned interface_number(std::string_view name);
 
+/// The owner of one socket, or of none. It can be moved; destroying it closes the socket. Connections and endpoints
+/// take it over.
 class REACTOR_EXPORT Socket {
 public:
     Socket() noexcept = default;

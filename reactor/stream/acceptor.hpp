@@ -51,6 +51,7 @@ private:
     bool takes_peer_ = false;
 };
 
+/// The options of an Acceptor: of its listening sockets, and of the connections that it accepts.
 struct AcceptorOptions {
     /// For the connections that it accepts.
     ConnectionOptions connection;

@@ -34,6 +34,7 @@ class Acceptor;
 /// anywhere; must outlive its acceptors and their reactors.
 class REACTOR_EXPORT AcceptorSharing {
 public:
+    /// The acceptor that gets the next connection.
     enum class Choice {
         round_robin,        ///< one after the other: best if connections are alike
         least_connections,  ///< to the acceptor with the fewest at the moment: best if some last long and others do not

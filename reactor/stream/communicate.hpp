@@ -30,6 +30,7 @@ struct Communicated {
     bool success() const noexcept { return status.success() && !reason; }
 };
 
+/// The bounds and the surroundings of a child that communicate() starts.
 struct CommunicateOptions {
     /// Bytes of output, and of error output, that are kept. At one more the child is killed.
     std::size_t most_output = 16 * 1024 * 1024;

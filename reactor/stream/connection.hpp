@@ -46,6 +46,9 @@ struct REACTOR_EXPORT ConnectionOptions {
     void apply_to(Socket& socket) const;
 };
 
+/// A connected stream socket: TCP, or a Unix socket. Acceptors and connectors make them. They belong to the reactor,
+/// and go after their protocol's `disconnected`. A protocol that needs more than Transport of one:
+/// `static_cast<Connection&>(transport())`. Thread: the loop's.
 class REACTOR_EXPORT Connection : public Transport {
 public:
     using Transport::open;

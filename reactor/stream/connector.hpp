@@ -33,6 +33,7 @@ struct Reconnect {
     double jitter = 0.5;
 };
 
+/// The options of a Connector: of its tries, and of the connection that comes of them.
 struct ConnectorOptions {
     ConnectionOptions connection;
     /// For everything, from looking up the name until one address has answered. Zero or less: timed_out at once.

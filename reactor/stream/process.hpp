@@ -30,7 +30,9 @@ struct ExitStatus {
     bool success() const noexcept { return code == 0; }
 };
 
+/// The surroundings of a child, and the protocols that talk with it.
 struct ProcessOptions {
+    /// The other end of one of the child's three streams.
     enum class Stream {
         inherit,  ///< the program's own; /dev/null where that is closed, or close-on-exec
         null,     ///< /dev/null

@@ -25,6 +25,7 @@
 
 namespace reactor::testing {
 
+/// How many cuts are tried, and which.
 struct CutOptions {
     /// Of the random cuts; without one it is drawn. A failure names it.
     std::optional<std::uint64_t> seed;

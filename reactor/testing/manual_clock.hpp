@@ -8,6 +8,7 @@
 
 namespace reactor::testing {
 
+/// A clock that a test moves, and nothing else. It must outlive the reactors that read it.
 class REACTOR_EXPORT ManualClock final : public Clock {
 public:
     /// Not at zero, so that what was never set differs from what was set at the start.

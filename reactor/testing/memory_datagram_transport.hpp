@@ -62,6 +62,7 @@ public:
 
     // ── what the network sees ──
 
+    /// A datagram as it left the protocol.
     struct Sent {
         Route route;
         std::string data;

@@ -29,8 +29,10 @@ inline Event ready(int descriptor, Condition condition) noexcept {
     return {{descriptor, 0}, condition};
 }
 
+/// A backend without descriptors. Each wait reports the next batch of the script, or moves the clock by its timeout.
 class REACTOR_EXPORT ScriptedDemultiplexer final : public Demultiplexer {
 public:
+    /// One call of `update`: an interest that was changed.
     struct Update {
         Token token;
         Interest before;

@@ -28,6 +28,14 @@ class Reference(unittest.TestCase):
                 self.assertTrue((self.pages / source).exists(), f"{page.name}: {source}")
         self.assertGreater(images, 0)
 
+    def test_every_link_leads_to_a_page(self):
+        links = 0
+        for page in self.pages.glob("*.html"):
+            for target in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', page.read_text(encoding="utf-8")):
+                links += 1
+                self.assertTrue((self.pages / target).exists(), f"{page.name}: {target}")
+        self.assertGreater(links, 1000)
+
     def test_every_public_class_has_a_page(self):
         for name in ("Reactor", "Acceptor", "Connection", "Protocol", "Transport"):
             self.assertTrue((self.pages / f"classreactor_1_1{name}.html").exists(), name)
