@@ -78,7 +78,7 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
 // ── reading ──
 
 void SocketConnection::readable_unusual() {
-    if (leaving()) return;  // it leaves in its next call of writable()
+    if (is(leaves)) return;  // it leaves in its next call of writable()
     if (is(closing)) return discard();
     if (is(fresh)) return start();
     if (is(unmeasured) && !make_room_for_reads()) return;
@@ -178,7 +178,6 @@ void SocketConnection::keep_rest(Bytes input, std::size_t consumed) {
     try {
         ByteQueue& rest = extra().input;
         const bool begins = state_.keep_rest(rest, input, consumed);
-        if (leaving() && !rest.empty()) set(input_due);
         if (rest.size() > limits().input_limit) return finish(Error::input_limit);
         if (!begins || limits().message_timeout <= Duration::zero()) return;
         extra_->since.rest_since = loop().turn_time();
@@ -209,20 +208,6 @@ void SocketConnection::discard() {
     if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(last_error());
     end_of_input();
-}
-
-void SocketConnection::pause_reading() {
-    if (!state_.pause_reading()) return;
-    leave_short_way();
-    update_interest();
-}
-
-void SocketConnection::resume_reading() {
-    if (!state_.resume_reading()) return;
-    // The time of the pause is not the peer's.
-    if (extra_ != nullptr) extra_->since.received = extra_->since.rest_since = loop().turn_time();
-    leave_short_way();
-    update_interest();
 }
 
 // ── calling the protocol ──
@@ -394,10 +379,19 @@ void SocketConnection::send_now(Bytes first, Bytes second) {
     note_sent(std::size_t(count));
 }
 
-void SocketConnection::shutdown_write() {
-    if (!state_.shutdown_write()) return;
+void SocketConnection::requested(Request request) {
     leave_short_way();
-    if (workspace().owner != this) settle();
+    switch (request) {
+        case Request::shutdown_write:
+            if (workspace().owner != this) settle();
+            return;
+        case Request::close: return begin_close();
+        case Request::resume_reading:
+            // The time of the pause is not the peer's.
+            if (extra_ != nullptr) extra_->since.received = extra_->since.rest_since = loop().turn_time();
+            return update_interest();
+        case Request::pause_reading: return update_interest();
+    }
 }
 
 // ── in between ──
@@ -429,7 +423,7 @@ void SocketConnection::settle() {
 
 void SocketConnection::update_interest() {
     if (is(over)) return;
-    if (leaving()) return registration().set_interest(Interest::writable);
+    if (is(leaves)) return registration().set_interest(Interest::writable);
     Interest wanted = Interest::none;
     const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
     if (!is(peer_ended) && !waits) wanted |= Interest::readable;
@@ -480,10 +474,6 @@ void SocketConnection::note_sent(std::size_t count) noexcept {
 void SocketConnection::note_activity() noexcept {
     if (is(watches_idleness | closing) && extra_ != nullptr) [[unlikely]]
         extra_->since.last_activity = loop().turn_time();
-}
-
-bool SocketConnection::reading() const noexcept {
-    return state_.reading() && !leaving();
 }
 
 Bytes SocketConnection::unconsumed() const noexcept {

@@ -9,10 +9,10 @@
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/output_impl.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -30,30 +30,20 @@ public:
                                   ConnectionGroup::Reference group);
     ~SocketConnection() override;
 
+    using Transport::open;
     using Transport::write;
     bool write(Bytes data) override;
-    void shutdown_write() override;
-    void close() override;
     void abort(std::error_code reason) override;
-    bool open() const noexcept override { return state_.open(); }
     Reactor& reactor() const override { return loop(); }
     TransportHandle handle() override;
-    void pause_reading() override;
-    void resume_reading() override;
-    bool reading() const noexcept override;
     Bytes unconsumed() const noexcept override;
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
     void message_received() override;
-    void pass_on_to(Transport& other) override {
-        if (is(eager)) other.pass_on_from(*this);
-    }
-    void pass_on_from(Connection& source) override;
-    Address peer() const override;
-    Address local() const override { return socket_.local(); }
-    std::optional<PeerCredentials> peer_credentials() const override { return socket_.peer_credentials(); }
+    void pass_on_to(Transport& other) override;
+    Answer ask(Question question) const override;
     void set_rates(const RateLimits& rates) override;
     bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
     FileDescriptor take_descriptor() noexcept override;
@@ -80,6 +70,8 @@ private:
 
     SocketConnection(Socket socket, std::unique_ptr<Protocol> protocol, ConnectionGroup::Reference group) noexcept;
 
+    void requested(Request request) override;
+
     // From the loop.
     void readable() override;
     void writable() override;
@@ -97,7 +89,6 @@ private:
     const ConnectionGroup* group() const noexcept override { return group_.get(); }
     void tell_draining() override;
     void begin_drain() noexcept override { unset(told_of_drain); }
-    bool leaving() const noexcept;
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
     bool make_room_for_reads() noexcept;
@@ -140,6 +131,7 @@ private:
     void update_interest();
     void trigger(Interest ready) noexcept;
     void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
+    void pass_on_from(SocketConnection& source);
     bool can_be_passed_on_to() const noexcept;
     bool pass_on();
     void pass_on_no_longer() noexcept;
@@ -153,6 +145,7 @@ private:
     void wait_for_deadline() noexcept;
     void note_sent(std::size_t count) noexcept;
     void note_activity() noexcept;
+    void begin_close();
     void finish(std::error_code reason) noexcept;
     void reset_on_close() noexcept;
     std::size_t output_size() const noexcept;
@@ -172,6 +165,7 @@ private:
         over = StreamState::over,
         input_spent = StreamState::of_transport << 0,    // nothing is read before there are tokens
         passing_waits = StreamState::of_transport << 1,  // nothing is read before the one it passes on to has sent
+        leaves = StreamState::of_transport << 2,         // to another loop: `extra_->move` has the way
         output_spent = StreamState::of_transport << 4,   // nothing is sent before there are tokens
         out_of_memory = StreamState::of_transport << 5,  // there was none even to note the reason
         watches_idleness = StreamState::of_transport << 6,
@@ -197,12 +191,11 @@ private:
     RegistrationView registration() const noexcept { return {loop(), socket_.get(), registration_id_}; }
 
     // A line of the cache, of which malloc takes the rest: a million idle ones are a million of these.
+    std::uint32_t registration_id_ = 0;
     std::unique_ptr<Protocol> protocol_;
     ConnectionGroup::Reference group_;
     std::unique_ptr<Extra> extra_;  // only while there is something in it
     Socket socket_;
-    StreamState state_;
-    std::uint32_t registration_id_ = 0;
 };
 
 // The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
@@ -376,10 +369,6 @@ struct SocketConnection::Extra final : TimerQueue::Node {
                handles != nullptr || scheduled() || reason;
     }
 };
-
-inline bool SocketConnection::leaving() const noexcept {
-    return extra_ != nullptr && extra_->move != nullptr;
-}
 
 // Bytes that wait to be sent.
 inline std::size_t SocketConnection::output_size() const noexcept {

@@ -207,16 +207,16 @@ bool SocketConnection::run_posted(Transport& transport, HandleState::Call& poste
     return true;
 }
 
-Address SocketConnection::peer() const {
+Transport::Answer SocketConnection::ask(Question question) const {
+    if (question == Question::peer_credentials) return {{}, socket_.peer_credentials()};
+    if (question == Question::local) return {socket_.local()};
     const Address peer = socket_.peer();
-    return peer.family() == Address::Family::none ? last_peer(socket_) : peer;
+    return {peer.family() == Address::Family::none ? last_peer(socket_) : peer};
 }
 
 // ── the end ──
 
-void SocketConnection::close() {
-    if (!state_.close()) return;
-    leave_short_way();
+void SocketConnection::begin_close() {
     if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
     if (is(over) || workspace().owner == this) return;
     settle();
@@ -225,7 +225,7 @@ void SocketConnection::close() {
 
 void SocketConnection::tell_draining() {
     if (is(fresh)) return close();  // it has not even begun
-    if (is(closing | over | told_of_drain) || leaving()) return;
+    if (is(closing | over | told_of_drain | leaves)) return;
     set(told_of_drain);
     call([this] { protocol_->draining(); });
 }

@@ -13,8 +13,9 @@ void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived
     if (is(over)) return;
     auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
     // A turn of its own, in which no stack frame lies in this object: the other loop may have it at once.
-    if (!leaving()) registration().trigger(Interest::writable);
+    if (!is(leaves)) registration().trigger(Interest::writable);
     extra().move = std::move(move);
+    set(leaves);
     pass_on_no_longer();
     if (extra_->channel != nullptr && extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
     update_interest();
@@ -74,6 +75,7 @@ void SocketConnection::depart() {
 // From the other loop, as a task.
 void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
     extra_->move.reset();
+    state_.unset(leaves);
     extra_->timers = &reactor.timers();
     group_->enter_loop(*reactor.workspace());
     --reactor.arriving();

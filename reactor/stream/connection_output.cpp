@@ -62,7 +62,7 @@ void SocketConnection::note_queued(bool first) {
 
 void SocketConnection::writable() {
     if (is(over)) return;
-    if (leaving()) return depart();
+    if (is(leaves)) return depart();
     if (make(state_.next_call(output_size(), limits()))) return;
     flush();
     if (!is(over) && !make(state_.next_call(output_size(), limits()))) settle();

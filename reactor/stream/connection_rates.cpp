@@ -76,7 +76,7 @@ void SocketConnection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
 // Until now it was not the peer's time that passed.
 void SocketConnection::tokens_came(Flow& flow) {
     flow.allowed += std::exchange(flow.coming, 0);
-    if (leaving()) return;
+    if (is(leaves)) return;
     const TimePoint now = loop().turn_time();
     if (flow.of_input) {
         if (!is(closing)) extra_->since.last_activity = extra_->since.received = extra_->since.rest_since = now;

@@ -33,13 +33,17 @@ bool cannot_splice(int error) noexcept {
 }  // namespace
 
 bool SocketConnection::can_be_passed_on_to() const noexcept {
-    return !is(fresh | shutting | closing | write_broken | over | metered) && !leaving();
+    return !is(fresh | shutting | closing | write_broken | over | metered | leaves);
 }
 
-void SocketConnection::pass_on_from(Connection& from) {
-    auto& source = static_cast<SocketConnection&>(from);
-    constexpr unsigned other_ways = passes_on | peer_ended | closing | over | metered | takes_descriptors;
-    if (!can_be_passed_on_to() || source.is(other_ways) || source.leaving() || &source == this) return;
+void SocketConnection::pass_on_to(Transport& other) {
+    if (!is(eager)) return;
+    if (auto* const target = dynamic_cast<SocketConnection*>(&other)) target->pass_on_from(*this);
+}
+
+void SocketConnection::pass_on_from(SocketConnection& source) {
+    constexpr unsigned other_ways = passes_on | peer_ended | closing | over | metered | takes_descriptors | leaves;
+    if (!can_be_passed_on_to() || source.is(other_ways) || &source == this) return;
     if (group_->workspace != source.group_->workspace) return;
     if (extra_ != nullptr && extra_->channel != nullptr) return;
     Workspace& space = workspace();
@@ -126,7 +130,7 @@ void SocketConnection::send_channel() {
 bool SocketConnection::can_be_passed_on_to() const noexcept {
     return false;
 }
-void SocketConnection::pass_on_from(Connection&) {}
+void SocketConnection::pass_on_to(Transport&) {}
 bool SocketConnection::pass_on() {
     return false;
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <reactor/error.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/protocol.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
 
 #include <exception>
 #include <system_error>

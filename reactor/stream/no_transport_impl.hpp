@@ -12,24 +12,18 @@ namespace reactor {
 class NoTransport final : public Transport {
 public:
     /// On this loop; null: on none.
-    explicit NoTransport(Reactor* reactor) noexcept : reactor_(reactor) {}
+    explicit NoTransport(Reactor* reactor) noexcept : reactor_(reactor) { state_.set(StreamState::over); }
     void serve(Protocol& protocol) noexcept { attach(protocol, this); }
 
     using Transport::write;
     bool write(Bytes) override { return false; }
     bool write_file(FileDescriptor, std::uint64_t, std::uint64_t) override { return false; }
-    void shutdown_write() override {}
-    void close() override {}
     void abort(std::error_code) override {}
-    bool open() const noexcept override { return false; }
     Reactor& reactor() const override {
         if (reactor_ == nullptr) throw std::logic_error("Transport::reactor: the protocol has no connection");
         return *reactor_;
     }
     TransportHandle handle() override { return {}; }
-    void pause_reading() override {}
-    void resume_reading() override {}
-    bool reading() const noexcept override { return false; }
     Bytes unconsumed() const noexcept override { return {}; }
     std::size_t queued() const noexcept override { return 0; }
     const Limits& limits() const noexcept override {
@@ -37,10 +31,10 @@ public:
         return none;
     }
     void set_limits(const Limits&) override {}
-    Address peer() const override { return {}; }
-    Address local() const override { return {}; }
 
 private:
+    void requested(Request) override {}
+
     Reactor* const reactor_;
 };
 

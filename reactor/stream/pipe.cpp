@@ -6,11 +6,11 @@
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/timer.hpp>
 
 #include <fcntl.h>
@@ -47,23 +47,17 @@ public:
     using Transport::write;
     bool write(Bytes data) override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
-    void shutdown_write() override;
-    void close() override;
     void abort(std::error_code reason) override { finish(reason); }
-    bool open() const noexcept override { return state_.open(); }
     Reactor& reactor() const override { return reactor_; }
     TransportHandle handle() override;
-    void pause_reading() override;
-    void resume_reading() override;
-    bool reading() const noexcept override { return state_.reading(); }
     Bytes unconsumed() const noexcept override { return rest_.view(); }
     std::size_t queued() const noexcept override { return output_queue_.size(); }
     const Limits& limits() const noexcept override { return limits_; }
     void set_limits(const Limits& limits) override;
-    Address peer() const override { return {}; }
-    Address local() const override { return {}; }
 
 private:
+    void requested(Request request) override;
+
     // From the loop.
     void readable() override;
     void writable() override;
@@ -83,6 +77,7 @@ private:
     std::size_t written(ssize_t count);
     void flush();
     void broken(std::error_code reason);
+    void begin_close();
     void settle();
     void update_interest() noexcept;
     void trigger(Interest ready) noexcept;
@@ -105,9 +100,8 @@ private:
     Deadlines since_;
     std::error_code reason_;
     std::shared_ptr<HandleState> handles_;  // if there are any
-    StreamState state_;
-    bool inside_ = false;     // the protocol is being called,
-    bool answering_ = false;  // with input
+    bool inside_ = false;                   // the protocol is being called,
+    bool answering_ = false;                // with input
 };
 
 // ── beginning and end ──
@@ -211,16 +205,6 @@ void Pipe::deliver(Bytes input) {
             out_of_memory();
         }
     });
-}
-
-void Pipe::pause_reading() {
-    if (state_.pause_reading()) update_interest();
-}
-
-void Pipe::resume_reading() {
-    if (!state_.resume_reading()) return;
-    since_.received = since_.rest_since = reactor_.turn_time();  // the time of the pause is not the peer's
-    update_interest();
 }
 
 // ── calling the protocol ──
@@ -374,13 +358,21 @@ void Pipe::broken(std::error_code reason) {
     update_interest();
 }
 
-void Pipe::shutdown_write() {
-    if (state_.shutdown_write() && !inside_) settle();
+void Pipe::requested(Request request) {
+    switch (request) {
+        case Request::shutdown_write:
+            if (!inside_) settle();
+            return;
+        case Request::close: return begin_close();
+        case Request::resume_reading:
+            since_.received = since_.rest_since = reactor_.turn_time();  // the time of the pause is not the peer's
+            return update_interest();
+        case Request::pause_reading: return update_interest();
+    }
 }
 
 // The directions of a pipe know nothing of each other: nothing is read any more, and no end is waited for.
-void Pipe::close() {
-    if (!state_.close()) return;
+void Pipe::begin_close() {
     state_.set(StreamState::input_ended);
     plan_deadline();
     if (inside_) return;

@@ -3,15 +3,15 @@
 #pragma once
 
 #include <reactor/bytes.hpp>
-#include <reactor/clock.hpp>
 #include <reactor/error.hpp>
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/peer_credentials.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
+#include <reactor/stream/limits.hpp>
 #include <reactor/stream/transport_handle.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -22,59 +22,8 @@
 
 namespace reactor {
 
-class Connection;
 class Protocol;
 class Reactor;
-
-/// Bounds of the memory and time of one connection: nothing grows and nothing waits without one. If a limit ends a
-/// connection that still has output, the peer gets a reset and not the end of the stream.
-struct Limits {
-    /// The high watermark: above so many bytes of output `pause_writing` is called. If an answer, written inside
-    /// `received`, passed it or was added above it, the peer is not read from until the low watermark: a peer that does
-    /// not read its answers must wait with its questions.
-    std::size_t high_mark = 128 * 1024;
-    /// Bytes waiting to be sent at which it goes on.
-    std::size_t low_mark = 32 * 1024;
-    /// Bytes waiting to be sent, in memory, at which a further write ends the connection (Error::output_limit): for
-    /// a protocol that ignores the marks. One write may pass it, so that any single message can be sent. Files
-    /// (`write_file`) are in no memory; with so much waiting, and they included, no further file is taken.
-    std::size_t output_limit = 16 * 1024 * 1024;
-    /// Bytes that `received` may leave unconsumed; at more the connection ends (Error::input_limit).
-    std::size_t input_limit = 16 * 1024 * 1024;
-    /// Bytes that one read takes at most, and so one iteration for a peer that never stops. 1 byte to `most_read`: each
-    /// transport takes the nearest of these for another number.
-    std::size_t read_size = 64 * 1024;
-    /// Bytes that it takes for as long as the peer fills a `read_size` of 64 KiB or more. Not less than that, and not
-    /// more than `most_read`.
-    std::size_t largest_read = 256 * 1024;
-    /// Without a byte in or out for this long the connection ends (Error::idle_timeout). Zero: never.
-    Duration idle_timeout = Duration::zero();
-    /// How long `received` may leave the beginning of a message unconsumed: a peer that sends a byte now and then is
-    /// not idle, and its connection ends after this (Error::message_timeout). Not counted while nothing is read. Zero:
-    /// never.
-    Duration message_timeout = Duration::zero();
-    /// How long the peer may take none of the output (Error::write_timeout). Zero: never.
-    Duration write_timeout = Duration::zero();
-    /// Without a received byte for this long the connection ends (Error::receive_timeout), however much is sent. Not
-    /// counted while nothing is read. Zero: never.
-    Duration receive_timeout = Duration::zero();
-    /// After `close()`, how long the peer may take none of the output, and, when it has all, may wait until it closes
-    /// as well; then the connection ends (Error::close_timeout). It counts from `close()`, at the latest from the end
-    /// of the protocol's call that this was made in.
-    Duration close_timeout = std::chrono::seconds(5);
-
-    /// 16 MiB. The kernel seldom holds more for one connection, and the loop keeps a buffer of the largest read.
-    static constexpr std::size_t most_read = 16 * 1024 * 1024;
-
-    /// The limits that hold for a transport which was given these: the sizes of reads are within their bounds. All
-    /// other fields may have any value.
-    Limits bounded() const noexcept {
-        Limits result = *this;
-        result.read_size = std::clamp<std::size_t>(read_size, 1, most_read);
-        result.largest_read = std::clamp<std::size_t>(largest_read, 1, most_read);
-        return result;
-    }
-};
 
 /// One peer. Lives as long as its protocol. All calls on the loop's thread.
 class REACTOR_EXPORT Transport {
@@ -133,20 +82,24 @@ public:
 
     /// Says that nothing more will be written, once all that was written is sent: the peer sees the end of the
     /// stream and may go on sending. Again: nothing happens.
-    virtual void shutdown_write() = 0;
+    void shutdown_write() {
+        if (state_.shutdown_write()) requested(Request::shutdown_write);
+    }
 
     /// Ends in good order: sends what is queued, says that that was all, throws away what still comes until
     /// the peer has closed as well (unread input would make the kernel send a reset, which destroys what
     /// the peer has not read yet: RFC 1122 4.2.2.13), then closes. Limits::close_timeout bounds all of it.
     /// `disconnected` comes later, never from inside this call; nothing is received any more. Again: nothing.
-    virtual void close() = 0;
+    void close() {
+        if (state_.close()) requested(Request::close);
+    }
 
     /// Ends now: the output is lost and the peer gets a reset. `disconnected(reason)` comes later.
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 
     /// Has the end not begun? False from `close`, `abort` and an error on, and of a connection that never came about.
     /// An end of stream of the peer's alone, and `shutdown_write`, leave it true.
-    virtual bool open() const noexcept = 0;
+    bool open() const noexcept { return state_.open(); }
 
     /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among
     /// others. Throws std::logic_error before there is a connection.
@@ -159,16 +112,20 @@ public:
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
     /// of stream waits too. A reset does not: it ends the connection, and unread input is lost. Pausing twice is
     /// pausing once.
-    virtual void pause_reading() = 0;
+    void pause_reading() {
+        if (state_.pause_reading()) requested(Request::pause_reading);
+    }
 
     /// Goes on. What `received` left is given to it again, soon and not from inside this call.
-    virtual void resume_reading() = 0;
+    void resume_reading() {
+        if (state_.resume_reading()) requested(Request::resume_reading);
+    }
 
     /// Is anything being received? False while paused, while more answers wait than the high watermark allows, and for
     /// good after `close`, `abort` and the end of the connection. A protocol that finds several messages in one input
     /// asks after each and, at false, leaves the rest unconsumed: it is given to `received`
     /// again when this has turned true, also without new input.
-    virtual bool reading() const noexcept = 0;
+    bool reading() const noexcept { return state_.reading(); }
 
     /// What `received` left, as it stood at the end of that call: in `end_of_stream`, what is about to be lost. Valid
     /// until the protocol's call in which it is asked for returns; not for use inside `received`.
@@ -181,8 +138,6 @@ public:
     /// then go straight there without a call of `received`. Small amounts are received again. A hint, which connections
     /// follow where the kernel can move bytes without copying them (splice(2)).
     virtual void pass_on_to(Transport& /*other*/) {}
-    /// For connections: `source` would like to pass on to this one.
-    virtual void pass_on_from(Connection& /*source*/) {}
 
     /// A protocol that finds messages in its input calls this for each, so that they can be counted if their number is
     /// limited (RateLimits::messages_in). Framed does. If it was the last for now, `reading` is then false.
@@ -195,14 +150,28 @@ public:
     /// The two ends' addresses (getpeername(2), getsockname(2)); empty ones where there are none. On Linux a TCP
     /// connection knows its peer's address until its protocol is destroyed. On other systems it is empty after a reset.
     /// Each asks the kernel: nothing is kept for it.
-    virtual Address peer() const = 0;
-    virtual Address local() const = 0;
+    Address peer() const { return ask(Question::peer).address; }
+    Address local() const { return ask(Question::local).address; }
 
     /// The peer's process, user and group, if the system vouches for them: over a Unix socket. nullopt otherwise.
-    virtual std::optional<PeerCredentials> peer_credentials() const { return std::nullopt; }
+    std::optional<PeerCredentials> peer_credentials() const { return ask(Question::peer_credentials).credentials; }
+
+    /// For implementations: the answer to one of the three before. The address is empty, and the credentials are
+    /// nullopt, if they are not known or were not asked for. A transport that is carried by another one asks that.
+    enum class Question : std::uint8_t { peer, local, peer_credentials };
+    struct Answer {
+        Address address = {};
+        std::optional<PeerCredentials> credentials = std::nullopt;
+    };
+    virtual Answer ask(Question /*question*/) const { return {}; }
 
 protected:
     ~Transport() = default;
+
+    /// For implementations: `state_` has just changed because the program asked for this. Not called for a request
+    /// that changes nothing, nor after the end.
+    enum class Request : std::uint8_t { shutdown_write, close, pause_reading, resume_reading };
+    virtual void requested(Request request) = 0;
 
     bool write_together(std::span<const Bytes> pieces);
 
@@ -212,6 +181,9 @@ protected:
 
     /// For implementations: from now on `protocol.transport()` is this one.
     static void attach(Protocol& protocol, Transport* transport) noexcept;
+
+    /// What has been asked for, and what has happened. `open` and `reading` are its answers.
+    StreamState state_;
 };
 
 }  // namespace reactor

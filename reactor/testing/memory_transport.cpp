@@ -1,9 +1,9 @@
 // The memory of a connection, and the order of the calls to its protocol.
 #include <reactor/reactor.hpp>
 #include <reactor/stream/deadlines_impl.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
 #include <reactor/testing/scripted_demultiplexer.hpp>
@@ -34,8 +34,8 @@ struct Flag {
 }  // namespace
 
 struct MemoryTransport::Memory {
-    explicit Memory(Protocol& the_protocol, const Limits& the_limits)
-        : protocol(the_protocol), limits(the_limits.bounded()) {
+    Memory(StreamState& the_state, Protocol& the_protocol, const Limits& the_limits)
+        : protocol(the_protocol), limits(the_limits.bounded()), state(the_state) {
         since.begin(clock.now());
     }
 
@@ -66,7 +66,7 @@ struct MemoryTransport::Memory {
     std::string output;    // taken
     std::size_t window = everything;
 
-    StreamState state;
+    StreamState& state;  // the transport's
     Deadlines since;
     bool settling = false;
     bool inside = false;     // a call to the protocol
@@ -81,14 +81,14 @@ struct MemoryTransport::Memory {
 };
 
 MemoryTransport::MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits)
-    : memory_(std::make_unique<Memory>(*protocol, limits)) {
+    : memory_(std::make_unique<Memory>(state_, *protocol, limits)) {
     memory_->owned = std::move(protocol);
     attach(memory_->protocol, this);
     settle();
 }
 
 MemoryTransport::MemoryTransport(Protocol& protocol, const Limits& limits)
-    : memory_(std::make_unique<Memory>(protocol, limits)) {
+    : memory_(std::make_unique<Memory>(state_, protocol, limits)) {
     attach(protocol, this);
     settle();
 }
@@ -201,33 +201,18 @@ bool MemoryTransport::write(Bytes data) {
     return true;
 }
 
-void MemoryTransport::shutdown_write() {
-    memory_->state.shutdown_write();
-    if (!memory_->inside) memory_->flush();
-}
-
-void MemoryTransport::close() {
-    if (!memory_->state.close()) return;
-    memory_->since.last_activity = memory_->clock.now();
-    if (!memory_->inside) memory_->flush();
+void MemoryTransport::requested(Request request) {
+    Memory& memory = *memory_;
+    const TimePoint now = memory.clock.now();
+    if (request == Request::close) memory.since.last_activity = now;
+    if (request == Request::resume_reading) memory.since.received = memory.since.rest_since = now;
+    if (!memory.inside && (request == Request::shutdown_write || request == Request::close)) memory.flush();
 }
 
 void MemoryTransport::abort(std::error_code reason) {
     if (memory_->state.is(StreamState::over)) return;
     memory_->was_reset = true;
     memory_->finish(reason);
-}
-
-void MemoryTransport::pause_reading() {
-    memory_->state.pause_reading();
-}
-
-void MemoryTransport::resume_reading() {
-    if (memory_->state.resume_reading()) memory_->since.received = memory_->since.rest_since = memory_->clock.now();
-}
-
-bool MemoryTransport::open() const noexcept {
-    return memory_->state.open();
 }
 
 Reactor& MemoryTransport::reactor() const {
@@ -260,10 +245,6 @@ bool MemoryTransport::Memory::run_posted(Transport& transport, HandleState::Call
     return true;
 }
 
-bool MemoryTransport::reading() const noexcept {
-    return memory_->state.reading() && !memory_->state.is(StreamState::fresh);
-}
-
 Bytes MemoryTransport::unconsumed() const noexcept {
     return memory_->rest.view();
 }
@@ -282,14 +263,9 @@ void MemoryTransport::set_limits(const Limits& limits) {
     if (!memory.state.is(StreamState::closing)) memory.since.begin(memory.clock.now());
 }
 
-Address MemoryTransport::peer() const {
-    return memory_->peer;
-}
-Address MemoryTransport::local() const {
-    return memory_->local;
-}
-std::optional<PeerCredentials> MemoryTransport::peer_credentials() const {
-    return memory_->credentials;
+Transport::Answer MemoryTransport::ask(Question question) const {
+    if (question == Question::peer_credentials) return {{}, memory_->credentials};
+    return {question == Question::peer ? memory_->peer : memory_->local};
 }
 
 // ── what follows ──

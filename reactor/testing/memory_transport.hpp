@@ -97,26 +97,20 @@ public:
 
     using Transport::write;
     bool write(Bytes data) override;
-    void shutdown_write() override;
-    void close() override;
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) override;
-    bool open() const noexcept override;
     /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it
     /// happens in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
     Reactor& reactor() const override;
     TransportHandle handle() override;
-    void pause_reading() override;
-    void resume_reading() override;
-    bool reading() const noexcept override;
     Bytes unconsumed() const noexcept override;
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
-    Address peer() const override;
-    Address local() const override;
-    std::optional<PeerCredentials> peer_credentials() const override;
+    Answer ask(Question question) const override;
 
 private:
+    void requested(Request request) override;
+
     struct Memory;
     std::unique_ptr<Memory> memory_;
 };

@@ -78,6 +78,12 @@ class Floors(unittest.TestCase):
                 for name in includes(path):
                     self.assertNotRegex(name, SOCKETS, path)
 
+    def test_a_transport_is_easy_to_write_and_transport_knows_none(self):
+        for path in ("reactor/stream/transport.hpp", "reactor/stream/detail/stream_state.hpp"):
+            text = re.sub(r"//.*", "", (TOP / path).read_text(encoding="utf-8"))
+            self.assertNotRegex(text, r"Connection|PipeTransport|MemoryTransport", path)
+            self.assertLessEqual(len(re.findall(r"\bvirtual\b", text)), 14, path)
+
 
 if __name__ == "__main__":
     unittest.main()

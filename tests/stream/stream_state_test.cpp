@@ -1,5 +1,5 @@
 // The stream's state machine by itself: every sequence of events up to a length, and random long ones.
-#include <reactor/stream/stream_state_impl.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 
 #include <doctest/doctest.h>
 

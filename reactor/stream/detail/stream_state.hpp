@@ -13,7 +13,7 @@
 
 #include <reactor/bytes.hpp>
 #include <reactor/detail/byte_queue.hpp>
-#include <reactor/stream/transport.hpp>
+#include <reactor/stream/limits.hpp>
 
 #include <algorithm>
 #include <cstddef>
