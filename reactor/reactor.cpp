@@ -80,7 +80,7 @@ Reactor::Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& cloc
 }
 
 Reactor::~Reactor() {
-    std::vector<Task> unrun, undone;
+    std::vector<MoveOnlyFunction<void()>> unrun, undone;
     {
         const std::lock_guard lock(posted_mutex_);
         closing_ = true;  // the destructors below may post
@@ -190,7 +190,7 @@ void Reactor::stop() noexcept {
     if (asleep_.exchange(false)) wakeup_.notify();
 }
 
-bool Reactor::post(Task task) {
+bool Reactor::post(MoveOnlyFunction<void()> task) {
     if (!task) throw std::invalid_argument("Reactor::post: the task is empty");
     {
         const std::lock_guard lock(posted_mutex_);
@@ -204,7 +204,7 @@ bool Reactor::post(Task task) {
     return true;
 }
 
-Deferred Reactor::defer(Task callable) {
+Deferred Reactor::defer(MoveOnlyFunction<void()> callable) {
     require_loop_thread("Reactor::defer");
     deferred_.push_back(required(std::move(callable), "Reactor::defer: the callable is empty"));
     ++deferred_waiting_;
@@ -213,7 +213,7 @@ Deferred Reactor::defer(Task callable) {
 
 bool Reactor::deferred_waits(std::uint64_t id) const noexcept {
     const bool running = id < first_deferred_;  // taken out by the turn that is under way
-    const std::vector<Task>& list = running ? deferred_now_ : deferred_;
+    const std::vector<MoveOnlyFunction<void()>>& list = running ? deferred_now_ : deferred_;
     const std::uint64_t place = id - (running ? first_deferred_now_ : first_deferred_);
     return place < list.size() && list[std::size_t(place)];
 }
@@ -222,9 +222,10 @@ bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
     assert(on_loop_thread() && "a deferred call was cancelled from another thread than the one that runs the loop");
     if (!deferred_waits(id)) return false;
     const bool running = id < first_deferred_;
-    Task& place =
+    MoveOnlyFunction<void()>& place =
         running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
-    const Task cancelled = std::move(place);  // destroyed last: its captures may defer, or cancel, others
+    const MoveOnlyFunction<void()> cancelled =
+        std::move(place);  // destroyed last: its captures may defer, or cancel, others
     --deferred_waiting_;
     return true;
 }
@@ -261,6 +262,7 @@ void Reactor::turn(std::optional<Duration> limit) {
     if (!triggers_.empty()) run_triggers();
     if (!timers_.empty()) run_timers();
     if (posted_waiting_.load(std::memory_order_relaxed)) run_posted();
+    if (coroutines_wait_) run_coroutines();
     if (workspace_waits_) end_workspace();
     if (!retired_.empty()) run_retired();
     if (!deferred_.empty()) run_deferred();
@@ -328,7 +330,7 @@ std::optional<Duration> Reactor::next_timeout() noexcept {
 
 inline bool Reactor::work_waits() const noexcept {
     return table_->changed() || !triggers_.empty() || !retired_.empty() || deferred_waiting_ > 0 || workspace_waits_ ||
-           posted_waiting_.load() || stop_.load();
+           coroutines_wait_ || posted_waiting_.load() || stop_.load();
 }
 
 // The loop's own timeout, when the hooks have run and the backend is about to wait.
@@ -501,13 +503,21 @@ void Reactor::run_posted() {
         posted_waiting_ = false;
         posted_now_.swap(posted_);
     }
-    for (Task& posted : posted_now_) {
-        Task task = std::move(posted);
+    for (MoveOnlyFunction<void()>& posted : posted_now_) {
+        MoveOnlyFunction<void()> task = std::move(posted);
         ++counters_.tasks;
         const Stopwatch stopwatch(*this, SlowCall::Kind::task, nullptr);
         attempt(task);
     }
     clear_keeping_little(posted_now_);
+}
+
+// Coroutines that became ready: those that the batch, timers and posted work woke, and a bounded number that these
+// wake.
+void Reactor::run_coroutines() {
+    coroutines_wait_ = false;
+    ++other_calls_;
+    attempt([this] { coroutine_workspace_->iteration_ends(); });
 }
 
 // Gathered output of connections leaves: before the handlers that ended are retired, so that one that fails now is
@@ -532,10 +542,10 @@ void Reactor::run_retired() {
 void Reactor::run_deferred() {
     deferred_now_.swap(deferred_);
     first_deferred_now_ = std::exchange(first_deferred_, first_deferred_ + deferred_now_.size());
-    for (Task& deferred : deferred_now_) {
+    for (MoveOnlyFunction<void()>& deferred : deferred_now_) {
         if (!deferred) continue;  // cancelled
         --deferred_waiting_;
-        Task task = std::move(deferred);
+        MoveOnlyFunction<void()> task = std::move(deferred);
         const Stopwatch stopwatch(*this, SlowCall::Kind::deferred, nullptr);
         attempt(task);
     }

@@ -43,9 +43,6 @@
 
 namespace reactor {
 
-/// Work for the loop: any callable, also one that owns things and can only be moved.
-using Task = MoveOnlyFunction<void()>;
-
 /// One loop, on one thread. The program makes it, gives it acceptors, connectors, timers and descriptors, and calls
 /// run(). Thread: it belongs to the one that runs it; only post() and stop() may be called from others. Lifetime: all
 /// that was made with it must go before it, except the connections and the handlers that it owns.
@@ -95,14 +92,14 @@ public:
     /// Runs `task` on the loop's thread, later, in the order of the calls. From any thread; never blocks
     /// but for the memory it needs. False, and the task is destroyed unrun, if the reactor is being destroyed.
     /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
-    bool post(Task task);
+    bool post(MoveOnlyFunction<void()> task);
 
     /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step,
     /// after all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that
     /// is deferred in the last step comes at the end of the next iteration. Destroying the result cancels the call.
     /// Thread: the loop's. Errors: std::invalid_argument for an empty callable, and std::bad_alloc; then nothing is
     /// deferred. Lifetime: see Deferred.
-    Deferred defer(Task callable);
+    Deferred defer(MoveOnlyFunction<void()> callable);
 
     // ── descriptors ──
 
@@ -150,10 +147,10 @@ public:
     /// Calls `callable` once, `delay` from now: `Timer bell = reactor.after(5s, [&] { ring(); });`. Destroying the
     /// result cancels the call. Thread: the loop's. Errors: std::invalid_argument for an empty callable, and
     /// std::bad_alloc. Lifetime: see Timer.
-    Timer after(Duration delay, Task callable);
+    Timer after(Duration delay, MoveOnlyFunction<void()> callable);
     /// The same after each `period`, as Timer::start_periodic does. Errors: also std::invalid_argument for a period
     /// that is not positive.
-    Timer every(Duration period, Task callable);
+    Timer every(Duration period, MoveOnlyFunction<void()> callable);
     TimerQueue& timers() noexcept { return timers_; }
 
     /// Before it sleeps the loop polls for so long. A conversation of one message at a time then needs no wake-up for
@@ -227,6 +224,10 @@ public:
     bool in_iteration() const noexcept { return running_; }
     /// The same for sockets of datagrams: datagram_impl.hpp.
     std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
+    /// The same for coroutines: reactor/coroutine/detail/ready_list.hpp. Its `iteration_ends` is called behind posted
+    /// work.
+    std::unique_ptr<Workspace>& coroutine_workspace() noexcept { return coroutine_workspace_; }
+    void call_coroutines_at_end() noexcept { coroutines_wait_ = true; }
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
     std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
     /// How many answers other threads owe this loop, which posts bring. Thread: the loop's.
@@ -275,6 +276,7 @@ private:
     void run_triggers();
     void run_timers();
     void run_posted();
+    void run_coroutines();
     void end_workspace();
     void run_retired();
     void run_deferred();
@@ -291,11 +293,11 @@ private:
     const Event* batch_end_ = nullptr;
     std::uint64_t batch_removals_ = 0;
     std::vector<Trigger> triggers_, triggers_now_;
-    std::vector<Task> posted_now_;
-    std::vector<OwnedHandler*> retired_;         // has room for all that are owned: retiring cannot run out of memory
-    std::size_t owned_ = 0;                      // and not retired
-    std::vector<Task> deferred_, deferred_now_;  // empty where it was cancelled
-    std::uint64_t first_deferred_ = 1, first_deferred_now_ = 1;  // the numbers of their first
+    std::vector<MoveOnlyFunction<void()>> posted_now_;
+    std::vector<OwnedHandler*> retired_;  // has room for all that are owned: retiring cannot run out of memory
+    std::size_t owned_ = 0;               // and not retired
+    std::vector<MoveOnlyFunction<void()>> deferred_, deferred_now_;  // empty where it was cancelled
+    std::uint64_t first_deferred_ = 1, first_deferred_now_ = 1;      // the numbers of their first
     std::size_t deferred_waiting_ = 0;
     std::exception_ptr failure_;  // thrown at the turn's end
 
@@ -307,6 +309,7 @@ private:
     bool running_ = false;
     bool until_idle_ = false;  // run_until_idle() runs
     bool workspace_waits_ = false;
+    bool coroutines_wait_ = false;
     bool rebuild_ = false;                      // the backend reports descriptors that are not watched any more
     std::atomic<const void*> thread_{nullptr};  // stands for the thread that runs the loop, if NDEBUG is not defined
     bool made_by_name_ = true;                  // so it can be made again
@@ -324,6 +327,7 @@ private:
     std::size_t awaited_ = 0;
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
+    std::unique_ptr<Workspace> coroutine_workspace_;
 
     // Touched by other threads. `asleep_` is true while the queue is not looked at before the wait ends: a post must
     // then end the wait, and the first to do so does it for all.
@@ -339,7 +343,7 @@ private:
     std::atomic<bool> stop_{false};
     std::atomic<bool> posted_waiting_{false};
     std::mutex posted_mutex_;
-    std::vector<Task> posted_;
+    std::vector<MoveOnlyFunction<void()>> posted_;
     bool closing_ = false;  // under posted_mutex_
 };
 

@@ -80,13 +80,13 @@ void Timer::due() {
     callback_();  // which may destroy or move this timer
 }
 
-Timer Reactor::after(Duration delay, Task callable) {
+Timer Reactor::after(Duration delay, MoveOnlyFunction<void()> callable) {
     Timer timer(*this, std::move(callable));
     timer.start(delay);
     return timer;
 }
 
-Timer Reactor::every(Duration period, Task callable) {
+Timer Reactor::every(Duration period, MoveOnlyFunction<void()> callable) {
     Timer timer(*this, std::move(callable));
     timer.start_periodic(period);
     return timer;

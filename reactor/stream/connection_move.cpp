@@ -38,7 +38,7 @@ void SocketConnection::depart() {
     try {
         const auto traveller = std::make_shared<Traveller>();
         traveller->workspace = std::make_unique<Workspace>(target);
-        Task task([traveller, &target] {
+        MoveOnlyFunction<void()> task([traveller, &target] {
             auto& connection = static_cast<SocketConnection&>(*traveller->connection);
             if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));

@@ -13,6 +13,7 @@ FLOORS = {
     "reactor/net": 2,
     "reactor/stream": 3,
     "reactor/datagram": 4,  # its acceptor is a stream's acceptor, and it drains with them
+    "reactor/coroutine": 5,
     "reactor/testing": 5,
     "protocols": 6,
     "protocols/framing": 6,

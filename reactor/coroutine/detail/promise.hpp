@@ -1,0 +1,162 @@
+// The way of control between coroutines. A coroutine that suspends names at most one other to continue with, and
+// returns to the trampoline below, which resumes that one: so a chain of awaits of any length or depth needs no stack,
+// with any optimization. (Symmetric transfer is no tail call in code of g++ 12 at -O0.)
+//
+//     loop ──▶ resume(c) ──▶ c runs ──▶ suspends, next = child ──▶ child runs ──▶ ends, next = c ──▶ c runs …
+//                  ▲                                                                                    │
+//                  └────────────────────────── nothing is next ◀───────────────────────────────────────┘
+#pragma once
+
+#include <reactor/coroutine/detail/coroutine_header.hpp>
+#include <reactor/coroutine/detail/frames.hpp>
+#include <reactor/export.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+namespace reactor {
+
+class Reactor;
+
+namespace coroutine_detail {
+
+class Branch;
+class StopState;
+struct PromiseBase;
+
+/// The continuation of an operation: a coroutine, or the branch of a first_of or all_of that waits for it.
+class Continuation {
+public:
+    Continuation() noexcept = default;
+    explicit Continuation(std::coroutine_handle<> coroutine) noexcept
+        : bits_(reinterpret_cast<std::uintptr_t>(coroutine.address())) {}
+    explicit Continuation(Branch& branch) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&branch) | of_branch) {}
+
+    explicit operator bool() const noexcept { return bits_ != 0; }
+    bool is_branch() const noexcept { return (bits_ & of_branch) != 0; }
+    Branch& branch() const noexcept { return *reinterpret_cast<Branch*>(bits_ & ~of_branch); }
+    std::coroutine_handle<> coroutine() const noexcept {
+        return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(bits_));
+    }
+    inline PromiseBase& promise() const noexcept;
+
+private:
+    static constexpr std::uintptr_t of_branch = 1;  // frames and branches are aligned to more than this
+    std::uintptr_t bits_ = 0;
+};
+
+/// One of several operations that a coroutine waits for.
+class Branch {
+public:
+    /// Called by the trampoline when its operation is done.
+    virtual void completed() noexcept = 0;
+
+protected:
+    ~Branch() = default;
+};
+
+/// The owner of a task that no other task awaits, and of all that this one awaits: a connection, or a place in a Scope.
+class REACTOR_EXPORT Root {
+public:
+    Root() = default;
+    Root(const Root&) = delete;
+    Root& operator=(const Root&) = delete;
+
+    /// The loop that its tasks run on.
+    virtual Reactor& reactor() const = 0;
+    /// Called by the trampoline: its task has ended, or it was given up while it ran.
+    virtual void finished() = 0;
+    /// Has its end been asked for, and which operations wait for that? May throw std::bad_alloc.
+    virtual StopState& stop_state() = 0;
+
+protected:
+    ~Root() = default;
+};
+
+/// The common part of every promise, at its beginning.
+struct PromiseBase {
+    Root* root = nullptr;       // null before it is started
+    Continuation continuation;  // none: it is the root's
+    std::exception_ptr exception;
+
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void* block, std::size_t size) noexcept { free_frame(block, size); }
+
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    void unhandled_exception() noexcept { exception = std::current_exception(); }
+};
+
+// All promises begin with PromiseBase and are aligned to no more than two pointers, which Task requires. So they all
+// lie at the same place in their frames.
+inline PromiseBase& Continuation::promise() const noexcept {
+    return std::coroutine_handle<PromiseBase>::from_address(reinterpret_cast<void*>(bits_)).promise();
+}
+
+struct Trampoline {
+    Continuation next;              // of the coroutine that has just suspended
+    Root* after = nullptr;          // to be finished when the chain is done
+    const Root* running = nullptr;  // of the coroutine that runs
+};
+inline constinit thread_local Trampoline trampoline;
+
+/// From the loop: resumes a coroutine, and all that it continues with. Throws what the end of a root's task throws.
+inline void resume(Continuation continuation) {
+    Trampoline& jump = trampoline;
+    const Root* const outer = jump.running;
+    do {
+        if (continuation.is_branch()) [[unlikely]] {
+            continuation.branch().completed();
+        } else {
+            jump.running = continuation.promise().root;
+            continuation.coroutine().resume();
+        }
+        continuation = std::exchange(jump.next, Continuation());
+    } while (continuation);
+    jump.running = outer;
+    if (jump.after != nullptr) [[unlikely]]
+        std::exchange(jump.after, nullptr)->finished();
+}
+
+/// A coroutine has ended: the one that awaits it goes on, or its root is finished.
+struct FinalAwaiter {
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> ended) const noexcept {
+        const PromiseBase& promise = ended.promise();
+        if (promise.continuation) {
+            trampoline.next = promise.continuation;
+        } else {
+            trampoline.after = promise.root;
+        }
+    }
+    void await_resume() const noexcept {}
+};
+
+/// Something that can be awaited. `Derived` has `ready()`: is it done already? `start(root, continuation)`: begins, and
+/// resumes the continuation later, from the loop. `result()`. Its destructor ends what was begun. It may be moved until
+/// it is started.
+template <class Derived>
+class Operation {
+public:
+    bool await_ready() { return self().ready(); }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> coroutine) {
+        static_assert(std::derived_from<Promise, PromiseBase>,
+                      "only a coroutine that returns a reactor::Task can await this");
+        self().start(*coroutine.promise().root, Continuation(coroutine));
+    }
+    decltype(auto) await_resume() { return self().result(); }
+
+private:
+    friend Derived;
+    Operation() = default;
+    Derived& self() noexcept { return static_cast<Derived&>(*this); }
+};
+
+}  // namespace coroutine_detail
+
+}  // namespace reactor

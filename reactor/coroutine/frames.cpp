@@ -1,0 +1,90 @@
+// The free lists of a thread.
+#include <reactor/coroutine/detail/frames.hpp>
+
+#include <new>
+
+namespace reactor {
+
+namespace {
+
+constexpr std::size_t step = 16;               // sizes are rounded up to this, as malloc does
+constexpr std::size_t largest = 2048;          // a larger frame is not kept
+constexpr std::size_t most_kept = 256 * 1024;  // bytes, of one thread
+
+struct Block {
+    Block* next;
+};
+
+constexpr std::size_t class_of(std::size_t size) noexcept {
+    return (size + step - 1) / step;
+}
+
+// Trivially destructible parts first: a frame may be freed when the thread's other variables are gone.
+struct Lists {
+    Block* first[largest / step + 1];
+    std::size_t kept;
+    bool closed;  // the thread ends: nothing is kept any more
+    CoroutineFrames counts;
+};
+
+constinit thread_local Lists lists{};
+
+// Gives the blocks back at the thread's end.
+struct Cleanup {
+    ~Cleanup() {
+        lists.closed = true;
+        for (std::size_t i = 0; i <= largest / step; ++i) {
+            while (Block* const block = lists.first[i]) {
+                lists.first[i] = block->next;
+                ::operator delete(block);
+            }
+        }
+        lists.kept = 0;
+    }
+};
+
+void clean_up_at_the_end() noexcept {
+    thread_local const Cleanup cleanup;
+    (void)cleanup;
+}
+
+}  // namespace
+
+CoroutineFrames coroutine_frames() noexcept {
+    return lists.counts;
+}
+
+namespace coroutine_detail {
+
+void* allocate_frame(std::size_t size) {
+    const std::size_t number = class_of(size);
+    Lists& all = lists;
+    if (size <= largest) [[likely]] {
+        if (Block* const block = all.first[number]) [[likely]] {
+            all.first[number] = block->next;
+            all.kept -= number * step;
+            ++all.counts.allocated;
+            return block;
+        }
+    }
+    void* const block = ::operator new(number* step);
+    ++all.counts.from_heap;
+    ++all.counts.allocated;
+    return block;
+}
+
+void free_frame(void* block, std::size_t size) noexcept {
+    const std::size_t number = class_of(size);
+    Lists& all = lists;
+    ++all.counts.freed;
+    if (size > largest || all.kept + number * step > most_kept || all.closed) [[unlikely]]
+        return ::operator delete(block);
+    if (all.kept == 0) [[unlikely]]
+        clean_up_at_the_end();
+    all.first[number] = ::new (block) Block{all.first[number]};
+    all.kept += number * step;
+}
+
+}  // namespace coroutine_detail
+
+}  // namespace reactor

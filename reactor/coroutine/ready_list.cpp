@@ -1,0 +1,29 @@
+// Resuming what became ready.
+#include <reactor/coroutine/detail/ready_list.hpp>
+
+namespace reactor::coroutine_detail {
+
+ReadyList& ReadyList::of(Reactor& reactor) {
+    std::unique_ptr<Reactor::Workspace>& place = reactor.coroutine_workspace();
+    if (place == nullptr) place = std::make_unique<ReadyList>(reactor);
+    return static_cast<ReadyList&>(*place);
+}
+
+// What these wake is resumed as well, but not for ever: two that wake each other must not keep the loop from its
+// descriptors. An exception out of one leaves the others for the next iteration.
+void ReadyList::iteration_ends() {
+    ready_.append(behind_);
+    struct Rest {
+        ReadyList& list;
+        ~Rest() {
+            if (!list.ready_.empty() || !list.behind_.empty()) list.reactor_.call_coroutines_at_end();
+        }
+    } const rest{*this};
+    for (std::size_t left = most; left > 0 && !ready_.empty(); --left) {
+        Link& link = ready_.front();
+        link.unlink();
+        resume(link.continuation);
+    }
+}
+
+}  // namespace reactor::coroutine_detail
