@@ -13,6 +13,7 @@ FLOORS = {
     "reactor/net": 2,
     "reactor/stream": 3,
     "reactor/datagram": 4,  # its acceptor is a stream's acceptor, and it drains with them
+    "reactor/adapters": 4,
     "reactor/coroutine": 5,
     "reactor/testing": 5,
     "protocols": 6,
@@ -72,6 +73,18 @@ class Floors(unittest.TestCase):
         for path in self.files:
             if path.startswith("reactor/detail/") and path.endswith(".hpp"):
                 self.assertIn(path, included)
+
+    # An adapter is to be read by its user: it is short, and needs the loop alone and the library that it adapts.
+    def test_an_adapter_is_short_and_needs_the_loop_alone(self):
+        adapters = [path for path in self.files if path.startswith("reactor/adapters/")]
+        self.assertGreater(len(adapters), 6)
+        for path in adapters:
+            for name in includes(path):
+                if name.startswith("reactor/"):
+                    self.assertIn(room(name), ("reactor", "reactor/detail", "reactor/adapters"), f"{path} includes {name}")
+            lines = [line for line in (TOP / path).read_text(encoding="utf-8").splitlines()
+                     if line.strip() and not line.strip().startswith("//")]
+            self.assertLessEqual(len(lines), 80, f"{path} has too many lines of code")
 
     def test_protocols_include_no_socket_header(self):
         for path in self.files:

@@ -122,7 +122,9 @@ class Packaging(unittest.TestCase):
             run(COMPILERS[-1], *STRICT, "-I" + include, "-fsyntax-only", source)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(compile_alone, sorted(files_under(include))))
+            # An adapter needs the library that it adapts: its own test compiles it.
+            alone = [name for name in files_under(include) if not name.startswith("reactor/adapters/")]
+            list(pool.map(compile_alone, sorted(alone)))
 
     def test_what_the_common_headers_cost_is_told(self):
         include = os.path.join(self.prefixes["static"], "include", "reactor")

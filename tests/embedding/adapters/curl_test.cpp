@@ -1,5 +1,7 @@
 // Against Python's http.server, whose port with_server.py gives in EMBEDDING_PORT.
-#include "curl.hpp"
+#include "driven.hpp"
+
+#include <reactor/adapters/curl.hpp>
 
 #include <reactor/net/socket.hpp>
 
@@ -10,6 +12,7 @@
 #include <vector>
 
 using namespace reactor;
+using namespace reactor::adapters;
 
 namespace {
 
@@ -43,9 +46,7 @@ struct Loop {
     void run(std::vector<Transfer*> transfers) {
         left = transfers.size();
         for (Transfer* transfer : transfers) multi.add(transfer->easy);
-        const TimePoint end = reactor.now() + std::chrono::seconds(60);
-        while (left > 0 && reactor.now() < end) reactor.run_once(std::chrono::seconds(1));
-        REQUIRE(left == 0);
+        run_until(reactor, [&] { return left == 0; });
     }
     Reactor reactor;
     std::size_t left = 0;
@@ -127,11 +128,23 @@ TEST_CASE("curl: a transfer that is given up while it runs leaves nothing that i
     Loop loop;
     Transfer transfer(url("/large"));
     loop.multi.add(transfer.easy);
-    for (int most = 1000; most > 0 && transfer.body.empty(); --most) loop.reactor.run_once(std::chrono::seconds(1));
-    CHECK(!transfer.body.empty());
-    curl_multi_remove_handle(loop.multi.handle(), transfer.easy);
+    run_until(loop.reactor, [&] { return !transfer.body.empty(); });
+    loop.multi.remove(transfer.easy);
     loop.left = 1;
     loop.reactor.run_once(Duration::zero());
     loop.reactor.run_once(Duration::zero());
     CHECK(loop.left == 1);
+}
+
+TEST_CASE("curl: a request over a connection that is open takes two iterations, and its socket is watched once") {
+    Loop loop;
+    Transfer transfer(url("/hello"));
+    loop.run({&transfer});
+    constexpr int requests = 100;
+    const Cost cost = cost_of(loop.reactor, "libcurl: a GET over an open connection", requests, [&] {
+        for (int i = 0; i < requests; ++i) loop.run({&transfer});
+    });
+    CHECK(transfer.information(CURLINFO_NUM_CONNECTS) == 0);
+    CHECK(cost.iterations <= 4);  // one that begins it, one with the answer; a head may come alone
+    CHECK(cost.timers <= 1);
 }

@@ -1,6 +1,8 @@
 // Against a real dbus-daemon, one for each test, with a configuration and a socket in a folder of the test's own.
-#include "dbus.hpp"
-#include "../support/temporary_folder.hpp"
+#include "driven.hpp"
+
+#include <reactor/adapters/dbus.hpp>
+#include "../../support/temporary_folder.hpp"
 
 #include <doctest/doctest.h>
 
@@ -17,17 +19,9 @@
 #include <vector>
 
 using namespace reactor;
+using namespace reactor::adapters;
 
 namespace {
-
-template <class Condition>
-void run_until(Reactor& reactor, Condition condition) {
-    const Hook look(reactor, Hook::When::before_wait, [&] {  // behind those of the drivers, which dispatch
-        if (condition()) reactor.stop();
-    });
-    reactor.run_for(std::chrono::seconds(60));
-    REQUIRE(condition());
-}
 
 // The daemon prints its address when it listens.
 struct Address final : Protocol {
@@ -212,4 +206,16 @@ TEST_CASE("D-Bus: when the daemon is killed all hear of it, and the loop is left
     asker.driver.reset();
     CHECK(reactor.run_once(Duration::zero()) == 0);
     CHECK_FALSE(reactor.next_timeout().has_value());
+}
+
+TEST_CASE("D-Bus: a call costs three iterations, and none is spent on its queue") {
+    Reactor reactor;
+    Bus bus(reactor);
+    Peer peer(reactor, bus.address);
+    constexpr int calls = 100;
+    const Cost cost = cost_of(reactor, "libdbus: a call of a method of the bus", calls, [&] {
+        for (int i = 0; i < calls; ++i) peer.call("org.freedesktop.DBus", "GetId");
+    });
+    CHECK(cost.iterations <= 4);
+    CHECK(cost.timers == 0);
 }

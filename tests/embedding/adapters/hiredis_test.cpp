@@ -1,5 +1,7 @@
 // Against a redis-server of with_server.py's, on the Unix socket that EMBEDDING_SOCKET names.
-#include "hiredis.hpp"
+#include "driven.hpp"
+
+#include <reactor/adapters/hiredis.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,6 +11,7 @@
 #include <vector>
 
 using namespace reactor;
+using namespace reactor::adapters;
 
 namespace {
 
@@ -50,13 +53,7 @@ public:
     void disconnect() { redisAsyncDisconnect(context_); }
     bool over() const { return context_ == nullptr; }
 
-    void run_until(const std::function<bool()>& condition) {
-        const TimePoint end = reactor_.now() + std::chrono::seconds(60);
-        while (!condition()) {
-            REQUIRE(reactor_.now() < end);
-            reactor_.run_once(std::chrono::seconds(1));
-        }
-    }
+    void run_until(const std::function<bool()>& condition) { ::run_until(reactor_, condition); }
 
 private:
     Reactor& reactor_;
@@ -130,4 +127,19 @@ TEST_CASE("hiredis: a disconnect waits for the answers and takes the adapter wit
     client.disconnect();
     client.run_until([&] { return client.over(); });
     CHECK(answered);
+}
+
+TEST_CASE("hiredis: a command costs one iteration") {
+    Reactor reactor;
+    Client client(reactor);
+    int left = 1001;
+    std::function<void(const redisReply*)> next = [&](const redisReply*) {
+        if (--left > 0) client.command({"PING"}, next);
+    };
+    client.command({"PING"}, next);
+    client.run_until([&] { return left <= 1000; });
+    const Cost cost =
+        cost_of(reactor, "hiredis: PING after PING", 1000, [&] { client.run_until([&] { return left == 0; }); });
+    CHECK(cost.iterations <= 1.1);
+    CHECK(cost.changes == 0);
 }

@@ -1,5 +1,7 @@
 // Against a name server that runs in the same loop, and knows what this test needs.
-#include "cares.hpp"
+#include "driven.hpp"
+
+#include <reactor/adapters/cares.hpp>
 
 #include <reactor/net/socket.hpp>
 
@@ -14,6 +16,8 @@
 #include <vector>
 
 using namespace reactor;
+using namespace reactor::adapters;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -59,6 +63,8 @@ private:
     Registration registration_;
 };
 
+const ares_addrinfo_hints over_ipv4{0, AF_INET, 0, 0};
+
 struct Answer {
     int status = -1;
     std::string address;
@@ -77,12 +83,7 @@ struct Answer {
 };
 
 void run_until_answered(Reactor& reactor, const std::vector<Answer>& answers) {
-    const TimePoint end = reactor.now() + std::chrono::seconds(60);
-    for (const Answer& answer : answers)
-        while (answer.status < 0) {
-            REQUIRE(reactor.now() < end);
-            reactor.run_once(std::chrono::seconds(1));
-        }
+    for (const Answer& answer : answers) run_until(reactor, [&] { return answer.status >= 0; });
 }
 
 }  // namespace
@@ -90,10 +91,10 @@ void run_until_answered(Reactor& reactor, const std::vector<Answer>& answers) {
 TEST_CASE("c-ares: many names are looked up at once, without a thread") {
     Reactor reactor;
     NameServer server(reactor);
-    CaresChannel channel(reactor, server.address().c_str(), 5000, 3);
+    CaresChannel channel(reactor, server.address().c_str(), 5000ms, 3);
     std::vector<Answer> answers(100);
     for (std::size_t i = 0; i < answers.size(); ++i)
-        channel.look_up(("host" + std::to_string(i) + ".test").c_str(), AF_INET, &Answer::done, &answers[i]);
+        channel.look_up(("host" + std::to_string(i) + ".test").c_str(), nullptr, over_ipv4, &Answer::done, &answers[i]);
     run_until_answered(reactor, answers);
     for (const Answer& answer : answers) {
         CHECK(answer.status == ARES_SUCCESS);
@@ -104,11 +105,11 @@ TEST_CASE("c-ares: many names are looked up at once, without a thread") {
 TEST_CASE("c-ares: a name that does not exist, and a server that does not answer") {
     Reactor reactor;
     NameServer server(reactor);
-    CaresChannel channel(reactor, server.address().c_str(), 50, 2);
+    CaresChannel channel(reactor, server.address().c_str(), 50ms, 2);
     std::vector<Answer> answers(3);
-    channel.look_up("nowhere.example", AF_INET, &Answer::done, &answers[0]);
-    channel.look_up("silent.test", AF_INET, &Answer::done, &answers[1]);
-    channel.look_up("late.test", AF_INET, &Answer::done, &answers[2]);
+    channel.look_up("nowhere.example", nullptr, over_ipv4, &Answer::done, &answers[0]);
+    channel.look_up("silent.test", nullptr, over_ipv4, &Answer::done, &answers[1]);
+    channel.look_up("late.test", nullptr, over_ipv4, &Answer::done, &answers[2]);
     run_until_answered(reactor, answers);
     CHECK(answers[0].status == ARES_ENOTFOUND);
     CHECK(answers[1].status == ARES_ETIMEOUT);
@@ -122,8 +123,8 @@ TEST_CASE("c-ares: a channel that goes while names are being looked up tells eac
     NameServer server(reactor);
     std::vector<Answer> answers(2);
     {
-        CaresChannel channel(reactor, server.address().c_str(), 5000, 3);
-        for (Answer& answer : answers) channel.look_up("silent.test", AF_INET, &Answer::done, &answer);
+        CaresChannel channel(reactor, server.address().c_str(), 5000ms, 3);
+        for (Answer& answer : answers) channel.look_up("silent.test", nullptr, over_ipv4, &Answer::done, &answer);
         reactor.run_once(std::chrono::seconds(1));
     }
     for (const Answer& answer : answers) CHECK(answer.status == ARES_EDESTRUCTION);
@@ -133,14 +134,14 @@ TEST_CASE("c-ares: a channel that goes while names are being looked up tells eac
 TEST_CASE("c-ares: a server that does not answer costs the loop a few iterations for each try, and no spinning") {
     Reactor reactor;
     NameServer server(reactor);
-    CaresChannel channel(reactor, server.address().c_str(), 20, 2);
+    CaresChannel channel(reactor, server.address().c_str(), 20ms, 2);
     std::vector<Answer> answers(1);
     int iterations = 0;
     for (int i = 0; i < 5; ++i) {
         answers[0] = {};
-        channel.look_up("silent.test", AF_INET, &Answer::done, &answers[0]);
+        channel.look_up("silent.test", nullptr, over_ipv4, &Answer::done, &answers[0]);
         while (answers[0].status < 0 && iterations < 10'000) {
-            reactor.run_once(std::chrono::seconds(1));
+            iterate(reactor);
             ++iterations;
         }
         CHECK(answers[0].status == ARES_ETIMEOUT);
@@ -148,4 +149,21 @@ TEST_CASE("c-ares: a server that does not answer costs the loop a few iterations
     // Two tries each: the question's arrival at the server and the time when it is over, and now and then one more.
     CHECK(server.questions["silent.test"] == 10);
     CHECK(iterations <= 50);
+}
+
+TEST_CASE("c-ares: its time is asked once an iteration, however many names are looked up") {
+    Reactor reactor;
+    NameServer server(reactor);
+    CaresChannel channel(reactor, server.address().c_str(), 5000ms, 3);
+    constexpr int names = 100;
+    std::vector<Answer> answers(1);
+    const Cost cost = cost_of(reactor, "c-ares: a name, its server in the same loop", names, [&] {
+        for (int i = 0; i < names; ++i) {
+            answers[0] = {};
+            channel.look_up("host.test", nullptr, over_ipv4, &Answer::done, &answers[0]);
+            run_until_answered(reactor, answers);
+        }
+    });
+    CHECK(cost.iterations <= 3);  // the question at the server, the answer
+    CHECK(cost.timers == 0);
 }

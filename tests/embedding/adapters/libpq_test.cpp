@@ -1,5 +1,7 @@
 // Against a PostgreSQL of with_server.py's, on the Unix socket in the folder that EMBEDDING_SOCKET names.
-#include "libpq.hpp"
+#include "driven.hpp"
+
+#include <reactor/adapters/libpq.hpp>
 
 #include <doctest/doctest.h>
 
@@ -10,6 +12,7 @@
 #include <vector>
 
 using namespace reactor;
+using namespace reactor::adapters;
 
 namespace {
 
@@ -40,13 +43,7 @@ struct Client final : PostgresConnection::Listener {
         REQUIRE(connection->send(text));
         run_until([&] { return queries_done > before || gone; });
     }
-    void run_until(const std::function<bool()>& condition) {
-        const TimePoint end = reactor.now() + std::chrono::seconds(60);
-        while (!condition()) {
-            REQUIRE(reactor.now() < end);
-            reactor.run_once(std::chrono::seconds(1));
-        }
-    }
+    void run_until(const std::function<bool()>& condition) { ::run_until(reactor, condition); }
 
     Reactor& reactor;
     bool answered = false, good = false, gone = false;
@@ -102,4 +99,16 @@ TEST_CASE("libpq: a server process that ends is told") {
     other.query(("SELECT pg_terminate_backend(" + victim.values.back() + ")").c_str());
     victim.run_until([&] { return victim.gone; });
     CHECK(victim.gone);
+}
+
+TEST_CASE("libpq: a query costs one iteration, and an interest that is taken back within it no system call") {
+    Reactor reactor;
+    Client client(reactor);
+    client.query("SELECT 1");
+    constexpr int queries = 100;
+    const Cost cost = cost_of(reactor, "libpq: SELECT 1", queries, [&] {
+        for (int i = 0; i < queries; ++i) client.query("SELECT 1");
+    });
+    CHECK(cost.iterations <= (nested() ? 2.1 : 1.1));
+    CHECK(cost.changes == 0);
 }

@@ -1,4 +1,4 @@
-#include "glib.hpp"
+#include <reactor/adapters/glib.hpp>
 
 #include <protocols/echo.hpp>
 #include <protocols/framing/delimited.hpp>
@@ -13,6 +13,7 @@
 #include <thread>
 
 using namespace reactor;
+using namespace reactor::adapters;
 using namespace std::chrono_literals;
 
 namespace {
@@ -54,7 +55,7 @@ int iterate_until(Condition condition) {
 }  // namespace
 
 TEST_CASE("A server and a client run inside GLib's main loop") {
-    Reactor reactor("epoll");
+    Reactor reactor;
     const GlibSource source(reactor);
     const Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
     std::string answer;
@@ -64,7 +65,7 @@ TEST_CASE("A server and a client run inside GLib's main loop") {
 }
 
 TEST_CASE("Timers of the reactor's and work posted from another thread wake GLib's main loop") {
-    Reactor reactor("epoll");
+    Reactor reactor;
     const GlibSource source(reactor);
     bool due = false;
     Timer timer(reactor, [&] { due = true; });
@@ -77,7 +78,7 @@ TEST_CASE("Timers of the reactor's and work posted from another thread wake GLib
 }
 
 TEST_CASE("What GLib's own sources ask of the reactor in between is done without being asked for again") {
-    Reactor reactor("epoll");
+    Reactor reactor;
     const GlibSource source(reactor);
     bool due = false;
     Timer timer(reactor, [&] { due = true; });
