@@ -18,6 +18,12 @@ public:
         largest_ = std::max(largest_, value);
     }
 
+    void add(const Histogram& other) noexcept {
+        for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) buckets_[bucket] += other.buckets_[bucket];
+        count_ += other.count_;
+        largest_ = std::max(largest_, other.largest_);
+    }
+
     std::uint64_t count() const noexcept { return count_; }
     std::uint64_t largest() const noexcept { return largest_; }
 

@@ -125,6 +125,7 @@ struct Server {
     nanoseconds loaded{0};  // time, and the messages that fell into it
     std::uint64_t counted = 0;
     std::vector<double> rates;            // messages a second, by round
+    std::vector<double> slowest;          // 99th percentile of latency in nanoseconds, by round
     std::vector<double> processor_times;  // nanoseconds a message, by round
 };
 
@@ -248,8 +249,7 @@ public:
         const std::uint64_t completed_before = server.completed;
         const Clock::time_point start = Clock::now();
         const Clock::time_point end = start + length;
-        Histogram before;
-        if (!counts) before = server.latency;
+        Histogram before = std::exchange(server.latency, {});
         again_ = true;
         last_message_ = messages == 0 ? UINT64_MAX : server.begun + messages;
         for (Connection& connection : server.connections) {
@@ -268,10 +268,10 @@ public:
         while (server.outstanding > 0) turn(server);
         const nanoseconds taken = Clock::now() - start;
         const std::uint64_t all = server.completed - completed_before;
-        if (!counts) {
-            server.latency = before;
-            return;
-        }
+        const Histogram in_slice = std::exchange(server.latency, before);
+        if (!counts) return;
+        server.latency.add(in_slice);
+        server.slowest.push_back(double(in_slice.percentile(0.99)));
         server.loaded += taken;
         server.counted += all;
         server.rates.push_back(double(all) * 1e9 / double(taken.count()));
@@ -497,10 +497,11 @@ void print_json(const std::deque<Server>& servers, const Options& options) {
         const Result result = result_of(server, servers.front(), options);
         lines += fmt::format(
             R"({}{{"name": "{}", "messages": {}, "messages_per_second": {:.1f}, "megabytes_per_second": {:.3f}, )"
-            R"("p50_us": {:.2f}, "p99_us": {:.2f}, "max_us": {:.2f}, "errors": {}, "ratio": {}, )"
-            R"("cpu_ns": {}, "cpu_ratio": {}}})",
+            R"("p50_us": {:.2f}, "p99_us": {:.2f}, "max_us": {:.2f}, "errors": {}, "rate": {}, "p99_ns": {}, )"
+            R"("ratio": {}, "cpu_ns": {}, "cpu_ratio": {}}})",
             lines.empty() ? "" : ", ", server.name, server.counted, result.rate, result.megabytes, result.p50,
-            result.p99, result.largest, server.errors, interval(result.ratio), interval(result.processor_time),
+            result.p99, result.largest, server.errors, interval(median_of(server.rates)),
+            interval(median_of(server.slowest)), interval(result.ratio), interval(result.processor_time),
             interval(result.processor_ratio));
     }
     fmt::print(

@@ -1,14 +1,37 @@
 """Prints what the load program measured as tables, backends down and connections across. It measures nothing and needs
-nothing but Python's standard library; bench/plot.py draws the same file."""
+nothing but Python's standard library; bench/plot.py draws the same file.
 
+    python3 bench/report.py machine                                 a record of the machine, for that file
+    python3 bench/report.py table|comparison|last|micro RESULTS     tables of it"""
+
+import datetime
 import json
+import math
+import os
+import platform
 import re
+import subprocess
 import sys
 
 
-def read(path):
+def records(path):
+    """Everything that a run wrote: the machine, the loads, the costs."""
     with open(path, encoding="utf-8") as file:
-        return [result for result in map(json.loads, filter(str.strip, file)) if "servers" in result]
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def read(path):
+    """The loads alone."""
+    return [result for result in records(path) if "servers" in result]
+
+
+def median_of(values):
+    """[median, low, high] as bench/median.hpp has it: its 95 % interval, or the range of fewer than six values."""
+    values = sorted(values)
+    count = len(values)
+    below = math.floor(count / 2 - 0.98 * math.sqrt(count))
+    low = 0 if below < 1 else below - 1
+    return [(values[(count - 1) // 2] + values[count // 2]) / 2, values[low], values[count - 1 - low]]
 
 
 def number(value):
@@ -62,6 +85,16 @@ def microbenchmarks(path):
     return medians or [run for run in runs if run["run_type"] == "iteration"]
 
 
+def repeated(path):
+    """Of each benchmark the items a second of its repetitions, or of the one run."""
+    rates = {}
+    with open(path, encoding="utf-8") as file:
+        for run in json.load(file)["benchmarks"]:
+            if run["run_type"] == "iteration" and not run.get("error_occurred"):
+                rates.setdefault(run["run_name"], []).append(run["items_per_second"])
+    return rates
+
+
 def print_microbenchmarks(path):
     """Nanoseconds an item, one row a subject and one column a case; in brackets how they compare to the loop written by
     hand on the same call, where there is one."""
@@ -91,12 +124,28 @@ def print_microbenchmarks(path):
     print_rows(rows)
 
 
+def print_machine():
+    """A record of the machine and the day, for the pictures. Other work on the machine shows in its load before the run."""
+    processor = "processor unknown"
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            found = re.search(r"model name\s*:\s*(.*)", file.read())
+        processor = re.sub(r"\s*(\d+-Core )?Processor|\(R\)|\(TM\)", "", found[1]).strip() if found else processor
+    compiler = subprocess.run([os.environ.get("CXX", "g++"), "-dumpfullversion"], capture_output=True, text=True, check=False)
+    words = [f"{processor}, {os.cpu_count()} processors", f"{platform.system()} {platform.release().split('-')[0]}",
+             f"g++ {compiler.stdout.strip()}", datetime.date.today().isoformat()]
+    if os.getloadavg()[0] > 0.5:
+        words.append(f"beside other work (load {os.getloadavg()[0]:.0f})")
+    print(json.dumps({"label": "machine", "text": " · ".join(words)}, ensure_ascii=False))
+
+
 def main():
+    if sys.argv[1:] == ["machine"]:
+        return print_machine()
     if len(sys.argv) != 3 or sys.argv[1] not in ("table", "comparison", "last", "micro"):
-        sys.exit("usage: report.py table|comparison|last|micro RESULTS")
+        sys.exit("usage: report.py machine, or report.py table|comparison|last|micro RESULTS")
     if sys.argv[1] == "micro":
-        print_microbenchmarks(sys.argv[2])
-        return
+        return print_microbenchmarks(sys.argv[2])
     results = read(sys.argv[2])
     if sys.argv[1] == "table":
         print_table(results)
