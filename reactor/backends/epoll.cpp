@@ -52,6 +52,7 @@ public:
     bool ready_unseen() const noexcept override { return !files_.empty(); }
 
     void update(Token token, Interest before, Interest after) override {
+        // Whatever the number was, it begins anew: it may have been a file's, and be a socket's now.
         std::erase_if(files_, [&](const File& file) { return file.token.descriptor == token.descriptor; });
         epoll_event event = watch_for(token, after);
         if (after == Interest::none) {
@@ -72,14 +73,17 @@ public:
             if (any(after, Interest::readable | Interest::writable)) files_.push_back({token, after});
             return;
         }
+        // After an exception nothing is watched (Demultiplexer::update), so the earlier interest ends as well.
         if (operation == EPOLL_CTL_MOD) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, token.descriptor, &event);
         throw std::system_error(error, std::system_category(),
                                 "epoll_ctl(descriptor " + std::to_string(token.descriptor) + ")");
     }
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
+        // One of them is ready already, so there is nothing to sleep for.
         if (!files_.empty()) limit = Duration::zero();
         const int count = wait_for_kernel(limit);
+        // A signal's handler has run (EINTR): an empty batch, so that the loop sees what the handler has asked for.
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_pwait2");
         const auto ready = std::size_t(std::max(count, 0));
         if constexpr (!same_layout) {
@@ -106,6 +110,7 @@ private:
 
     int wait_for_kernel(std::optional<Duration> limit) noexcept {
         const int room = int(room_);
+        // These two need no timespec, which the kernel would have to copy, and every filter of system calls knows them.
         if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_.get(), kernel_events(), room, 0);
         if (!limit) return ::epoll_wait(epoll_.get(), kernel_events(), room, -1);
         if (nanoseconds_) {
@@ -114,12 +119,16 @@ private:
             if (count >= 0 || !call_is_unknown(errno)) return count;
             nanoseconds_ = false;  // before Linux 5.11, or in a filter that is older
         }
+        // Rounded up. Rounded down, the loop would wake before its timer is due, and spin for the rest of the
+        // millisecond.
         const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
         return ::epoll_wait(epoll_.get(), kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
     }
 
     // Adds the files, and makes room for more where all the room was used.
     std::span<const Event> finish_rare(std::size_t ready) {
+        // More may have been ready than fitted. They are not starved: the kernel puts the reported ones at the end of
+        // its list, and begins the next wait with the others.
         const std::size_t room = ready == room_ ? std::min(2 * room_, most_room) : room_;
         events_.resize(std::max(events_.size(), room + files_.size()));
         if constexpr (!same_layout) translated_.resize(room);

@@ -14,6 +14,7 @@ class Poll final : public Demultiplexer {
 public:
     std::string_view name() const noexcept override { return "poll"; }
 
+    // The interest before means nothing here: between two calls the kernel remembers nothing.
     void update(Token token, Interest /*before*/, Interest after) override {
         const auto index = std::size_t(token.descriptor);
         if (index >= places_.size()) {
@@ -23,6 +24,8 @@ public:
         Place& place = places_[index];
         if (after == Interest::none) {
             if (place.index == nowhere) return;
+            // The last entry fills the gap, because the kernel would copy a gap (a negative descriptor) at every wait.
+            // If the entry is the last one itself, its place is written twice, and `nowhere` has to be the second time.
             watched_[place.index] = watched_.back();
             places_[std::size_t(watched_.back().fd)].index = place.index;
             watched_.pop_back();
@@ -34,6 +37,7 @@ public:
             place.index = std::uint32_t(watched_.size() - 1);
         }
         watched_[place.index].events = backends::poll_events(after);
+        // A pollfd has no room for a token, so the generation is kept here, and found again by the number.
         place.generation = token.generation;
     }
 
@@ -43,6 +47,8 @@ public:
             throw std::system_error(errno, std::system_category(),
                                     "ppoll(" + std::to_string(watched_.size()) + " descriptors)");
         events_.clear();
+        // A number that was closed behind our back is among them at every wait (POLLNVAL), until it is taken out. epoll
+        // forgets such a number silently.
         for (const pollfd* watched = watched_.data(); left > 0; ++watched) {
             if (watched->revents == 0) continue;
             --left;

@@ -1,3 +1,5 @@
+// poll(2) for any number of descriptors. Linux refuses a call (EINVAL) with more entries than RLIMIT_NOFILE allows
+// descriptors. A program gets there when its limit is lowered while it runs (setrlimit(2), prlimit(1)).
 #include <reactor/backends/poll_entries_impl.hpp>
 
 #include <sys/resource.h>
@@ -10,6 +12,7 @@ namespace reactor::backends {
 
 namespace {
 
+// The longest delay of an event outside the piece that is slept on.
 constexpr Duration slice = std::chrono::milliseconds(5);
 
 int poll_once(std::span<pollfd> entries, std::optional<Duration> limit) noexcept {
@@ -40,6 +43,7 @@ int poll_entries(std::span<pollfd> entries, std::optional<Duration> limit) noexc
     const int count = poll_once(entries, limit);
     if (count >= 0 || errno != EINVAL) [[likely]]
         return count;
+    // EINVAL has other causes, such as a timeout that is no time. Only this one is helped by smaller pieces.
     rlimit most{};
     if (::getrlimit(RLIMIT_NOFILE, &most) != 0 || most.rlim_cur == 0 || most.rlim_cur >= entries.size()) {
         errno = EINVAL;

@@ -33,6 +33,7 @@ public:
             if (after == Interest::none) return;
             grow(descriptor);
         }
+        // Asked only for a number that is new here, or that may have been used again: the question is a system call.
         const bool unknown = after != Interest::none && (before == Interest::none || before == after);
         const bool refused = unknown && cannot_be_selected(token.descriptor);
         const Interest watched = refused ? Interest::none : after;
@@ -45,7 +46,9 @@ public:
             word = any(watched, interests[set]) ? word | bit : word & ~bit;
         }
         if (watched != Interest::none) used_words_ = std::max(used_words_, descriptor / word_bits + 1);
+        // A wait costs by the highest descriptor, so the end goes down again when the high ones have gone.
         while (used_words_ > 0 && wanted_at(used_words_ - 1) == 0) --used_words_;
+        // Noted as unwatched before: after an exception nothing is watched (Demultiplexer::update).
         if (refused)
             throw std::system_error(EBADF, std::system_category(),
                                     "select(descriptor " + std::to_string(descriptor) + ")");
@@ -57,11 +60,14 @@ public:
         const backends::Timeout timeout(limit);
         std::array<fd_set*, asked_sets> pointers{};
         for (std::size_t set = 0; set < asked_sets; ++set) {
+            // The kernel writes its answer over the question.
             std::copy_n(wanted_[set].begin(), used_words_, ready_[set].begin());
             pointers[set] = reinterpret_cast<fd_set*>(ready_[set].data());
         }
+        // No third set: what Linux reports there is urgent data alone (POLLPRI), and never an error.
         const int count =
             ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], nullptr, timeout.get(), nullptr);
+        // One descriptor that was closed spoils the whole call, which then says nothing of the others.
         if (count < 0 && errno == EBADF) return wait_by_poll(Duration::zero());
         if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "pselect");
         if (count > 0) collect(count);
@@ -120,6 +126,7 @@ private:
                 Condition condition = Condition::none;
                 if (readable & bit) condition |= Condition::readable;
                 if (writable & bit) condition |= Condition::writable;
+                // pselect(2) counts bits: a descriptor in two sets counts twice.
                 count -= std::popcount(std::uint32_t(condition));
                 if (!(writable & bit) && (wanted_[1][word] & bit)) polled_.push_back(poll_entry(descriptor));
                 events_.push_back({{int(descriptor), generations_[descriptor]}, condition});
@@ -130,6 +137,7 @@ private:
 
     // A handler that reads and writes, and is only readable: it may be a hang-up, which ends both.
     void add_hang_ups() {
+        // If it fails, for want of memory as a rule, the next wait finds the hang-up: it is level-triggered.
         if (backends::poll_entries(polled_, Duration::zero()) < 0) return;
         auto event = events_.begin();
         for (const pollfd& entry : polled_) {

@@ -1,3 +1,6 @@
+// How connections are accepted, counted and refused. The way of each is readable → accept_from → serve →
+// SocketConnection::open. Most of the rest is about accept(2) failing: its errors are one connection's, one listener's
+// or the whole process's, and each kind has another answer.
 #include <reactor/stream/acceptor.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>
@@ -56,10 +59,13 @@ private:
 
 namespace {
 
+// Meanwhile the connections wait in the kernel, established for their clients, so a short pause costs delay and nothing
+// else. It ends early when a connection of this acceptor ends.
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
 
+// A file that is always there, and that takes no memory of the kernel's to speak of.
 FileDescriptor open_reserve() noexcept {
     return beyond_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
@@ -99,6 +105,7 @@ AcceptorOptions checked(AcceptorOptions options) {
 ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
     Socket socket = Socket::open(address.family(), kind);
     if (address.family() != Address::Family::unix_domain) {
+        // Unix sockets know neither: there a second bind(2) to a path fails whatever is set.
         if (options.reuse_address) socket.set_reuse_address(true);
         if (options.reuse_port) socket.set_reuse_port(true);
     }
@@ -106,6 +113,8 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
     if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
     options.connection.apply_to(socket);
     ListeningSocket listening(std::move(socket), address);
+    // The options are set by now, because the first connections come with listen(2) and copy what the listener has. For
+    // a receive buffer it is the only time: TCP's window scale is agreed upon in the handshake (tcp(7)).
     listening->listen(options.backlog);
     return listening;
 }
@@ -116,10 +125,12 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
 // note of the connection has its memory by then: putting it in its place cannot fail.
 struct Acceptor::Peers {
     using Counts = std::map<Address, std::size_t>;
+    // By connection, since a peer's address cannot be asked for reliably once the connection has ended.
     using Notes = std::map<const SocketConnection*, Counts::iterator>;
 
     Notes::node_type count_one_more(const Address& peer) {
         Notes made;
+        // A node that was made and taken out: inserting it later allocates nothing.
         made.emplace(nullptr, counts.end());
         Notes::node_type note = made.extract(made.begin());
         note.mapped() = counts.try_emplace(peer).first;
@@ -157,10 +168,13 @@ struct Acceptor::Listener final : EventHandler {
     // to watch it (ENOMEM, ENOSPC), and may have some later.
     void lost(std::error_code reason) override {
         registration.reset();
+        // The number must not be closed here: it may be another file's by now.
         if (reason == std::errc::bad_file_descriptor) {
             socket.forget();
             return acceptor.lose(*this);
         }
+        // A registration that is lost stays inert for good. A new one without an interest asks nothing of the kernel
+        // yet.
         registration = acceptor.reactor_.watch(socket->get(), Interest::none, *this);
         acceptor.back_off(reason);
         acceptor.update_interest();
@@ -195,6 +209,8 @@ Acceptor::Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, Acc
     if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
 }
 
+// Each public constructor delegates to the one above. If it then throws, the destructor runs, because for the language
+// the object was complete when the first one had returned. So listeners that were opened before an error are closed.
 Acceptor::Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,
                    AcceptorOptions options)
     : Acceptor(reactor, required(std::move(factory)), nullptr, std::move(options)) {
@@ -272,6 +288,7 @@ void Acceptor::resume() {
 }
 
 void Acceptor::close() noexcept {
+    // The listeners stay in their list: accept_from may be on the stack with a reference to one.
     for (auto& listener : listeners_) listener->close();
     back_off_timer_.cancel();
     if (member_ != nullptr) options_.sharing->leave(std::exchange(member_, nullptr));
@@ -289,11 +306,13 @@ void Acceptor::leave_files() noexcept {
 }
 
 void Acceptor::drain(Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
+    // The drain comes first, since it may throw; the acceptor then goes on as before.
     drain_.begin(longest, std::move(done), how);
     close();
 }
 
 void Acceptor::accept_from(Listener& listener) {
+    // The factory may destroy this acceptor, and the listener with it.
     const Lifetime::Watch watch(lifetime_);
     std::error_code starved;
     try {
@@ -302,6 +321,7 @@ void Acceptor::accept_from(Listener& listener) {
             Address peer;
             const std::error_code error = listener.socket->accept(socket, peer);
             if (!error) {
+                // That one came through says that whatever failed before is over.
                 ++counters_.accepted;
                 failures_ = 0;
                 back_off_time_ = shortest_back_off;
@@ -319,9 +339,12 @@ void Acceptor::accept_from(Listener& listener) {
                     lose(listener);
                 break;
             } else if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
+                // The connection is still in the queue, so the listener stays ready: without shedding, or a pause, the
+                // loop would spin.
                 starved = error;
                 if (!shed(listener)) break;
             } else if (error == std::errc::no_buffer_space || error == std::errc::not_enough_memory) {
+                // Shedding needs the same memory that accept(2) has just not got, so here only waiting helps.
                 starved = error;
                 break;
             } else if (!listens(listener.socket.get())) {
@@ -348,6 +371,7 @@ void Acceptor::accept_from(Listener& listener) {
 bool Acceptor::serve(Socket socket, const Address& peer) {
     if (opener_) return opener_(std::move(socket));
     const Lifetime::Watch watch(lifetime_);
+    // The user's code, which may do anything: destroy this acceptor, close it, drain it, throw.
     std::unique_ptr<Protocol> protocol = factory_(peer);
     if (watch.over()) return false;
     if (!protocol) return true;
@@ -355,6 +379,8 @@ bool Acceptor::serve(Socket socket, const Address& peer) {
         SocketConnection::open(reactor_, std::move(socket), std::move(protocol), group_);
         return true;
     }
+    // Each connection of a client has another port. The peer is counted first and compared then, because that allocates
+    // once for both outcomes.
     auto note = peers_->count_one_more(peer.with_port(0));
     const auto count = note.mapped();
     if (count->second > options_.max_connections_per_peer && count->first.family() != Address::Family::unix_domain) {
@@ -375,12 +401,15 @@ bool Acceptor::serve(Socket socket, const Address& peer) {
 void Acceptor::take(Socket socket) {
     const Lifetime::Watch watch(lifetime_);
     try {
+        // accept(2) has said it on another loop's thread. Asking again is a system call, which only those pay that use
+        // it. A peer that has reset meanwhile has no address any more, and is counted with the others without one.
         const Address peer = factory_takes_peer_ || peers_ != nullptr ? socket.peer() : Address();
         if (!serve(std::move(socket), peer)) return;
     } catch (...) {
         if (!watch.over()) count_shared(1);
         throw;
     }
+    // Counted as on its way until now; it has arrived, if only to be refused.
     count_shared(1);
 }
 
@@ -391,6 +420,7 @@ void Acceptor::count_shared(std::size_t arrived) noexcept {
 void Acceptor::adopt(Connection& connection) {
     static_cast<SocketConnection&>(connection).join(group_);
     drain_.connection_came();
+    // A connection that comes to an acceptor which is draining is asked to end, as those were that it had.
     drain_.tell_again();
     count_shared();
     update_interest();
@@ -402,12 +432,15 @@ bool Acceptor::has_room() const noexcept {
 }
 
 bool Acceptor::wants_more(const Listener& listener) const noexcept {
+    // A full acceptor takes its listeners out of the loop. The kernel then queues connections, up to the backlog, and
+    // after that leaves SYNs without an answer, which clients repeat.
     return !paused_ && listener.socket && has_room();
 }
 
 // The connection that waits longest is accepted with the descriptor held in reserve, and closed. The client sees that
 // at once; left in the queue it would keep the listener ready and the loop spinning. False if it cannot go on.
 bool Acceptor::shed(Listener& listener) noexcept {
+    // Another thread may take the descriptor in between. Then nothing is shed this time, and the acceptor backs off.
     reserve_.reset();
     Socket socket;
     Address peer;
@@ -448,6 +481,7 @@ void Acceptor::lose(Listener& listener) noexcept {
 
 void Acceptor::update_interest() noexcept {
     const bool waits = back_off_timer_.active();
+    // The reserve is renewed before any connection: the one after that may need it.
     if (!waits && !reserve_) reserve_ = open_reserve();
     for (auto& listener : listeners_)
         if (listener->registration)
@@ -457,6 +491,7 @@ void Acceptor::update_interest() noexcept {
 // From a connection that is about to close its descriptor.
 void Acceptor::connection_ended(const OwnedHandler& connection) noexcept {
     if (peers_ != nullptr) peers_->ended(static_cast<const SocketConnection&>(connection));
+    // The descriptor that it is about to close, or its memory, is what a pause waits for.
     back_off_timer_.cancel();
     count_shared();
     update_interest();

@@ -1,3 +1,6 @@
+// Connecting: names are looked up by family, addresses are tried side by side, and exactly one outcome is reported (RFC
+// 8305, Happy Eyeballs 2). The order is begin → look_up → try_next → answered → succeed or fail, each of them called
+// from the loop.
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/connector.hpp>
@@ -50,6 +53,7 @@ struct Connector::Attempt final : EventHandler {
 
     // Writable says that connecting has ended, not how.
     void writable() override {
+        // Reading SO_ERROR clears it, so it is read once, here.
         std::error_code error = socket.pending_error();
         const Address peer = socket.peer();
         if (!error && peer.family() == Address::Family::none) return;  // it has not: a spurious event
@@ -84,18 +88,21 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }),
       random_(std::random_device()()) {
     if (options_.reconnect) options_.reconnect = bounded(*options_.reconnect);
+    // From the loop, so that no callback comes from inside the constructor.
     begin_timer_.start(Duration::zero());
     // Last, because the loop knows the owner of a group: nothing may throw once it does.
     group_ = ConnectionGroup::make(reactor, options_.connection, this);
 }
 
 Connector::~Connector() {
+    // A connection that it made lives on, and would report its end to an owner that has gone.
     group_->disown();
 }
 
 void Connector::cancel() noexcept {
     stop_trying();
     begin_timer_.cancel();
+    // Nothing is planned either when a connection that stands now ends.
     options_.reconnect.reset();
 }
 
@@ -118,6 +125,7 @@ void Connector::begin() {
     look_up_error_.clear();
     ipv6_is_next_ = true;
     or_fail([this] {
+        // For never: it keeps its place among the timers, so that planning the next connection needs no memory.
         if (options_.reconnect) begin_timer_.start(Duration::max());
         timeout_timer_.start(options_.timeout);
         if (by_name_) return look_up();
@@ -140,6 +148,8 @@ void Connector::look_up() {
         wait_for_turn(*known);
         return try_next();
     }
+    // Each family by itself. One question for both is answered when the slower of the two name servers' answers is
+    // there, and a firewall that drops AAAA questions makes that seconds.
     const auto ask = [this](Address::Family family) {
         return std::make_unique<Resolver>(reactor_, host_, port_, family,
                                           [this, family](std::error_code error, const std::vector<Address>& addresses) {
@@ -157,6 +167,8 @@ void Connector::resolved(Address::Family family, std::error_code error, const st
         // That a host has no address of one family says nothing of the other.
         if (error && (!look_up_error_ || says_no_address(look_up_error_))) look_up_error_ = error;
         wait_for_turn(addresses);
+        // Attempts under way are not disturbed: further addresses wait for their turn. If there is none, IPv4 waits a
+        // little for IPv6 (RFC 8305 3).
         if (addresses.empty() && resolving()) return;
         if (!attempts_.empty()) {
             if (!next_timer_.active()) next_timer_.start(options_.attempt_delay);
@@ -201,6 +213,8 @@ bool Connector::try_address(const Address& address) {
         options_.connection.apply_to(socket);
         if (options_.local) bind(socket, address);
         error = socket.connect(address);
+        // A socket that is connected at once, as a Unix socket is, is writable at once: it takes the same way, by the
+        // loop.
         if (!error || error == std::errc::operation_in_progress) {
             attempts_.push_back(std::make_unique<Attempt>(*this, std::move(socket), address));
             if (!ipv6_waiting_.empty() || !others_waiting_.empty()) next_timer_.start(options_.attempt_delay);
@@ -219,6 +233,7 @@ bool Connector::try_address(const Address& address) {
 }
 
 void Connector::answered(Attempt& attempt, std::error_code error) {
+    // The socket is taken out first: all the attempts, this one too, are destroyed by success.
     if (!error) return succeed(std::move(attempt.socket));
     or_fail([&] {
         failures_.push_back({attempt.address, error});
@@ -234,6 +249,7 @@ void Connector::bind(Socket& socket, const Address& destination) const {
         throw std::system_error(std::make_error_code(std::errc::address_family_not_supported),
                                 "bind(" + local.to_string() + ")");
     if (local.family() != Address::Family::unix_domain) {
+        // With a port given, an earlier connection from it may be in TIME_WAIT.
         if (local.port() == 0) {
             socket.set_bind_without_port(true);
         } else {
@@ -258,6 +274,7 @@ std::error_code Connector::verdict() {
 
 void Connector::succeed(Socket socket) {
     stop_trying();
+    // For the wait before the next connection, if this one does not last.
     connected_at_ = reactor_.now();
     const Lifetime::Watch watch(lifetime_);
     std::unique_ptr<Protocol> protocol;
@@ -268,6 +285,7 @@ void Connector::succeed(Socket socket) {
         throw;
     }
     if (watch.over()) return;
+    // A factory that returns null or throws has refused this connection, and not the ones to come.
     if (protocol == nullptr) return plan_reconnect();
     state_ = State::trying;  // a connection that cannot be opened is no connection that has ended
     std::error_code error;
@@ -285,8 +303,10 @@ void Connector::succeed(Socket socket) {
 
 void Connector::fail(std::error_code error) {
     stop_trying();
+    // Planned before the protocol is called, which may cancel it or destroy this.
     plan_reconnect();
     const Lifetime::Watch watch(lifetime_);
+    // The protocol can ask for its loop, to plan something of its own, but there is nothing to write to.
     NoTransport closed(&reactor_);
     const std::unique_ptr<Protocol> protocol = factory_();
     if (protocol == nullptr) return;
@@ -304,6 +324,7 @@ void Connector::fail(std::error_code error) {
 
 void Connector::out_of_time() {
     const auto error = std::make_error_code(std::errc::timed_out);
+    // What is still under way counts as failed now. A look-up has no address yet, and is named by its absence.
     if (attempts_.empty()) failures_.push_back({{}, error});
     for (const auto& attempt : attempts_) failures_.push_back({attempt->address, error});
     fail(error);
@@ -328,6 +349,8 @@ void Connector::plan_reconnect() noexcept {
     reconnect_delay_ =
         reconnect_delay_ == Duration::zero() ? reconnect.first : std::min(2 * reconnect_delay_, reconnect.longest);
     std::minstd_rand random(random_);
+    // Clients that lost one server at the same moment must not come back at the same moment. Only shortened: the
+    // longest wait is a promise.
     const double less = reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
     random_ = std::uint32_t(random());
     try {

@@ -1,3 +1,6 @@
+// Draining: every connection of an acceptor, a loop or a group of loops is asked to end, and cut when the time is over.
+// All three are the same thing with another set of connections. What several loops share is the Report, under its lock;
+// all else belongs to one loop.
 #include <reactor/reactor_group.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/drain.hpp>
@@ -36,6 +39,8 @@ public:
         all_.cut += one.cut;
         all_.bytes_cut += one.bytes_cut;
         if (--busy_ > 0 || over_) return nullptr;
+        // A connection on its way is in no loop's count. It raised `arriving` before it left, so before its loop could
+        // be quiet.
         for (const auto* arriving : arriving_)
             if (*arriving > 0) return nullptr;  // that loop will be busy, and quiet again
         over_ = true;
@@ -107,6 +112,8 @@ void Drain::prepare(Duration longest, Draining how) {
 }
 
 void Drain::commit(const std::shared_ptr<Report>& report, Draining how) noexcept {
+    // A drain in the place of one that goes on: the earlier one is never reported, since its end is no longer
+    // anybody's.
     if (report_ != nullptr && report_ != report) report_->give_up();
     report_ = report;
     how_ = how;
@@ -127,6 +134,8 @@ void Drain::tell_again() noexcept {
 }
 
 void Drain::connection_ended() noexcept {
+    // By a timer. This is called when a connection leaves, before its protocol's last call, which may still begin
+    // something.
     if (counts_.live == 0 && report_ != nullptr) done_timer_.start(Duration::zero());
 }
 
@@ -163,6 +172,7 @@ void Drain::cut() {
     if (report_->over()) return end();
     deadline_timer_.start(Duration::max());
     overdue_ = true;
+    // The reports come from the connections' ends, in the steps that follow, and not from here.
     for_each_connection([](Drainable& connection) { connection.abort(std::make_error_code(std::errc::timed_out)); });
 }
 
@@ -171,6 +181,7 @@ void Drain::report() {
     if (counts_.live > 0 || quiet_) return;  // another has come
     quiet_ = true;
     Drained here, all;
+    // What ended since the last report: a loop may be quiet several times in one drain of a group.
     here.cut = counts_.failed - before_.failed;
     here.finished = counts_.ended - before_.ended - here.cut;
     here.bytes_cut = counts_.bytes_unsent - before_.bytes_unsent;
@@ -190,6 +201,7 @@ void Drain::end() noexcept {
 
 Drain& Drain::of_loop(Reactor& reactor) {
     SocketConnection::Workspace& space = SocketConnection::workspace_of(reactor);
+    // Made when it is first asked for, and kept: connections that come later find it, and are drained too.
     if (space.drain == nullptr) space.drain = std::make_unique<Drain>(reactor, space.counts, nullptr);
     return *space.drain;
 }
@@ -211,6 +223,8 @@ void cut_drain(Reactor& reactor) noexcept {
 }
 
 void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
+    // Known to all the loops, and counting all of them as busy, before any begins. Otherwise the first to be quiet
+    // could be the end.
     const auto report = std::make_shared<Drain::Report>();
     for (std::size_t i = 0; i < group.size(); ++i) report->add_loop(group[i]);
     report->start(required(std::move(done), no_done), group.size());
