@@ -23,6 +23,7 @@ const std::error_category& error_category() noexcept {
                 case Error::file_shortened: return "a file became shorter while it was being sent";
                 case Error::successor_ended: return "the successor ended before it accepted";
                 case Error::successor_timeout: return "the successor did not accept in time";
+                case Error::end_of_stream: return "the peer has ended its stream";
                 case Error::receive_timeout: return "the peer sent nothing for too long";
             }
             return "unknown error " + std::to_string(value);

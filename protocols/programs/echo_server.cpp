@@ -4,6 +4,7 @@
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
+#include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/reactor.hpp>
@@ -50,6 +51,7 @@ struct Settings {
     std::vector<std::string> arguments;  // as it was called
     unsigned busy_wait = 0;              // microseconds
     bool udp = false;
+    bool coroutines = false;
     bool verbose = false;
 };
 
@@ -91,6 +93,20 @@ private:
 
     std::string peer_;
 };
+
+// The same echoes as coroutines.
+Task<> echo(Stream stream) {
+    while (const auto input = co_await stream.read_some()) co_await stream.write(*input);
+}
+
+Task<> echo_framed(Stream stream, AnyFraming framing) {
+    while (const auto message = co_await stream.read(framing)) {
+        const Envelope envelope = framing.envelope(*message);
+        if (envelope.error) co_return stream.abort(envelope.error.code());
+        co_await stream.write(envelope.header(), *message, envelope.trailer);
+        if (envelope.ends_stream) stream.shutdown_write();
+    }
+}
 
 // One loop of the server: everything but its reactor. Made before the loop's thread starts, on it from then on.
 class Loop {
@@ -137,6 +153,8 @@ public:
 private:
     static ProtocolFactory protocols(const Settings& settings) {
         const AnyFraming framing = program::parse_framing(settings.framing, settings.max_message);
+        if (settings.coroutines && framing.get<Unframed>() == nullptr) return coroutine(echo_framed, framing);
+        if (settings.coroutines) return coroutine(echo);
         if (settings.verbose) return factory<ToldEcho>(framing);
         if (framing.get<Unframed>() == nullptr) return factory<FramedEcho>(framing);
         return factory<Echo>();
@@ -388,7 +406,9 @@ int main(int argc, char** argv) {
     arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk",
                    "--threads", "--sharing", "--drain");
-    arguments.add_flag("--verbose", settings.verbose, "tell what happens");
+    arguments.add_flag("--coroutines", settings.coroutines, "serve each connection by a coroutine; it does not tell")
+        ->excludes("--udp");
+    arguments.add_flag("--verbose", settings.verbose, "tell what happens")->excludes("--coroutines");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("echo_server", [&] {

@@ -15,8 +15,12 @@ struct Block {
     Block* next;
 };
 
+// Sizes are rounded up as malloc of glibc does, which keeps 8 bytes of its own in each block.
 constexpr std::size_t class_of(std::size_t size) noexcept {
-    return (size + step - 1) / step;
+    return (size + 7) / step;
+}
+constexpr std::size_t size_of(std::size_t number) noexcept {
+    return number * step + 8;
 }
 
 // Trivially destructible parts first: a frame may be freed when the thread's other variables are gone.
@@ -62,7 +66,7 @@ void* allocate_frame(std::size_t size) {
     if (size <= largest) [[likely]] {
         if (Block* const block = all.first[number]) [[likely]] {
             all.first[number] = block->next;
-            all.kept -= number * step;
+            all.kept -= size_of(number);
             ++all.counts.allocated;
             return block;
         }
@@ -77,12 +81,12 @@ void free_frame(void* block, std::size_t size) noexcept {
     const std::size_t number = class_of(size);
     Lists& all = lists;
     ++all.counts.freed;
-    if (size > largest || all.kept + number * step > most_kept || all.closed) [[unlikely]]
+    if (size > largest || all.kept + size_of(number) > most_kept || all.closed) [[unlikely]]
         return ::operator delete(block);
     if (all.kept == 0) [[unlikely]]
         clean_up_at_the_end();
     all.first[number] = ::new (block) Block{all.first[number]};
-    all.kept += number * step;
+    all.kept += size_of(number);
 }
 
 }  // namespace coroutine_detail

@@ -52,8 +52,8 @@ private:
 /// One of several operations that a coroutine waits for.
 class Branch {
 public:
-    /// Called by the trampoline when its operation is done.
-    virtual void completed() noexcept = 0;
+    /// Called by the trampoline when its operation is done. Throws what `resume` throws.
+    virtual void completed() = 0;
 
 protected:
     ~Branch() = default;
@@ -151,9 +151,10 @@ public:
     }
     decltype(auto) await_resume() { return self().result(); }
 
-private:
-    friend Derived;
+protected:
     Operation() = default;
+
+private:
     Derived& self() noexcept { return static_cast<Derived&>(*this); }
 };
 

@@ -1,0 +1,339 @@
+// Stream: a connection as a coroutine sees it. It reads messages and writes answers from top to bottom, and the
+// transport's limits and watermarks hold.
+//
+//     Task<> serve(Stream stream) {
+//         while (auto line = co_await stream.read<Lines>()) co_await stream.write(*line, "\n");
+//     }
+//     Acceptor acceptor{reactor, "localhost", 10000, coroutine(serve)};
+#pragma once
+
+#include <reactor/coroutine/detail/stream_protocol.hpp>
+#include <reactor/coroutine/result.hpp>
+#include <reactor/coroutine/task.hpp>
+#include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/stream/protocol.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <system_error>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace reactor {
+
+/// The rule by which a message ends: what protocols/framing calls a Framing. `next(input)` and `end(rest)` return a
+/// status (need_more, message, malformed), the message and how much of the input it took; `longest()` is a size.
+template <class F>
+concept StreamFraming = requires(F framing, Bytes bytes) {
+    { framing.next(bytes).message } -> std::convertible_to<Bytes>;
+    { framing.next(bytes).consumed } -> std::convertible_to<std::size_t>;
+    { framing.next(bytes).error.code() } -> std::same_as<std::error_code>;
+    { framing.end(bytes).status == decltype(framing.next(bytes))::Status::malformed } -> std::convertible_to<bool>;
+    { framing.longest() } -> std::convertible_to<std::size_t>;
+};
+
+namespace coroutine_detail {
+
+template <class F>
+class FramedRead;
+class ReadSome;
+class ReadExactly;
+class ReadUntilEnd;
+
+}  // namespace coroutine_detail
+
+/// One connection, which it owns: destroying it closes the connection in good order (Transport::close). All calls on
+/// the loop's thread.
+///
+/// Reading. One read at a time waits. Each result is a view, valid until the next await, or an error: the peer's
+/// orderly end is Error::end_of_stream, and the reason of a broken connection comes once it is known. Input that no
+/// read waits for is left in the kernel: the peer waits. Cancelling a read loses nothing.
+///
+/// Writing. The bytes are sent or queued by the call; the await completes at once below Limits::high_mark, and waits
+/// for Limits::low_mark above it. So a slow peer slows the coroutine down. It returns an error if nothing is written.
+class REACTOR_EXPORT Stream {
+public:
+    /// Of no connection: everything fails with not_connected.
+    Stream() noexcept = default;
+    Stream(Stream&& other) noexcept { take(other); }
+    Stream& operator=(Stream&& other) noexcept {
+        if (this != &other) {
+            leave();
+            take(other);
+        }
+        return *this;
+    }
+    ~Stream() {
+        if (!over_) [[unlikely]]
+            leave();
+    }
+
+    // ── reading ──
+
+    /// The next message in this framing: `co_await stream.read<Lines>()`. Errors: also those of the framing, as
+    /// Framed's `malformed` gets; the input behind such a message is lost.
+    template <StreamFraming F>
+    coroutine_detail::FramedRead<F> read() {
+        return coroutine_detail::FramedRead<F>(*this, F());
+    }
+    /// In a framing of the caller's. One that is passed as a variable must live until the await is over.
+    template <class F>
+    requires StreamFraming<std::remove_reference_t<F>> coroutine_detail::FramedRead<F> read(F&& framing) {
+        return coroutine_detail::FramedRead<F>(*this, std::forward<F>(framing));
+    }
+    /// What has come, at least one byte.
+    coroutine_detail::ReadSome read_some() noexcept;
+    /// So many bytes. Error::ended_inside_message if the end comes before the last of them.
+    coroutine_detail::ReadExactly read_exactly(std::size_t size) noexcept;
+    /// Everything up to the end of the stream. Error::message_too_long if it is more than `most` bytes.
+    coroutine_detail::ReadUntilEnd read_until_end(std::size_t most = 1024 * 1024) noexcept;
+
+    // ── writing ──
+
+    /// Writes the pieces as one: text, or any contiguous ranges of bytes. Throws std::bad_alloc for several pieces.
+    template <ByteSource... Pieces>
+    requires(sizeof...(Pieces) > 0) coroutine_detail::WriteOperation write(const Pieces&... pieces) {
+        coroutine_detail::StreamProtocol* const protocol = this->protocol();
+        if (protocol == nullptr) return {*this, false, true};
+        const bool accepted = write_to(protocol->transport(), pieces...);
+        return {*this, accepted, protocol->has_room((bytes_of(pieces).size() + ...))};
+    }
+    /// As Transport::write_file. Throws what that throws.
+    coroutine_detail::WriteOperation write_file(FileDescriptor file, std::uint64_t offset = 0,
+                                                std::uint64_t length = Transport::rest_of_file);
+
+    // ── the end ──
+
+    /// Ends this side's stream, once all is sent.
+    void shutdown_write();
+    /// Ends the connection in good order. Reads and writes fail from now on.
+    void close();
+    /// Ends it at once: the peer gets a reset.
+    void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled));
+    /// Has the end not begun?
+    bool open() const noexcept { return !over_ && protocol_->transport().open(); }
+    /// The reason of the end, once the connection is over; Error::end_of_stream if both sides closed in order.
+    std::error_code error() const noexcept { return over_ ? std::error_code(value_, *category_) : std::error_code(); }
+
+    // ── the connection ──
+
+    /// Empty addresses when it is over.
+    Address peer() const;
+    Address local() const;
+    /// Throws std::system_error if the connection is over, as do the next ones.
+    Limits limits() const;
+    void set_limits(const Limits& limits);
+    Reactor& reactor() const;
+    /// What this does not have: rates, descriptors, a handle, moving to another loop. Do not close it but by `close`.
+    Transport& transport() const;
+
+    /// For implementations.
+    explicit Stream(coroutine_detail::StreamProtocol& protocol) noexcept : protocol_(&protocol), over_(false) {
+        protocol.stream_ = this;
+    }
+
+private:
+    friend class coroutine_detail::Reader;
+    friend class coroutine_detail::StreamProtocol;
+    friend class coroutine_detail::WriteOperation;
+
+    template <class Piece>
+    static bool write_to(Transport& transport, const Piece& piece) {
+        return transport.write(bytes_of(piece));
+    }
+    template <class First, class Second, class... More>
+    static bool write_to(Transport& transport, const First& first, const Second& second, const More&... more) {
+        return transport.write(first, second, more...);
+    }
+
+    coroutine_detail::StreamProtocol* protocol() const noexcept { return over_ ? nullptr : protocol_; }
+    coroutine_detail::StreamProtocol& connected() const;
+    void end(std::error_code reason) noexcept;
+    void take(Stream& other) noexcept;
+    void leave() noexcept;
+
+    union {
+        coroutine_detail::StreamProtocol* protocol_;
+        const std::error_category* category_ = &std::generic_category();  // of the end's reason
+    };
+    int value_ = int(std::errc::not_connected);
+    bool over_ = true;
+};
+
+namespace coroutine_detail {
+
+// ── reads ──
+
+inline bool Reader::ready() {
+    StreamProtocol* const protocol = stream_->protocol();
+    if (protocol == nullptr) [[unlikely]]
+        return true;
+    if (protocol->delivery_ != nullptr && !protocol->delivery_->input.empty()) return ready_in_call(*protocol);
+    return protocol->ended_;
+}
+
+inline void Reader::start(Continuation continuation) {
+    StreamProtocol& protocol = *stream_->protocol();
+    if (protocol.reader_ != nullptr || protocol.paused_) [[unlikely]]
+        protocol.go_on();
+    continuation_ = continuation;
+    protocol.reader_ = this;
+}
+
+inline Result<Bytes> Reader::result() {
+    StreamProtocol* const protocol = stream_->protocol();
+    if (protocol != nullptr && protocol->delivery_ != nullptr && protocol->delivery_->state == Delivery::State::message)
+        [[likely]] {
+        protocol->delivery_->state = Delivery::State::nothing;
+        return protocol->delivery_->message;
+    }
+    return result_unusual();
+}
+
+/// The common part of the reads.
+template <class Derived>
+class ReadOperation : public Reader, public Operation<Derived> {
+public:
+    void start(Root&, Continuation continuation) { Reader::start(continuation); }
+
+protected:
+    explicit ReadOperation(Stream& stream) noexcept
+        : Reader(stream, [](Reader& reader, Delivery& delivery, bool at_end) {
+              return static_cast<Derived&>(reader).take(delivery, at_end);
+          }) {}
+};
+
+template <class F>
+class FramedRead final : public ReadOperation<FramedRead<F>> {
+public:
+    template <class Given>
+    FramedRead(Stream& stream, Given&& framing)
+        : ReadOperation<FramedRead>(stream), framing_(std::forward<Given>(framing)) {}
+
+    bool take(Delivery& delivery, bool at_end) {
+        const auto decoded = at_end ? framing_.end(delivery.input) : framing_.next(delivery.input);
+        using Status = typename std::remove_const_t<decltype(decoded)>::Status;
+        if (decoded.status == Status::message) [[likely]] {
+            delivery.take(decoded.message, decoded.consumed);
+            this->transport().message_received();
+            return true;
+        }
+        if (decoded.status == Status::malformed) return delivery.fail(decoded.error.code()), true;
+        if (at_end) return delivery.fail(Error::end_of_stream), true;
+        if (!delivery.input.empty()) this->make_room(framing_.longest());
+        return false;
+    }
+
+private:
+    F framing_;  // a reference to the caller's, perhaps
+};
+
+class ReadSome final : public ReadOperation<ReadSome> {
+public:
+    explicit ReadSome(Stream& stream) noexcept : ReadOperation(stream) {}
+    bool take(Delivery& delivery, bool at_end) const noexcept {
+        at_end ? delivery.fail(Error::end_of_stream) : delivery.take(delivery.input, delivery.input.size());
+        return true;
+    }
+};
+
+class REACTOR_EXPORT ReadExactly final : public ReadOperation<ReadExactly> {
+public:
+    ReadExactly(Stream& stream, std::size_t size) noexcept : ReadOperation(stream), size_(size) {}
+    bool ready() { return size_ == 0 || Reader::ready(); }
+    bool take(Delivery& delivery, bool at_end);
+
+private:
+    std::size_t size_;
+};
+
+class REACTOR_EXPORT ReadUntilEnd final : public ReadOperation<ReadUntilEnd> {
+public:
+    ReadUntilEnd(Stream& stream, std::size_t most) noexcept : ReadOperation(stream), most_(most) {}
+    bool take(Delivery& delivery, bool at_end);
+
+private:
+    std::size_t most_;
+};
+
+// ── writes ──
+
+inline void WriteOperation::start(Root&, Continuation continuation) noexcept {
+    continuation_ = continuation;
+    stream_->protocol()->wait_for_room(*this);
+}
+
+inline Result<void> WriteOperation::result() const noexcept {
+    if (next_ == this) [[unlikely]]
+        return stream_->over_ ? stream_->error() : std::make_error_code(std::errc::broken_pipe);
+    return {};
+}
+
+// ── the server's side ──
+
+// A parameter that is a reference must not be given a copy that the factory keeps: only std::ref says that its owner
+// lives long enough.
+template <class Parameter, class Argument>
+inline constexpr bool may_be_passed =
+    !std::is_reference_v<Parameter> ||
+    std::is_same_v<Argument, std::reference_wrapper<std::remove_reference_t<Parameter>>>;
+
+template <class Function>
+struct Signature;
+template <class... Parameters>
+struct Signature<Task<> (*)(Stream, Parameters...)> {
+    template <class... Arguments>
+    static constexpr bool accepts = [] {
+        if constexpr (sizeof...(Parameters) == sizeof...(Arguments)) {
+            return (may_be_passed<Parameters, Arguments> && ...);
+        } else {
+            return false;
+        }
+    }();
+};
+template <class... Parameters>
+struct Signature<Task<> (*)(Stream, Parameters...) noexcept> : Signature<Task<> (*)(Stream, Parameters...)> {};
+
+}  // namespace coroutine_detail
+
+/// The factory of connections that a coroutine serves: `Acceptor{reactor, "", 80, coroutine(serve, std::ref(room))}`.
+/// It converts to ProtocolFactory. Each connection starts `serve(Stream, arguments...)` with copies of the arguments
+/// and owns it: when the connection is over, the coroutine is destroyed, at whatever await it waits; when the coroutine
+/// ends, its Stream closes the connection. If a read or write waits when the connection breaks, it gets the reason
+/// first. An exception out of it ends the connection (Error::exception) and goes to the loop. A drain destroys it,
+/// unless it has awaited `stopping`. Lifetime: pass an object that it takes by reference with std::ref; it must live as
+/// long as the connections.
+template <class Function, class... Arguments>
+auto coroutine(Function function, Arguments... arguments) {
+    using Plain = decltype(+function);  // of a lambda without captures, too
+    static_assert(coroutine_detail::Signature<Plain>::template accepts<Arguments...>,
+                  "coroutine(function, arguments...): the function takes other arguments than these, or takes one by "
+                  "reference that is not passed with std::ref");
+    static_assert((std::copy_constructible<Arguments> && ...),
+                  "coroutine(function, arguments...): it is called for each connection, so it cannot give away an "
+                  "argument that can only be moved");
+    return [function = +function, ... arguments = std::move(arguments)]() -> std::unique_ptr<Protocol> {
+        auto protocol = std::make_unique<coroutine_detail::StreamProtocol>();
+        protocol->own(function(Stream(*protocol), arguments...));
+        return protocol;
+    };
+}
+
+inline coroutine_detail::ReadSome Stream::read_some() noexcept {
+    return coroutine_detail::ReadSome(*this);
+}
+inline coroutine_detail::ReadExactly Stream::read_exactly(std::size_t size) noexcept {
+    return coroutine_detail::ReadExactly(*this, size);
+}
+inline coroutine_detail::ReadUntilEnd Stream::read_until_end(std::size_t most) noexcept {
+    return coroutine_detail::ReadUntilEnd(*this, most);
+}
+
+}  // namespace reactor
