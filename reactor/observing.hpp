@@ -24,7 +24,7 @@ struct Counters {
 
 /// A call that took at least the threshold of Reactor::on_slow_call.
 struct SlowCall {
-    /// What was called.
+    /// The kind of call.
     enum class Kind : std::uint8_t {
         event,    ///< a descriptor's handler; with several registrations, all of its handlers
         timer,    ///< a Timer's callback

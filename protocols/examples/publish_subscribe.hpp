@@ -52,7 +52,7 @@ public:
         disconnect,  ///< its connection ends (Error::output_limit)
     };
 
-    /// Bounds of what waits for one subscriber.
+    /// Bounds of one connection's share of the broker.
     struct Options {
         WhenSlow when_slow = WhenSlow::drop;
         /// Bytes that may wait for one subscriber. Below Limits::high_mark, so that a slow subscriber can

@@ -64,7 +64,7 @@ public:
             std::copy_n(wanted_[set].begin(), used_words_, ready_[set].begin());
             pointers[set] = reinterpret_cast<fd_set*>(ready_[set].data());
         }
-        // No third set: what Linux reports there is urgent data alone (POLLPRI), and never an error.
+        // No third set: Linux reports urgent data there (POLLPRI), and never an error.
         const int count =
             ::pselect(int(used_words_ * word_bits), pointers[0], pointers[1], nullptr, timeout.get(), nullptr);
         // One descriptor that was closed spoils the whole call, which then says nothing of the others.

@@ -46,6 +46,8 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
     DatagramEndpoint& endpoint = *made;
     if (group != nullptr) endpoint.membership_ = std::make_unique<Membership>(*group, endpoint);
     auto& space = static_cast<Workspace&>(*reactor.datagram_workspace());
+    // One input buffer for all the sockets of the loop, as large as the largest batch: only one of them receives at a
+    // time.
     space.make_room(endpoint.options_.batch, endpoint.options_.largest);
     endpoint.registration_ = reactor.adopt(descriptor, Interest::readable, std::move(made));
     if (group != nullptr) ++group->workspace->connections;
@@ -56,6 +58,7 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
 DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                    const DatagramOptions& options)
     : protocol_(std::move(protocol)), socket_(std::move(socket)), options_(options) {
+    // Asked of the kernel, because the socket may be anyone's: inherited, or made by another library.
     const SocketKind kind = socket_.kind();
     if (kind == SocketKind::stream)
         throw std::system_error(std::make_error_code(std::errc::wrong_protocol_type),
@@ -89,6 +92,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     };
     if (family_ == Address::Family::ipv4) {
 #ifdef IP_PKTINFO
+        // On a machine with several addresses it is the only way to answer from the one that was asked.
         if (options_.arrival) accepted(IPPROTO_IP, IP_PKTINFO, 1);
 #endif
     } else if (family_ == Address::Family::ipv6) {
@@ -109,6 +113,8 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
         error_queue_ = accepted(IPPROTO_IP, IP_RECVERR, 1) || error_queue_;
 #endif
 #ifdef IP_MULTICAST_ALL
+        // Linux's default is 1: a socket bound to any address receives from every group that some other process has
+        // joined (ip(7)).
         accepted(IPPROTO_IP, IP_MULTICAST_ALL, 0);
 #endif
     }
@@ -116,6 +122,8 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (udp && options_.batch > 1) {
         int size = 0;
         socklen_t length = sizeof size;
+        // Asked and not set: the size of the pieces goes with each call. A kernel before 4.18 does not know the option.
+        // With UDP_GRO a batch comes as one long datagram, so it is for those alone that have room for the longest.
         segments_ = ::getsockopt(socket_.get(), IPPROTO_UDP, UDP_SEGMENT, &size, &length) == 0;
         if (segments_ && options_.largest >= largest_of_udp) accepted(IPPROTO_UDP, UDP_GRO, 1);
     }
@@ -124,6 +132,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
 }
 
 DatagramEndpoint::~DatagramEndpoint() {
+    // Before the members, which a protocol's destructor may still ask by its transport.
     protocol_.reset();
 }
 
@@ -157,6 +166,7 @@ void DatagramEndpoint::lost(std::error_code reason) {
 
 void DatagramEndpoint::close() {
     if (over_ || closing_) return;
+    // Inside its own call, the datagrams that were sent before close() have not left yet.
     if (workspace().owner == this) {
         closing_ = true;  // gathered datagrams leave when the callback returns
         return;
@@ -187,6 +197,7 @@ void DatagramEndpoint::tell_refused(const Address& to, std::error_code error) {
 }
 
 void DatagramEndpoint::tell_failures() {
+    // A call may send again, and fail again: that failure is for the next iteration, or this would not end.
     const std::vector<Failure> failures = std::exchange(failures_, {});
     for (const Failure& failure : failures)
         if (!over_) tell_refused(failure.to, failure.error);
@@ -213,6 +224,7 @@ void DatagramEndpoint::update_interest() noexcept {
     Interest wanted = Interest::none;
     if (fresh_ || !paused_) wanted |= Interest::readable;
     if (!output_.empty() || !failures_.empty()) wanted |= Interest::writable;
+    // Packets have a connection, which may be reset while nothing is wanted: it has to be noticed.
     if (wanted == Interest::none && packets_ && !hung_up_) wanted = Interest::error;
     if (wanted != registration_.interest()) registration_.set_interest(wanted);
 }

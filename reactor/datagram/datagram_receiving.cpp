@@ -76,6 +76,8 @@ void DatagramEndpoint::readable() {
     }
     bool reset = false;
     for (std::size_t left = options_.receives_per_turn; left > 0;) {
+        // At most so many in an iteration: a socket that is flooded must leave the others their turn. It is ready
+        // still.
         const std::size_t wanted = many_a_call_ ? std::min(options_.batch, left) : 1;
         std::error_code error;
         const std::size_t count = receive_batch(space, wanted, error);
@@ -96,6 +98,7 @@ void DatagramEndpoint::readable() {
             return;
         }
         left -= std::min(left, deliver_batch(space, count));
+        // Fewer than there was room for: the kernel has no more, and asking again would be a system call for nothing.
         if (over_ || paused_ || count < wanted) return;
     }
 }
@@ -107,8 +110,11 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
 #ifdef __linux__
     if (wanted > 1) {
         do {
+            // Without a timeout, whose meaning is broken: it is looked at after each datagram only (recvmmsg(2), BUGS).
+            // The socket does not block.
             count = ::recvmmsg(socket_.get(), space.incoming.data(), unsigned(wanted), receive_flags, nullptr);
         } while (count < 0 && errno == EINTR);
+        // A kernel without it, or a filter of system calls: seccomp profiles allow recvmsg(2) and may forget this one.
         if (count < 0 && call_is_unknown(errno)) {
             many_a_call_ = false;
             wanted = 1;
@@ -131,6 +137,8 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
         }
     }
     if (count < 0) error = last_error();
+    // The kernel has changed lengths and flags in these headers, and at an error perhaps in the first. Only they are
+    // laid out anew the next time.
     space.stale = std::max(space.stale, std::size_t(std::max<ssize_t>(count, 1)));
     return std::size_t(std::max<ssize_t>(count, 0));
 }
@@ -158,12 +166,16 @@ std::size_t DatagramEndpoint::deliver_batch(Workspace& space, std::size_t count)
             datagram.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
             std::size_t piece = 0;
             if (message.msg_hdr.msg_controllen > 0) piece = take_control(message.msg_hdr, datagram);
+            // Out of descriptors (EMFILE) the kernel leaves out those that it could not install, and says only this.
             if (options_.descriptors > 0 && (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0)
                 datagram.descriptors_truncated = true;
+            // The end of a connection of packets and an empty packet look alike here, so the socket is asked.
             if (packets_ && message.msg_len == 0 && datagram.descriptors.empty() && at_end(socket_.get())) {
                 finish(broken_);
                 break;
             }
+            // UDP_GRO: several datagrams of one sender, all but the last of one size. For the protocol they are what
+            // they were.
             for (Bytes rest = datagram.data; piece > 0 && rest.size() > piece && !over_ && !closing_;) {
                 datagram.data = rest.first(piece);
                 deliver(datagram);
@@ -208,11 +220,14 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             const auto info = value_in<in6_pktinfo>(control);
             datagram.interface = unsigned(info.ipi6_ifindex);
             datagram.destination = ipv6_address(info.ipi6_addr, port_, datagram.interface);
+            // IPv4 names the address to answer from beside the destination (ipi_spec_dst). IPv6 has one field for both,
+            // so for a group there is none.
             if (!of_many(info.ipi6_addr)) datagram.local = datagram.destination;
         }
 #endif
 #ifdef UDP_GRO
         if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO)
+            // The kernel writes an int, although UDP_SEGMENT takes 16 bits.
             piece = std::size_t(std::max(value_in<int>(control), 0));
 #endif
         if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
@@ -253,11 +268,13 @@ void DatagramEndpoint::pause_receiving() {
 void DatagramEndpoint::resume_receiving() {
     if (!std::exchange(paused_, false) || over_) return;
     update_interest();
+    // The kernel knows nothing of these, and would not wake the loop for them.
     if (!kept_.empty()) trigger(Interest::readable);
 }
 
 // Paused in mid-batch: the kernel has given away what follows already.
 void DatagramEndpoint::keep(const Datagram& datagram) noexcept {
+    // Behind one another in one queue, as those that wait to be sent.
     Datagram head = datagram;
     head.data = {static_cast<const std::byte*>(nullptr), datagram.data.size()};
     head.descriptors = {};
@@ -301,8 +318,10 @@ bool DatagramEndpoint::drain_error_queue() {
 #ifdef __linux__
     bool told = false;
     for (int count = 0; error_queue_ && count < most_refusals && !over_; ++count) {
+        // One error a call. Its `name` is not a sender, but the address that the datagram was sent to.
         sockaddr_storage to{};
         alignas(cmsghdr) std::array<char, 512> control;
+        // The datagram itself comes back as data, which is not needed: a byte is enough, and the rest is cut off.
         std::byte ignored;
         iovec piece{&ignored, sizeof ignored};
         msghdr header{};
@@ -321,6 +340,7 @@ bool DatagramEndpoint::drain_error_queue() {
             // The send has returned the objections of this machine itself.
             if (error.ee_origin != SO_EE_ORIGIN_ICMP && error.ee_origin != SO_EE_ORIGIN_ICMP6) continue;
             told = true;
+            // The protocol may close in this call: the loop looks at `over_` each time.
             tell_refused(sender_of(header), std::error_code(int(error.ee_errno), std::system_category()));
             break;
         }

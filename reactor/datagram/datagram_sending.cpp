@@ -34,6 +34,7 @@ constexpr std::size_t most_in_pieces = 65'000;
            error == std::errc::not_supported || error == std::errc::operation_not_supported;
 }
 
+// By all their bytes, where == leaves out IPv6's flow label: datagrams of two flows must not leave as one.
 bool same(const Address& a, const Address& b) noexcept {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
@@ -49,8 +50,12 @@ bool DatagramEndpoint::send(const Route& route, Bytes data) {
     Workspace& space = workspace();
     if (output_.empty() && space.owner == this) {
         if (space.gathered_count == options_.batch) flush_gathered(space);
+        // An answer made of received bytes is sent from where it lies, since the buffer is not received into before the
+        // call returns. All else may be gone by then, and is copied.
         const bool copied = !space.in_input(data);
+        // Both flushes may leave something queued. Then this one has its place behind it, and order is kept.
         if (copied && data.size() > output_room - space.output_used) flush_gathered(space);
+        // A datagram larger than all the room goes out by itself, and is copied only if it has to wait.
         if (output_.empty() && (!copied || data.size() <= output_room)) {
             Outgoing& one = space.gathered[space.gathered_count++];
             one.route = route;
@@ -70,6 +75,7 @@ bool DatagramEndpoint::send(const Route& route, Bytes data) {
         wants_room_ = true;
         return false;
     }
+    // Sent, queued and refused are all "taken". That it was dropped shows in this counter alone.
     const std::uint64_t before = counters_.dropped;
     send_all({&one, 1});
     return counters_.dropped == before;
@@ -77,12 +83,14 @@ bool DatagramEndpoint::send(const Route& route, Bytes data) {
 
 bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::span<const int> descriptors) {
     if (over_ || closing_) return false;
+    // Descriptors cannot be gathered: the caller may close its own as soon as this returns.
     if (workspace().owner == this) flush_gathered(workspace());
     if (!output_.empty()) {
         ++counters_.dropped;
         return false;
     }
     if (family_ != Address::Family::unix_domain || descriptors.size() > most_descriptors) {
+        // The kernel's objection comes through `refused`, and so does this one, which needs no kernel.
         note_failure(route.to, std::make_error_code(std::errc::invalid_argument));
         return true;
     }
@@ -127,12 +135,15 @@ ssize_t DatagramEndpoint::send_messages(std::size_t messages) noexcept {
         do {
             sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
         } while (sent < 0 && errno == EINTR);
+        // sendmmsg(2) returns an error only if not one datagram left. The error of a later one is lost, and comes again
+        // when that one is the first (its manual, BUGS).
         if (sent >= 0 || !call_is_unknown(errno)) return sent;
     }
 #endif
     do {
         sent = ::sendmsg(socket_.get(), &space.leaving[0].msg_hdr, send_flags);
     } while (sent < 0 && errno == EINTR);
+    // So sendmmsg(2) is what is missing, or forbidden: it is not tried again.
     if (messages > 1 && (sent >= 0 || errno != EPERM)) many_a_call_ = false;
     return sent < 0 ? -1 : 1;
 }
@@ -148,6 +159,7 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
         std::size_t together = 0;
         do {
             const Bytes data = batch[index].data;
+            // iovec has no const; sending does not write.
             space.pieces[index] = {const_cast<std::byte*>(data.data()), data.size()};
             together += data.size();
             ++index;
@@ -165,13 +177,17 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
         header.msg_control = slot.control.data();
         put_source(header, one.route);
 #ifdef UDP_SEGMENT
+        // The kernel then makes one datagram of each `size` bytes: one walk through the network stack for all of them.
         if (index - first > 1) put_control(header, IPPROTO_UDP, UDP_SEGMENT, std::uint16_t(one.data.size()));
 #endif
+        // A pointer to no bytes is an error on some systems (BSD: EINVAL).
         if (header.msg_controllen == 0) header.msg_control = nullptr;
     }
     const ssize_t sent = send_messages(messages);
     if (sent > 0) return space.ends[std::size_t(sent) - 1];
     error = last_error();
+    // The first was a bundle. A device without checksums in hardware refuses these (EIO), as does a path with a small
+    // MTU (EINVAL, EMSGSIZE): so from now on each goes by itself.
     if (space.ends[0] == 1 || !cannot_segment(error)) return 0;
     segments_ = false;
     return send_some(batch, error);
@@ -181,6 +197,8 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
 bool DatagramEndpoint::belongs_to_one(const Outgoing& first, const Outgoing& before, const Outgoing& next,
                                       std::size_t together) noexcept {
     const std::size_t size = first.data.size();
+    // An empty datagram would vanish in a bundle. One that is larger than the link takes would be an error there, where
+    // it would be cut into fragments by itself.
     return before.data.size() == size && next.data.size() <= size && !next.data.empty() && size <= largest_piece &&
            together + next.data.size() <= most_in_pieces && same(first.route, next.route);
 }
@@ -207,6 +225,7 @@ void DatagramEndpoint::put_source([[maybe_unused]] msghdr& header, const Route& 
             sockaddr_in6 from{};
             std::memcpy(&from, route.from.data(), sizeof from);
             info.ipi6_addr = from.sin6_addr;
+            // A link-local address means nothing without its interface.
             info.ipi6_ifindex = from.sin6_scope_id;
         }
         if (route.interface != 0) info.ipi6_ifindex = route.interface;
@@ -223,6 +242,8 @@ std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noex
         std::error_code error;
         const std::size_t sent = send_some(batch.subspan(done), error);
         if (sent > 0) {
+            // The second try went through, so the first error was an earlier datagram's. With an error queue it is
+            // reported from there, by its address.
             if (earlier && !error_queue_) note_failure({}, earlier);
             earlier.clear();
             counters_.sent += sent;
@@ -231,6 +252,8 @@ std::size_t DatagramEndpoint::send_until_blocked(std::span<Outgoing> batch) noex
         } else if (would_block(error.value()) && waits_for_room()) {
             break;
         } else if (would_block(error.value()) || out_of_room(error)) {
+            // Where IP_RECVERR is set, Linux says ENOBUFS if a device's queue had no room: the datagram is lost, and
+            // no event says when there is room again.
             ++counters_.dropped;
             earlier.clear();
             ++done;
@@ -257,6 +280,7 @@ bool DatagramEndpoint::waits_for_room() const noexcept {
 }
 
 void DatagramEndpoint::send_all(std::span<Outgoing> batch) noexcept {
+    // Only those that were not sent are copied, and allocated for: with room in the kernel there are none.
     for (const Outgoing& one : batch.subspan(send_until_blocked(batch))) queue(one);
 }
 
@@ -268,6 +292,8 @@ void DatagramEndpoint::flush_gathered(Workspace& space) noexcept {
 
 bool DatagramEndpoint::queue(const Outgoing& one) noexcept {
     Outgoing head = one;
+    // Head and bytes lie in the queue one behind the other. The pointer is left out: the bytes move when the queue
+    // grows.
     head.data = {static_cast<const std::byte*>(nullptr), one.data.size()};
     try {
         const auto into = output_.prepare(sizeof head + one.data.size());
@@ -294,6 +320,7 @@ void DatagramEndpoint::flush_queue() noexcept {
             one.data = bytes.subspan(sizeof one, one.data.size());
             bytes = bytes.subspan(sizeof one + one.data.size());
         }
+        // Consumed only afterwards, since the kernel reads the bytes from the queue itself.
         const std::size_t done = send_until_blocked({space.waiting.data(), count});
         for (std::size_t index = 0; index < done; ++index) {
             const std::size_t size = space.waiting[index].data.size();
@@ -314,6 +341,7 @@ void DatagramEndpoint::writable() {
     // While an error waits the kernel says that it is writable, whether there is room or not.
     if (!over_ && before > 0 && output_.size() == before) drain_error_queue();
     if (over_ || !wants_room_ || output_.size() > options_.queue_limit / 2) return;
+    // Half of the queue and not all of it, so that the kernel is not idle while the protocol produces.
     wants_room_ = false;
     call([this] { protocol_->resume_sending(); });
 }

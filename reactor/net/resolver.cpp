@@ -1,3 +1,6 @@
+// Names are looked up by getaddrinfo(3) on threads, because it blocks and cannot be cancelled. So a look-up that has
+// begun goes on when all who asked have left, and only its answer is dropped. The threads belong to the process and not
+// to a loop: a loop may end at any time, and they may not be waited for.
 #include <reactor/detail/callback.hpp>
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/net/resolver.hpp>
@@ -37,10 +40,12 @@ struct Resolver::Request {
         std::error_code error = answer.error;
         std::vector<Address> addresses;
         try {
+            // Copied, because other requests may have the same answer, and on other threads.
             addresses = answer.addresses;
         } catch (const std::bad_alloc&) {
             error = std::make_error_code(std::errc::not_enough_memory);
         }
+        // A look-up has no port, so that equal names share it whatever their ports.
         for (Address& address : addresses) address = address.with_port(port);
         if (std::exchange(awaited, false)) --reactor->awaited();
         Done call = std::exchange(done, {});  // it may destroy the resolver
@@ -84,6 +89,7 @@ public:
     // Throws std::bad_alloc, and std::system_error if there is no thread; then nothing has changed.
     void add(const std::shared_ptr<Request>& request, std::string_view host, Address::Family family) {
         const std::lock_guard lock(mutex_);
+        // A program that connects a thousand times to one server asks for its name a thousand times.
         if (const auto found = unanswered_.find({host, family}); found != unanswered_.end()) {
             found->second->waiting.push_back(request);
             request->look_up = found->second;
@@ -92,6 +98,8 @@ public:
         const auto look_up = std::make_shared<LookUp>(host, family);
         look_up->waiting.push_back(request);
         const auto place = unanswered_.emplace(Question{look_up->host, family}, look_up).first;
+        // Two queues, since a name server that is silent about IPv6 addresses alone, as broken home routers are, would
+        // otherwise take all the threads from the IPv4 look-ups.
         Lane& lane = lane_of(family);
         try {
             lane.queue.push_back(look_up);
@@ -113,6 +121,7 @@ public:
         const std::shared_ptr<LookUp> look_up = std::move(request.look_up);
         if (look_up == nullptr) return;
         std::erase_if(look_up->waiting, [&](const auto& other) { return other.get() == &request; });
+        // One that a thread has begun is left to it.
         if (look_up->begun || !look_up->waiting.empty()) return;
         std::erase(lane_of(look_up->family).queue, look_up);
         forget(*look_up);
@@ -140,6 +149,7 @@ private:
 
     std::error_code start_thread(Lane& lane) noexcept {
         try {
+            // Detached, because a thread in getaddrinfo(3) may take ten seconds, and the program must be able to end.
             std::thread([this, &lane] { work(lane); }).detach();
         } catch (const std::system_error& failure) {
             return failure.code();
@@ -160,6 +170,7 @@ private:
             Answer answer = look_up->ask();
             lock.lock();
             forget(*look_up);
+            // From here on it cannot be found, so whoever asks now gets an answer that is fresh.
             look_up->answer = std::move(answer);
             // An answer is never lost. Without memory to post it the thread keeps it and tries again. The mutex is free
             // in between, so that resolvers and their loops can go.

@@ -324,7 +324,7 @@ void Connector::fail(std::error_code error) {
 
 void Connector::out_of_time() {
     const auto error = std::make_error_code(std::errc::timed_out);
-    // What is still under way counts as failed now. A look-up has no address yet, and is named by its absence.
+    // All that is under way counts as failed now. A look-up has no address yet, and is named by its absence.
     if (attempts_.empty()) failures_.push_back({{}, error});
     for (const auto& attempt : attempts_) failures_.push_back({attempt->address, error});
     fail(error);

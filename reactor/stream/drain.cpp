@@ -1,6 +1,6 @@
 // Draining: every connection of an acceptor, a loop or a group of loops is asked to end, and cut when the time is over.
-// All three are the same thing with another set of connections. What several loops share is the Report, under its lock;
-// all else belongs to one loop.
+// All three are the same thing with another set of connections. Several loops share a Report, under its lock; all else
+// belongs to one loop.
 #include <reactor/reactor_group.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/drain.hpp>
@@ -112,8 +112,7 @@ void Drain::prepare(Duration longest, Draining how) {
 }
 
 void Drain::commit(const std::shared_ptr<Report>& report, Draining how) noexcept {
-    // A drain in the place of one that goes on: the earlier one is never reported, since its end is no longer
-    // anybody's.
+    // This drain takes the place of one that still goes on, and that is then never reported.
     if (report_ != nullptr && report_ != report) report_->give_up();
     report_ = report;
     how_ = how;
@@ -181,7 +180,7 @@ void Drain::report() {
     if (counts_.live > 0 || quiet_) return;  // another has come
     quiet_ = true;
     Drained here, all;
-    // What ended since the last report: a loop may be quiet several times in one drain of a group.
+    // The ends since the last report: a loop may be quiet several times in one drain of a group.
     here.cut = counts_.failed - before_.failed;
     here.finished = counts_.ended - before_.ended - here.cut;
     here.bytes_cut = counts_.bytes_unsent - before_.bytes_unsent;

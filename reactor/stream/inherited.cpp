@@ -1,3 +1,6 @@
+// A restart that keeps the listening sockets: the predecessor starts its successor with them at the numbers from 3 on,
+// as systemd does (sd_listen_fds(3)), and learns by a pipe that it accepts. fork(2) and not posix_spawn(3), because
+// LISTEN_PID has to be the child's own number, which is known in the child only.
 #include <reactor/stream/inherited.hpp>
 
 #include <reactor/error.hpp>
@@ -66,6 +69,7 @@ struct Launch {
         arguments.push_back(nullptr);
         for (char** variable = environ; *variable != nullptr; ++variable) {
             bool replaced = false;
+            // These describe the sockets that this process has inherited itself, and would be the child's second ones.
             for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", predecessor_variable})
                 replaced = replaced || says(*variable, name);
             if (!replaced) environment.push_back(*variable);
@@ -79,6 +83,7 @@ struct Launch {
     std::vector<int> descriptors;
     std::string count;
     std::vector<char*> arguments, environment;
+    // Room for the numbers that the child writes behind these: it must not allocate.
     char process[32] = "LISTEN_PID=";
     char predecessor[64] = "REACTOR_PREDECESSOR=";
 };
@@ -95,6 +100,8 @@ void forget_handlers() noexcept {
     for (int signal = 1; signal < NSIG; ++signal) {
         struct sigaction action {};
         if (::sigaction(signal, nullptr, &action) != 0) continue;
+        // Ignored signals stay ignored through exec, as the shell's nohup expects. SIGPIPE is what the program ignores
+        // for itself.
         if (signal != SIGPIPE && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) continue;
         action.sa_handler = SIG_DFL;
         action.sa_flags = 0;
@@ -115,11 +122,14 @@ void become(Launch& launch, int reading, int writing) noexcept {
     const int place = first_inherited + int(launch.descriptors.size());  // of the pipe
     ::close(reading);
     const auto prepared = [&] {
+        // All are moved out of the way first. dup2(2) would close a socket that lies at a number which another is to
+        // have.
         const int moved = move_up(writing, place + 1);
         if (moved < 0) return false;
         writing = moved;
         for (int& descriptor : launch.descriptors)
             if ((descriptor = move_up(descriptor, place + 1)) < 0) return false;
+        // dup2(2) also clears close-on-exec, at these numbers and at no others.
         for (std::size_t i = 0; i < launch.descriptors.size(); ++i)
             if (::dup2(launch.descriptors[i], first_inherited + int(i)) < 0) return false;
         return ::dup2(writing, place) >= 0;
@@ -132,16 +142,19 @@ void become(Launch& launch, int reading, int writing) noexcept {
         forget_handlers();
         sigset_t until_watched;
         ::sigemptyset(&until_watched);
+        // A SIGHUP that comes before the successor has a handler would end it. Blocked, it waits.
         ::sigaddset(&until_watched, SIGHUP);
         ::sigprocmask(SIG_SETMASK, &until_watched, nullptr);
         ::execve(launch.path, launch.arguments.data(), launch.environment.data());
     }
     const int error = errno;
+    // Four bytes are written as one (PIPE_BUF), and there is always room for them: nothing else goes through this pipe.
     (void)!::write(writing, &error, sizeof error);
 }
 
 pid_t start(Launch& launch, int reading, int writing) {
     sigset_t all, before;
+    // Until the handlers are forgotten, no signal may run one of the parent's in the child.
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     const pid_t child = ::fork();
@@ -175,12 +188,14 @@ std::vector<Socket> inherited_sockets() {
             sockets.push_back(Socket::adopt(FileDescriptor(descriptor)));
         }
     }
+    // Children of this process would take them for their own, if one of them got the same number.
     for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
     return sockets;
 }
 
 std::string program_path(const std::string& name) {
     constexpr const char* running = "/proc/self/exe";
+    // Absolute ones, since the program may change its folder before it restarts.
     std::vector<std::string> candidates;
     if (name.find('/') != std::string::npos) {
         candidates.push_back(std::filesystem::absolute(name));
@@ -208,6 +223,7 @@ Predecessor::Predecessor() {
     const int descriptor = colon == std::string_view::npos ? -1 : number_in(both.substr(colon + 1));
     if (process < 0 || descriptor < 0) refuse(predecessor_variable, text);
     if (process == ::getpid()) {
+        // A child of this process that kept the writing end could keep the predecessor waiting.
         if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0)
             throw std::system_error(last_error(), std::string(predecessor_variable) + "='" + text + "'");
         pipe_.reset(descriptor);
@@ -235,6 +251,7 @@ Successor::Successor(Reactor& reactor, const std::vector<int>& sockets, const st
     if (!pipe) throw std::system_error(last_error(), "pipe");
     pipe_ = std::move(pipe.reading);
     if (::fcntl(pipe_.get(), F_SETFL, O_NONBLOCK) < 0) throw std::system_error(last_error(), "fcntl(F_SETFL)");
+    // All that may fail comes before the fork: afterwards there is a child to be ended.
     timer_.start(longest);
     pipe_registration_ = reactor.watch(pipe_.get(), Interest::readable, *this);
     id_ = start(launch, pipe_.get(), pipe.writing.get());

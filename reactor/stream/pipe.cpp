@@ -29,6 +29,8 @@ namespace reactor {
 namespace {
 
 FileDescriptor duplicate(int descriptor, const char* name) {
+    // The program's own stay open, for printf and for children. Above 2: where a standard stream was closed, its number
+    // is left alone, or the next message of some library would go into this pipe.
     FileDescriptor copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
     if (!copy) throw std::system_error(last_error(), name);
     return copy;
@@ -109,6 +111,8 @@ private:
 Pipe& Pipe::begin(Reactor& reactor, std::unique_ptr<Pipe> made) {
     Pipe& pipe = *made;
     if (pipe.input_) {
+        // The output first: if this throws, the pipe is still the caller's. The last step, which may throw as well,
+        // gives it to the reactor.
         if (pipe.output_) pipe.writing_ = reactor.watch(pipe.output_.get(), Interest::none, pipe);
         pipe.reading_ = reactor.adopt(pipe.input_.get(), Interest::readable, std::move(made));
         pipe.trigger(Interest::readable);  // connected() comes from the loop
@@ -127,6 +131,7 @@ Pipe::Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::u
       input_(std::move(input)),
       output_(std::move(output)),
       deadline_(reactor, [this] { deadline(); }) {
+    // A direction that is not there has ended already, in good order: StreamState then needs no other case.
     attach(*protocol_, this);
     if (!input_) state_.set(StreamState::input_ended);
     if (!output_) state_.set(StreamState::shutting | StreamState::output_ended);
@@ -139,12 +144,15 @@ void Pipe::finish(std::error_code reason) noexcept {
     deadline_.cancel();
     if (handles_ != nullptr) handles_->end();
     output_queue_.clear();  // not the rest: received() may be looking at it
+    // The reactor owns this object by one of these. Ending it retires the object, which is destroyed when the iteration
+    // ends, and not under the feet of a caller.
     writing_.reset();
     reading_.reset();
 }
 
 TransportHandle Pipe::handle() {
     if (state_.is(StreamState::over)) return {};
+    // Shared by all the handles, and ended by finish(): a handle may live on in another thread for ever.
     if (handles_ == nullptr) handles_ = std::make_shared<HandleState>(reactor_, *this, &run_posted);
     return handles_->handle();
 }
@@ -153,6 +161,7 @@ TransportHandle Pipe::handle() {
 bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
     auto& pipe = static_cast<Pipe&>(transport);
     if (!pipe.open()) return true;
+    // No call comes before `connected`. It is kept until then.
     if (pipe.state_.is(StreamState::fresh)) return false;
     pipe.call([&] { posted(pipe, *pipe.protocol_); });
     return true;
@@ -163,6 +172,7 @@ bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
 void Pipe::readable() {
     // Not reading: it was closed before it began.
     if (make(state_.next_call(queued(), limits_)) || !reading()) return;
+    // Made at the first input, and anew when set_limits() has changed its size: a pipe that only writes has none.
     if (buffer_size_ != limits_.read_size) {
         try {
             buffer_.reset(new std::byte[limits_.read_size]);
@@ -173,17 +183,20 @@ void Pipe::readable() {
     }
     const ssize_t count = input_.read(buffer_.get(), buffer_size_);
     if (count < 0 && would_block(errno)) return;
-    // EIO: Linux says so if the other side of a terminal is gone.
+    // EIO: Linux says so if the other side of a terminal is gone. From anything but a terminal it is a broken disk or
+    // device, and an error.
     if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) {
         if (!make(state_.peer_ended())) settle();
         return;
     }
+    // The first error counts: behind a write that failed, a read that fails has the same cause.
     if (count < 0) return finish(state_.is(StreamState::output_broken) ? reason_ : last_error());
     note_activity();
     since_.received = since_.last_activity;
     const Bytes input(buffer_.get(), std::size_t(count));
     if (rest_.empty()) return deliver(input);
     try {
+        // The protocol is given the old bytes and the new ones as one piece of memory.
         rest_.append(input);
     } catch (const std::bad_alloc&) {
         return out_of_memory();
@@ -214,6 +227,7 @@ bool Pipe::make(StreamState::Call due) {
         case StreamState::Call::none: return false;
         case StreamState::Call::connected:
             plan_deadline();
+            // Planning the deadline needs memory. Without it the pipe has ended here, before it began.
             if (state_.is(StreamState::over)) {
                 state_.set(StreamState::fresh);  // `connected` has not been called, so `closing` is not either
             } else {
@@ -224,6 +238,7 @@ bool Pipe::make(StreamState::Call due) {
         case StreamState::Call::end_of_stream:
             call([this] {
                 protocol_->end_of_stream();
+                // Behind the end nothing completes them.
                 if (!state_.is(StreamState::over)) rest_.clear();
             });
             return true;
@@ -252,6 +267,7 @@ void Pipe::call(ProtocolCall&& protocol_call) {
 // writes without end in it would never return.
 void Pipe::leave_callback() {
     flush();
+    // `closing` comes right behind the call that began the end, and this again behind `closing`.
     if (state_.is(StreamState::closing) && make(state_.next_call(queued(), limits_))) return;
     settle();
     if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called))
@@ -262,6 +278,8 @@ void Pipe::leave_callback() {
 
 bool Pipe::write(Bytes data) {
     if (!state_.accepts_writes()) return false;
+    // In a call of the protocol's, writes are gathered; behind queued bytes, order demands it. Otherwise one write(2)
+    // may do, and nothing is copied.
     if (inside_ || !output_queue_.empty()) {
         queue(data);
     } else {
@@ -271,6 +289,7 @@ bool Pipe::write(Bytes data) {
 }
 
 void Pipe::queue(Bytes data) {
+    // Output for a peer that reads no more is dropped without an error, as long as it may still have something to say.
     if (data.empty() || state_.is(StreamState::over | StreamState::output_broken)) return;
     try {
         if (output_queue_.in_memory() >= limits_.output_limit) return finish(Error::output_limit);
@@ -285,6 +304,7 @@ void Pipe::queue(Bytes data) {
 bool Pipe::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
     length = length_of(file, offset, length);
     if (!state_.accepts_writes()) return false;
+    // One read(2) of so little costs less than keeping a file open, and than the system call that sends it.
     if (length <= small_file) return write_at_once(file, offset, length);
     try {
         const bool first = output_queue_.empty();
@@ -330,20 +350,24 @@ std::size_t Pipe::written(ssize_t count) {
 
 void Pipe::flush() {
     if (state_.is(StreamState::over) || output_queue_.empty()) return;
+    // One system call for each direction and iteration, however much waits: a fast reader must not keep the loop here.
     std::size_t taken = 0;
     if (output_queue_.begins_with_file()) {
         const ssize_t count = output_queue_.send_file(output_.get(), Output::file_piece);
+        // sendfile(2) returns 0 at the end of the file. The bytes that were promised by `length` will not come.
         if (count == 0) return finish(Error::file_shortened);
         taken = written(count);
     } else {
         taken = write_now(output_queue_.bytes());
         if (taken > 0) output_queue_.consume(taken);
     }
+    // A byte that was taken is a sign of life: the peer's time for the rest begins anew.
     if (taken > 0 && limits_.write_timeout > Duration::zero()) since_.output_since = reactor_.turn_time();
 }
 
 void Pipe::writable() {
     if (make(state_.next_call(queued(), limits_))) return;
+    // Writable and nothing written: a terminal's master whose other side has closed is so for ever (PipeEnd::hung_up).
     const std::size_t waiting = queued();
     flush();
     if (waiting > 0 && queued() == waiting && output_.hung_up()) broken(std::make_error_code(std::errc::broken_pipe));
@@ -391,12 +415,15 @@ void Pipe::settle() {
         if (step == StreamState::Step::finish)
             return finish(state_.is(StreamState::output_broken) ? reason_ : std::error_code());
         writing_.reset();
+        // The peer sees the end when the last descriptor of the pipe's writing end is closed; a pipe has no
+        // shutdown(2).
         output_.close();
     }
 }
 
 void Pipe::update_interest() noexcept {
     if (state_.is(StreamState::over)) return;
+    // `connected` is still to come. It comes as the first readable or, without an input, as the first writable.
     const bool fresh = state_.is(StreamState::fresh) && !state_.is(StreamState::closing);
     const bool send = !output_queue_.empty() || state_.is(StreamState::over_high);
     const Interest writable = send || (fresh && !input_) ? Interest::writable : Interest::none;
@@ -406,6 +433,7 @@ void Pipe::update_interest() noexcept {
     const Interest readable = reading() || fresh ? Interest::readable : Interest::none;
     if (readable == before) return;
     reading_.set_interest(readable);
+    // Unconsumed bytes are given again although the kernel has no new ones: it would say nothing.
     if (state_.is(StreamState::input_due) && readable != Interest::none) trigger(Interest::readable);
 }
 
@@ -444,6 +472,7 @@ void Pipe::wait_for_deadline() noexcept {
 // As Connection::deadline.
 void Pipe::deadline() {
     const TimePoint now = reactor_.turn_time();
+    // A peer that is not read from is not late.
     if (!reading()) since_.rest_since = since_.received = now;
     const Deadlines::Next next =
         since_.next(limits_, state_.is(StreamState::closing), !rest_.empty(), !output_queue_.empty());
@@ -455,6 +484,7 @@ void Pipe::deadline() {
 }
 
 void Pipe::note_activity() noexcept {
+    // Without a deadline nothing looks at the time, and it is not asked for.
     if (deadline_.active()) since_.last_activity = reactor_.turn_time();
 }
 
@@ -469,6 +499,7 @@ PipeTransport& PipeTransport::open(Reactor& reactor, FileDescriptor input, FileD
 }
 
 PipeTransport& PipeTransport::standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits) {
+    // Two descriptors also if both are one terminal: each direction ends, and is closed, by itself.
     FileDescriptor input = duplicate(STDIN_FILENO, "standard input");
     return open(reactor, std::move(input), duplicate(STDOUT_FILENO, "standard output"), std::move(protocol), limits);
 }

@@ -1,3 +1,6 @@
+// How a child is started, watched and collected. It is started by posix_spawn(3): glibc's shares the parent's memory
+// until exec (CLONE_VM, CLONE_VFORK), so that a large program starts a child as fast as a small one, and an error of
+// exec comes back as a result.
 #include <reactor/signals_blocked_impl.hpp>
 #include <reactor/stream/process.hpp>
 
@@ -38,6 +41,8 @@ public:
     FileActions& operator=(const FileActions&) = delete;
 
     void duplicate(int from, int to) {
+        // dup2(2) takes close-on-exec away, which is how the child gets this one and no other. From a number to itself
+        // dup2(2) changes nothing, but the pipes are above 2.
         check(::posix_spawn_file_actions_adddup2(&actions_, from, to), "posix_spawn_file_actions_adddup2");
     }
     void open_null(int number, int mode) {
@@ -68,6 +73,8 @@ public:
         sigset_t none, pipe;
         sigemptyset(&none);
         sigemptyset(&pipe);
+        // A program may ignore SIGPIPE for itself. Children are other programs, which rely on it to end behind a reader
+        // that has gone.
         sigaddset(&pipe, SIGPIPE);
         ::posix_spawnattr_setsigmask(&attributes_, &none);
         ::posix_spawnattr_setsigdefault(&attributes_, &pipe);
@@ -115,6 +122,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
         throw std::invalid_argument(name + "only standard error can join standard output");
 
     FileActions actions;
+    // The first action, so that all paths that follow, and the command's, are looked for there.
     if (!options.directory.empty()) actions.change_to(options.directory);
     // One after another in the child, which works because each lies above the numbers that they are to have.
     PipeEnds pipes[3];
@@ -122,6 +130,8 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     for (int number = 0; number < 3; ++number) {
         PipeEnds& pipe = pipes[number];
         if (streams[number] == Stream::pipe) {
+            // Blocking: the open file's flags are shared with the child, whose programs expect to wait. PipeTransport
+            // opens our end anew, and sets it there.
             pipe = make_pipe();
             if (!pipe) check(errno, "pipe");
             actions.duplicate(number == STDIN_FILENO ? pipe.reading.get() : pipe.writing.get(), number);
@@ -138,8 +148,10 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
     char** const variables = options.environment ? environment.data() : environ;
     check(::posix_spawnp(&id_, arguments[0], actions.get(), attributes.get(), arguments.data(), variables),
           "posix_spawn(" + command[0] + (options.directory.empty() ? "" : ", in " + options.directory) + ")");
+    // From here on there is a child: an error ends it again.
     running_ = true;
     try {
+        // Before the transports, which run the user's protocols: only a child that is watched can be ended in order.
         watch();
         pipes[0].reading.reset();  // the child's ends, which only the child is to hold
         pipes[1].writing.reset();
@@ -163,13 +175,18 @@ Process::~Process() {
 // Leaves no child behind.
 void Process::end() noexcept {
     registration_.reset();
+    // A post of the thread's may be on its way. It finds this empty, and does nothing.
     if (self_ != nullptr) *self_ = nullptr;
+    // Before the thread is joined: it waits for just this.
     kill(SIGKILL);
     join_waiting();
+    // It has been killed, so this wait is short, unless a debugger holds it. Without it the kernel keeps a zombie.
     if (std::exchange(running_, false) && !collected_) children::wait_for(id_, handle_, 0);
 }
 
 void Process::watch() {
+    // pidfd_open(2), Linux 5.3: readable when the child has ended. The number is not another process's yet: a child
+    // that has ended keeps it until it is waited for, unless SIGCHLD is ignored.
     handle_ = children::handle_of(id_);
     if (!handle_ && errno == ESRCH) {  // it has ended, and SIGCHLD is ignored or other code has waited for it
         collected_ = true;
@@ -187,9 +204,11 @@ void Process::watch() {
 // is the whole process's: it has one handler, and says only that some children have ended.
 void Process::watch_by_thread() {
     self_ = std::make_shared<Process*>(this);
+    // A thread inherits the mask. A signal of the program's must not be delivered to this one.
     const SignalsBlocked blocked;
     waiting_ = std::thread([&reactor = reactor_, self = self_, id = id_] {
         siginfo_t ended{};
+        // WNOWAIT: the zombie stays, and with it the number. So kill() on the loop never meets another process.
         while (::waitid(P_PID, id_t(id), &ended, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
         }
         for (;;) {
