@@ -81,11 +81,14 @@ Reactor::Reactor(std::unique_ptr<Demultiplexer> demultiplexer, const Clock& cloc
 
 Reactor::~Reactor() {
     std::vector<MoveOnlyFunction<void()>> unrun, undone;
+    std::list<MoveOnlyFunction<void()>> prepared;
     {
         const std::lock_guard lock(posted_mutex_);
         closing_ = true;  // the destructors below may post
         unrun.swap(posted_);
+        prepared.swap(prepared_);
     }
+    prepared.clear();
     unrun.clear();
     undone.swap(deferred_);
     undone.clear();
@@ -200,6 +203,19 @@ bool Reactor::post(MoveOnlyFunction<void()> task) {
     }
     // The loop says that it goes to sleep and then looks at posted_waiting_; here it is the other way round.
     // Whichever comes first, one of the two sees the other.
+    if (asleep_.exchange(false)) wakeup_.notify();
+    return true;
+}
+
+bool Reactor::post(PreparedPost&& task) noexcept {
+    PreparedPost mine(std::move(task));  // one that is not taken is destroyed without the lock
+    if (!mine) return false;
+    {
+        const std::lock_guard lock(posted_mutex_);
+        if (closing_) return false;
+        prepared_.splice(prepared_.end(), mine.place_);
+        posted_waiting_ = true;
+    }
     if (asleep_.exchange(false)) wakeup_.notify();
     return true;
 }
@@ -498,17 +514,20 @@ void Reactor::run_timers() {
 }
 
 void Reactor::run_posted() {
+    std::list<MoveOnlyFunction<void()>> prepared;
     {
         const std::lock_guard lock(posted_mutex_);
         posted_waiting_ = false;
         posted_now_.swap(posted_);
+        prepared.swap(prepared_);
     }
-    for (MoveOnlyFunction<void()>& posted : posted_now_) {
-        MoveOnlyFunction<void()> task = std::move(posted);
+    const auto run = [this](MoveOnlyFunction<void()> task) {
         ++counters_.tasks;
         const Stopwatch stopwatch(*this, SlowCall::Kind::task, nullptr);
         attempt(task);
-    }
+    };
+    for (MoveOnlyFunction<void()>& posted : prepared) run(std::move(posted));
+    for (MoveOnlyFunction<void()>& posted : posted_now_) run(std::move(posted));
     clear_keeping_little(posted_now_);
 }
 

@@ -26,6 +26,7 @@
 #include <reactor/function.hpp>
 #include <reactor/hook.hpp>
 #include <reactor/observing.hpp>
+#include <reactor/prepared_post.hpp>
 #include <reactor/registration.hpp>
 #include <reactor/timer.hpp>
 
@@ -33,6 +34,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -93,6 +95,10 @@ public:
     /// but for the memory it needs. False, and the task is destroyed unrun, if the reactor is being destroyed.
     /// Throws std::invalid_argument for an empty task, and std::bad_alloc.
     bool post(MoveOnlyFunction<void()> task);
+
+    /// The same for a task that has its place already: no memory is needed. In an iteration such tasks run before
+    /// those of the other post(). False, and the task is destroyed unrun, for an empty one too. Thread: any.
+    bool post(PreparedPost&& task) noexcept;
 
     /// Calls `callable` once, at the end of the iteration under way, or of the next one if none is: in its last step,
     /// after all else that the iteration does. An iteration in which it waits to be called does not sleep. A call that
@@ -344,7 +350,8 @@ private:
     std::atomic<bool> posted_waiting_{false};
     std::mutex posted_mutex_;
     std::vector<MoveOnlyFunction<void()>> posted_;
-    bool closing_ = false;  // under posted_mutex_
+    std::list<MoveOnlyFunction<void()>> prepared_;  // posted with its place
+    bool closing_ = false;                          // under posted_mutex_
 };
 
 }  // namespace reactor

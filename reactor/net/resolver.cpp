@@ -9,7 +9,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -58,8 +57,12 @@ struct Resolver::LookUp {
 
     const std::string host;
     const Address::Family family;
+    struct Waiting {
+        std::shared_ptr<Request> request;
+        PreparedPost answered;  // it owes its answer, and so needs no memory to give it
+    };
     bool begun = false;
-    std::vector<std::shared_ptr<Request>> waiting;
+    std::vector<Waiting> waiting;
     Answer answer;  // written once, before the waiting requests get it
 
     // As bad as running out of memory is for one look-up, it ends no thread.
@@ -89,14 +92,15 @@ public:
     // Throws std::bad_alloc, and std::system_error if there is no thread; then nothing has changed.
     void add(const std::shared_ptr<Request>& request, std::string_view host, Address::Family family) {
         const std::lock_guard lock(mutex_);
+        PreparedPost answered([request] { request->tell(request->look_up->answer); });
         // A program that connects a thousand times to one server asks for its name a thousand times.
         if (const auto found = unanswered_.find({host, family}); found != unanswered_.end()) {
-            found->second->waiting.push_back(request);
+            found->second->waiting.push_back({request, std::move(answered)});
             request->look_up = found->second;
             return;
         }
         const auto look_up = std::make_shared<LookUp>(host, family);
-        look_up->waiting.push_back(request);
+        look_up->waiting.push_back({request, std::move(answered)});
         const auto place = unanswered_.emplace(Question{look_up->host, family}, look_up).first;
         // Two queues, since a name server that is silent about IPv6 addresses alone, as broken home routers are, would
         // otherwise take all the threads from the IPv4 look-ups.
@@ -120,7 +124,7 @@ public:
         const std::lock_guard lock(mutex_);
         const std::shared_ptr<LookUp> look_up = std::move(request.look_up);
         if (look_up == nullptr) return;
-        std::erase_if(look_up->waiting, [&](const auto& other) { return other.get() == &request; });
+        std::erase_if(look_up->waiting, [&](const auto& one) { return one.request.get() == &request; });
         // One that a thread has begun is left to it.
         if (look_up->begun || !look_up->waiting.empty()) return;
         std::erase(lane_of(look_up->family).queue, look_up);
@@ -172,29 +176,11 @@ private:
             forget(*look_up);
             // From here on it cannot be found, so whoever asks now gets an answer that is fresh.
             look_up->answer = std::move(answer);
-            // An answer is never lost. Without memory to post it the thread keeps it and tries again. The mutex is free
-            // in between, so that resolvers and their loops can go.
-            while (!told_all(*look_up)) {
-                lock.unlock();
-                std::this_thread::sleep_for(std::chrono::milliseconds(1));
-                lock.lock();
-            }
+            // No resolver's last hold of its request goes here: the callable in it belongs to its loop.
+            for (LookUp::Waiting& one : look_up->waiting) one.request->reactor->post(std::move(one.answered));
+            look_up->waiting.clear();
         }
         --lane.threads;
-    }
-
-    // Posts the answer to the loops that wait for it; false if there is no memory for all of them. No resolver's last
-    // hold of its request goes here: the callable in it belongs to its loop.
-    bool told_all(LookUp& look_up) noexcept {
-        auto next = look_up.waiting.begin();
-        try {
-            for (; next != look_up.waiting.end(); ++next)
-                (*next)->reactor->post([request = *next] { request->tell(request->look_up->answer); });
-        } catch (const std::bad_alloc&) {
-            // The rest of them stays.
-        }
-        look_up.waiting.erase(look_up.waiting.begin(), next);
-        return look_up.waiting.empty();
     }
 
     void forget(const LookUp& look_up) noexcept {

@@ -34,11 +34,10 @@ void SocketConnection::depart() {
     if (is(over)) return;
     Reactor& here = loop();
     Reactor& target = extra_->move->target;
-    auto failure = std::errc::not_enough_memory;
     try {
         const auto traveller = std::make_shared<Traveller>();
         traveller->workspace = std::make_unique<Workspace>(target);
-        MoveOnlyFunction<void()> task([traveller, &target] {
+        PreparedPost task([traveller, &target] {
             auto& connection = static_cast<SocketConnection&>(*traveller->connection);
             if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
@@ -48,6 +47,7 @@ void SocketConnection::depart() {
         options.rates = extra_->meter != nullptr ? extra_->meter->rates : group_->rates;
         options.descriptors = group_->descriptors;
         join(ConnectionGroup::make(here, options));
+        // From here on nothing needs memory. A drain of the target that sees this on its way waits for it to arrive.
         extra_->timers->cancel(*extra_);
         traveller->arrived = std::move(extra_->move->arrived);
         traveller->connection = here.release(registration());
@@ -55,21 +55,18 @@ void SocketConnection::depart() {
         ++target.arriving();  // before it is counted here no more: a drain of both loops waits for it
         group_->leave_loop();
         group_->workspace = nullptr;
-        try {
-            // Not through `extra_`: once it is posted it is the other loop's.
-            const std::shared_ptr<HandleState> handles = extra_->handles;
-            const auto send = [&] { return target.post(std::move(task)); };
-            if (handles == nullptr ? send() : handles->move_to(target, send)) return;
-            failure = std::errc::operation_canceled;
-        } catch (const std::bad_alloc&) {
-        }
+        // Not through `extra_`: once it is posted it is the other loop's.
+        const std::shared_ptr<HandleState> handles = extra_->handles;
+        const auto send = [&] { return target.post(std::move(task)); };
+        if (handles == nullptr ? send() : handles->move_to(target, send)) return;
         --target.arriving();
         group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
+        finish(std::make_error_code(std::errc::operation_canceled));
     } catch (const std::bad_alloc&) {
+        finish(std::make_error_code(std::errc::not_enough_memory));
     }
-    finish(std::make_error_code(failure));
 }
 
 // From the other loop, as a task.

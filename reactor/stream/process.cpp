@@ -204,23 +204,17 @@ void Process::watch() {
 // is the whole process's: it has one handler, and says only that some children have ended.
 void Process::watch_by_thread() {
     self_ = std::make_shared<Process*>(this);
+    PreparedPost ended([self = self_] {
+        if (*self != nullptr) (*self)->reap();
+    });
     // A thread inherits the mask. A signal of the program's must not be delivered to this one.
     const SignalsBlocked blocked;
-    waiting_ = std::thread([&reactor = reactor_, self = self_, id = id_] {
-        siginfo_t ended{};
+    waiting_ = std::thread([&reactor = reactor_, ended = std::move(ended), id = id_]() mutable {
+        siginfo_t status{};
         // WNOWAIT: the zombie stays, and with it the number. So kill() on the loop never meets another process.
-        while (::waitid(P_PID, id_t(id), &ended, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+        while (::waitid(P_PID, id_t(id), &status, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
         }
-        for (;;) {
-            try {
-                reactor.post([self] {
-                    if (*self != nullptr) (*self)->reap();
-                });
-                return;
-            } catch (const std::bad_alloc&) {
-                std::this_thread::yield();  // nothing else will report it
-            }
-        }
+        reactor.post(std::move(ended));
     });
     ++reactor_.awaited();  // as long as there is the thread: nothing is watched that would say that the child goes on
 }

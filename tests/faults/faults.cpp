@@ -173,7 +173,11 @@ timespec timespec_of(Duration time) noexcept {
 }
 
 void* allocate(std::size_t size, std::size_t alignment) {
-    if (state.armed && fails(Call::allocation)) throw std::bad_alloc();
+    if (state.armed && fails(Call::allocation)) {
+        const Suspended suspended;
+        if (state.plan.meanwhile != nullptr) state.plan.meanwhile(state.plan.with);
+        throw std::bad_alloc();
+    }
     void* memory = alignment <= alignof(std::max_align_t)
                        ? std::malloc(std::max<std::size_t>(size, 1))
                        : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);

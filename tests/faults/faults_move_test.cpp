@@ -3,6 +3,7 @@
 
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/stream/drain.hpp>
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>
@@ -88,7 +89,57 @@ MoveOutcome move(const faults::Plan& plan) {
     return outcome;
 }
 
+struct DrainOutcome : faults::Traces {
+    bool set_up = false;
+    int ended = 0, reported = 0;
+};
+
+class Ending final : public Protocol {
+public:
+    explicit Ending(DrainOutcome& outcome) : outcome_(outcome) {}
+
+private:
+    std::size_t received(Bytes input) override { return input.size(); }
+    void disconnected(std::error_code) override { ++outcome_.ended; }
+    DrainOutcome& outcome_;
+};
+
+// A connection goes to a loop that is being drained, and whose next iteration comes just when the memory is missing.
+DrainOutcome move_to_drained(faults::Plan plan) {
+    DrainOutcome outcome;
+    testing::ManualClock clock;
+    Reactor there("auto", clock);
+    plan.with = &there;
+    plan.meanwhile = [](void* with) { static_cast<Reactor*>(with)->run_once(Duration::zero()); };
+    const auto mine = std::make_unique<Reactor>("auto", clock);
+    Reactor& here = *mine;
+    auto [peer, socket] = Socket::pair();
+    Connection& connection = Connection::open(here, std::move(socket), std::make_unique<Ending>(outcome));
+    here.run_once(Duration::zero());
+    drain(there, std::chrono::hours(1), [&](const Drained&) { ++outcome.reported; });
+    faults::run(plan, false, outcome, [&](testing::ManualClock&) {
+        connection.move_to(there);
+        outcome.set_up = true;
+        here.run_once(Duration::zero());
+    });
+    outcome.leaked = 0;  // what there is here lives longer than the plan
+    peer.close();
+    for (int turn = 0; turn < 6; ++turn) {
+        here.run_once(Duration::zero());
+        there.run_once(Duration::zero());
+    }
+    return outcome;
+}
+
 }  // namespace
+
+TEST_CASE("S101: a loop to which a connection does not come for lack of memory is drained all the same") {
+    const auto check = [](const faults::Plan&, const DrainOutcome& outcome) {
+        CHECK(outcome.reported == 1);
+        if (outcome.set_up) CHECK(outcome.ended == 1);
+    };
+    CHECK(faults::fail_each({Call::allocation}, {}, move_to_drained, check) >= 3);
+}
 
 TEST_CASE("S75: a connection that moves while there is no memory arrives whole, or ends once and says why") {
     const MoveOutcome whole = move({});

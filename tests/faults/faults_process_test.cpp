@@ -67,6 +67,22 @@ TEST_CASE("S96: a child is started, heard and waited for where a call of it is f
     }
 }
 
+TEST_CASE("S75: the exit of a child that only a thread waits for is reported although there is no memory") {
+    testing::ManualClock clock;
+    Reactor reactor;
+    Child child(reactor, clock, always(Call::pidfd_open, ENOSYS), "exec >&-; exec sleep 1000");
+    run_until(reactor, [&] { return child.journal.over; });
+    faults::Plan no_memory = always(Call::allocation, ENOMEM);
+    no_memory.times = 1'000'000'000;
+    {
+        const faults::Armed armed(no_memory, clock, true);
+        REQUIRE(child.process->kill(SIGTERM));
+        for (int turn = 0; turn < 5'000 && child.exits == 0; ++turn) reactor.run_once(std::chrono::milliseconds(1));
+    }
+    CHECK(child.exits == 1);
+    CHECK(child.result.signal == SIGTERM);
+}
+
 TEST_CASE("run_until_idle waits for a child that only a thread waits for") {
     testing::ManualClock clock;
     Reactor reactor;

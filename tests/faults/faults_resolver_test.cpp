@@ -17,7 +17,7 @@
 using namespace reactor;
 using faults::Call;
 
-TEST_CASE("S75, S76: the answer of a look-up whose thread runs out of memory is late or an error, and never lost") {
+TEST_CASE("S75, S76: the answer of a look-up whose thread runs out of memory is an error at worst, and never lost") {
     int struck = 0;
     for (unsigned first = 1; first <= 20; ++first) {
         INFO("from allocation ", first);

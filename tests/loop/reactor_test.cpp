@@ -2135,6 +2135,43 @@ TEST_CASE("S65: a reactor that is being destroyed refuses posts and destroys the
     CHECK(destroyed == 1);
 }
 
+TEST_CASE("S66: a prepared task is posted once, runs before the other posted work, and may post what runs next time") {
+    Reactor reactor;
+    std::string order;
+    PreparedPost empty, task([&] {
+        order += 'p';
+        reactor.post(PreparedPost([&] { order += 'n'; }));
+    });
+    CHECK_FALSE(reactor.post(std::move(empty)));
+    reactor.post([&] { order += 't'; });
+    CHECK(reactor.post(std::move(task)));
+    CHECK_FALSE(reactor.post(std::move(task)));
+    CHECK(reactor.next_timeout() == no_wait);
+    reactor.run_once();
+    CHECK(order == "pt");
+    CHECK(reactor.counters().tasks == 2);
+    reactor.run_once();
+    CHECK(order == "ptn");
+    Reactor sleeping;
+    sleeping.post(PreparedPost([] {}));
+    sleeping.run_once();
+    CHECK(sleeping.counters().wakeups == 1);
+    CHECK_THROWS_AS((void)PreparedPost(nullptr), std::invalid_argument);
+}
+
+TEST_CASE("S65: a reactor that is being destroyed destroys a prepared task unrun, whether it has it or refuses it") {
+    int destroyed = 0;
+    auto reactor = std::make_unique<Reactor>();
+    Reactor& dying = *reactor;
+    const auto count = [&] { return std::make_unique<OnDestruction>([&] { ++destroyed; }); };
+    reactor->post(PreparedPost([last = count()] { FAIL("called"); }));
+    reactor->post([token = std::make_unique<OnDestruction>([&] {
+                       CHECK_FALSE(dying.post(PreparedPost([late = count()] { FAIL("called"); })));
+                   })] { FAIL("called"); });
+    reactor.reset();
+    CHECK(destroyed == 2);
+}
+
 TEST_CASE("S66: what posted work posts waits for the next turn") {
     Reactor reactor;
     int calls = 0;
