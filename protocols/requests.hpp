@@ -1,5 +1,5 @@
 // Requests: questions to a server, each answered by one message, over a pool of connections. A question has a time
-// limit, may be asked again when its connection ends before the answer, and is cancelled by destroying its handle.
+// limit for each try, may be asked again when a try fails, and is cancelled by destroying its handle.
 //
 //     Requests<Lines> cache{reactor, "localhost", 11211};
 //     Request version = cache.ask("version", [](std::error_code error, Bytes answer) { use(answer); });
@@ -31,11 +31,11 @@ struct RequestsOptions {
     std::size_t connections = 4;
     /// Requests that may wait for a connection. One more is answered at once with resource_unavailable_try_again.
     std::size_t most_waiting = 1024;
-    /// Time for a request, from ask() to its answer, retries included. A request out of time is not
-    /// asked again. Zero: no limit.
+    /// Time for each try, from ask() or from the failure of the try before, to the answer; the wait for a connection
+    /// counts. A request takes at most `retries + 1` times as long. Zero: no limit.
     Duration timeout = std::chrono::seconds(10);
-    /// How often a request is asked again when no connection could be made, or its connection ended before the answer.
-    /// The server may see a repeated request twice.
+    /// How often a request is asked again when no connection could be made, its connection ended before the answer, or
+    /// the try was out of time. The server may see a repeated request twice.
     std::size_t retries = 0;
     /// The wait after a failure before the next connection is made: `first`, then twice as long after each failure in a
     /// row, at most `longest`. An answer ends the row.
@@ -73,12 +73,31 @@ private:
     template <Framing>
     friend class Requests;
     struct State {
-        State(Reactor& reactor, Bytes bytes, Answered callback, std::size_t retries, MoveOnlyFunction<void()> when_over)
+        State(Reactor& reactor, Bytes bytes, Answered callback, const RequestsOptions& options,
+              MoveOnlyFunction<void()> when_over)
             : question(bytes.begin(), bytes.end()),
               answered(std::move(callback)),
               over(std::move(when_over)),
-              retries_left(retries),
-              deadline(reactor, [this] { finish(std::make_error_code(std::errc::timed_out), {}); }) {}
+              retries_left(options.retries),
+              timeout(options.timeout),
+              deadline(reactor, [this] { out_of_time(); }) {}
+
+        void begin_try() {
+            if (timeout > Duration::zero()) deadline.start(timeout);
+        }
+
+        // Another try, on another connection: this one may still answer.
+        void out_of_time() {
+            if (retries_left == 0) return finish(std::make_error_code(std::errc::timed_out), {});
+            try {
+                begin_try();
+            } catch (const std::bad_alloc&) {
+                return finish(std::make_error_code(std::errc::not_enough_memory), {});
+            }
+            --retries_left;
+            ask_again = true;
+            over();
+        }
 
         // The callback may destroy anything, this too.
         void finish(std::error_code error, Bytes answer) {
@@ -93,6 +112,8 @@ private:
         Answered answered;              // empty once it was called or cancelled
         MoveOnlyFunction<void()> over;  // the pool may have something to do now
         std::size_t retries_left;
+        const Duration timeout;  // of each try
+        bool ask_again = false;  // was out of time on the connection that carries it
         Timer deadline;
     };
     explicit Request(std::shared_ptr<State> state) noexcept : state_(std::move(state)) {}
@@ -156,13 +177,13 @@ private:
         }
 
         Request ask(Bytes question, Request::Answered answered) {
-            auto state = std::make_shared<State>(reactor, question, std::move(answered), options.retries,
+            auto state = std::make_shared<State>(reactor, question, std::move(answered), options,
                                                  [pool = this->weak_from_this()] {
                                                      if (const auto alive = pool.lock()) alive->pump_soon();
                                                  });
             waiting.push_back(state);
             if (waiting.size() > options.most_waiting) refused.push_back(state);
-            if (options.timeout > Duration::zero()) state->deadline.start(options.timeout);
+            state->begin_try();
             pump_soon();
             return Request(std::move(state));
         }
@@ -185,11 +206,16 @@ private:
             std::erase_if(waiting, [](const auto& state) { return !state->answered; });  // cancelled, or out of time
             std::size_t coming = 0;
             for (const auto& link : links) {
-                if (link->request != nullptr && !link->request->answered) link->client->drop();
+                if (link->request != nullptr && (!link->request->answered || link->request->ask_again)) {
+                    const std::shared_ptr<State> state = link->request;
+                    link->client->drop();
+                    if (state->answered) waiting.push_front(state);
+                }
                 if (link->over) continue;
                 if (link->client == nullptr) ++coming;
                 if (link->client == nullptr || link->request != nullptr || waiting.empty()) continue;
                 link->request = std::move(waiting.front());
+                link->request->ask_again = false;
                 waiting.pop_front();
                 link->client->put();
             }
@@ -227,6 +253,7 @@ private:
             if (state == nullptr || !state->answered) return;
             if (state->retries_left == 0) return state->finish(error, {});
             --state->retries_left;
+            state->begin_try();
             waiting.push_front(std::move(state));
         }
 
@@ -269,7 +296,7 @@ private:
         /// Sends the question of the link's request.
         void put() { this->send(Bytes(link_->request->question)); }
 
-        /// The request was cancelled, or is out of time: its answer would be taken for the next one's.
+        /// The request was cancelled, or out of time: its answer would be taken for the next one's.
         void drop() {
             Link& link = *std::exchange(link_, nullptr);
             link.request.reset();

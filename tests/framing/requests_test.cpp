@@ -120,6 +120,62 @@ TEST_CASE("A request without an answer in time is over, and its late answer is n
     CHECK(server.accepted() == 2);
 }
 
+TEST_CASE("Each try of a request has its own time, and one that is out of time is a failure like any other") {
+    testing::ManualClock clock;
+    Reactor reactor{"auto", clock};
+    Server server(reactor);
+    RequestsOptions options;
+    options.connections = 1;
+    options.retries = 2;
+    options.timeout = 10s;
+    Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), options);
+    Answers answers;
+    const auto turn_until = [&](auto&& condition) {
+        for (int i = 0; i < 10000 && !condition(); ++i) reactor.run_once(1ms);
+        REQUIRE(condition());
+    };
+    Request silent = requests.ask("wait", answers.note());
+    for (std::size_t tries = 1; tries <= 3; ++tries) {
+        turn_until([&] { return server.asked.size() == tries; });
+        CHECK(answers.all.empty());
+        clock.advance(9s);
+        settle(reactor);
+        CHECK(answers.all.empty());
+        CHECK(server.asked.size() == tries);
+        clock.advance(1s);
+    }
+    turn_until([&] { return answers.all.size() == 1; });
+    Request next = requests.ask("echo next", answers.note());
+    turn_until([&] { return answers.all.size() == 2; });
+    CHECK(answers.all == std::vector<std::string>{std::make_error_code(std::errc::timed_out).message(), "next"});
+    CHECK(server.asked == std::vector<std::string>{"wait", "wait", "wait", "echo next"});
+}
+
+TEST_CASE("A try that fails before its time gives the next one all of its own") {
+    testing::ManualClock clock;
+    Reactor reactor{"auto", clock};
+    Server server(reactor);
+    RequestsOptions options;
+    options.retries = 1;
+    options.timeout = 10s;
+    options.first_back_off = 5s;
+    Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), options);
+    Answers answers;
+    server.leaves = 1;
+    Request request = requests.ask("wait", answers.note());
+    for (int i = 0; i < 10000 && server.asked.empty(); ++i) reactor.run_once(1ms);
+    settle(reactor);  // it hung up
+    clock.advance(5s);
+    for (int i = 0; i < 10000 && server.asked.size() < 2; ++i) reactor.run_once(1ms);
+    REQUIRE(server.asked.size() == 2);
+    clock.advance(4s);
+    settle(reactor);
+    CHECK(request);
+    clock.advance(1s);
+    settle(reactor);
+    CHECK(answers.all == std::vector<std::string>{std::make_error_code(std::errc::timed_out).message()});
+}
+
 TEST_CASE("A request that is cancelled calls nothing, whether it waits or was sent") {
     Reactor reactor;
     Server server(reactor);
