@@ -25,6 +25,7 @@ struct Settings {
     std::string backend = "auto";
     std::uint64_t rate = 0;
     double timeout = 60;
+    double drain = 30;
     bool verbose = false;
 };
 
@@ -63,7 +64,7 @@ int serve(const Settings& settings) {
                       settings.verbose ? ProtocolFactory(factory<ToldSendFile>(settings.file))
                                        : ProtocolFactory(factory<SendFile>(settings.file)),
                       options);
-    return program::serve_until_told(reactor, acceptor.addresses());
+    return program::serve_until_signal(reactor, acceptor.addresses(), settings.drain, Draining::told);
 }
 
 }  // namespace
@@ -81,6 +82,7 @@ int main(int argc, char** argv) {
     arguments
         .add_option("--timeout", settings.timeout, "seconds for which a peer may read nothing, or not close at the end")
         ->check(program::seconds_from(0.001));
+    program::add_drain(arguments, settings.drain);
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;

@@ -22,6 +22,7 @@ struct Settings {
     std::string backend = "auto";
     double connect_timeout = 10;
     double idle_timeout = 0;
+    double drain = 30;
 };
 
 // Says on standard error when the target stops answering, and when it does again: a line a change, not one a client.
@@ -98,7 +99,8 @@ int serve(const Settings& settings) {
                       factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
     refuse_itself(acceptor.addresses(), to);
 
-    return program::serve_until_told(reactor, acceptor.addresses());
+    // Whether a conversation has come to its end is for its two ends to know.
+    return program::serve_until_signal(reactor, acceptor.addresses(), settings.drain, Draining::left);
 }
 
 }  // namespace
@@ -115,6 +117,7 @@ int main(int argc, char** argv) {
     arguments
         .add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
         ->check(program::seconds_from(0));
+    program::add_drain(arguments, settings.drain);
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("forwarder", [&] { return serve(settings); });

@@ -7,7 +7,7 @@
 #include <reactor/demultiplexer.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/signals.hpp>
+#include <reactor/stream/run_until_signal.hpp>
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -243,12 +243,22 @@ inline std::string quoted(reactor::Bytes bytes) {
     return result + '"';
 }
 
-/// Says where it listens, and goes on until SIGINT or SIGTERM. The exit status.
-inline int serve_until_told(reactor::Reactor& reactor, const std::vector<reactor::Address>& addresses) {
-    const reactor::Signals signals(reactor, {SIGINT, SIGTERM}, [&](int) { reactor.stop(); });
-    for (const reactor::Address& address : addresses)
-        say("listening on {} ({})", address.to_string(), reactor.backend());
-    reactor.run();
+/// --drain, for serve_until_signal.
+inline void add_drain(CLI::App& arguments, double& drain) {
+    arguments.add_option("--drain", drain, "seconds that connections may take to end after SIGINT and SIGTERM")
+        ->check(seconds_from(0));
+}
+
+/// Says where it listens, and goes on until SIGINT or SIGTERM. Then the connections have `drain` seconds to end, or
+/// until a second signal. The exit status.
+inline int serve_until_signal(reactor::Reactor& reactor, const std::vector<reactor::Address>& addresses, double drain,
+                              reactor::Draining how) {
+    reactor.post([&] {  // when a signal ends it in good order
+        for (const reactor::Address& address : addresses)
+            say("listening on {} ({})", address.to_string(), reactor.backend());
+    });
+    const reactor::Drained all = run_until_signal(reactor, {SIGINT, SIGTERM}, seconds(drain), how).connections;
+    if (all.cut > 0) say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
     return EXIT_SUCCESS;
 }
 

@@ -197,7 +197,7 @@ private:
     void lose(Listener& listener) noexcept;
     void update_interest() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
-    void no_new_ones() noexcept override { close(); }
+    void no_new_ones(Draining) noexcept override { close(); }
 
     Reactor& reactor_;
     Callback<std::unique_ptr<Protocol>(const Address&)> factory_;  // empty if there is an opener

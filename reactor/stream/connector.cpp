@@ -361,6 +361,13 @@ void Connector::plan_reconnect() noexcept {
     state_ = State::planned;
 }
 
+// A connection that is left may need the one that is being made for it, as a proxy's does.
+void Connector::no_new_ones(Draining how) noexcept {
+    const bool waits = state_ == State::planned && reconnect_delay_ > Duration::zero();
+    if (how == Draining::told || waits) return cancel();
+    options_.reconnect.reset();
+}
+
 // A connection that lasted was worth its wait; one that ended sooner is as good as none.
 void Connector::connection_ended(const OwnedHandler&) noexcept {
     if (state_ != State::over) return;

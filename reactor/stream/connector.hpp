@@ -113,7 +113,7 @@ private:
     void stop_trying() noexcept;
     void plan_reconnect() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
-    void no_new_ones() noexcept override { cancel(); }
+    void no_new_ones(Draining how) noexcept override;
 
     Reactor& reactor_;
     bool by_name_ = false;

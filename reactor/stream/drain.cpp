@@ -205,13 +205,13 @@ Drain& Drain::of_loop(Reactor& reactor) {
     return *space.drain;
 }
 
-void Drain::stop_beginnings(Reactor& reactor) noexcept {
-    for (ConnectionGroup::Owner* owner : SocketConnection::workspace_of(reactor).owners) owner->no_new_ones();
+void Drain::stop_beginnings(Reactor& reactor, Draining how) noexcept {
+    for (ConnectionGroup::Owner* owner : SocketConnection::workspace_of(reactor).owners) owner->no_new_ones(how);
 }
 
 void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drained&)> done, Draining how) {
     Drain::of_loop(reactor).begin(longest, std::move(done), how);
-    Drain::stop_beginnings(reactor);
+    Drain::stop_beginnings(reactor, how);
 }
 
 // The timer has its place since the drain began, so that starting it anew needs no memory.
@@ -238,7 +238,7 @@ void drain(ReactorGroup& group, Duration longest, MoveOnlyFunction<void(const Dr
                 Drain& drain = Drain::of_loop(reactor);
                 drain.prepare(longest, how);
                 drain.commit(report, how);
-                Drain::stop_beginnings(reactor);
+                Drain::stop_beginnings(reactor, how);
             } catch (...) {  // the others report all the same
                 Drained all;
                 if (auto last = report->quiet({}, all)) last(all);

@@ -42,10 +42,10 @@ enum class Draining : std::uint8_t {
 };
 
 /// Ends a loop in good order. Its acceptors are closed, its connectors cancelled, and each connection is called
-/// (Protocol::draining) once. A connection that closes sends what it owes, within its Limits::close_timeout. After
-/// `longest` every connection that is left is aborted (timed_out), and so is each that comes later. `done` is called
-/// from the loop, never from inside this call, when no connection is left and none is on its way here from another
-/// loop.
+/// (Protocol::draining) once. With Draining::left, connectors that are connecting finish, and none connects again. A
+/// connection that closes sends what it owes, within its Limits::close_timeout. After `longest` every connection that
+/// is left is aborted (timed_out), and so is each that comes later. `done` is called from the loop, never from inside
+/// this call, when no connection is left and none is on its way here from another loop.
 ///
 /// A connection that moves here meanwhile is called when it has arrived. A connection that the program makes meanwhile,
 /// to finish something, is not called: the program ends it. A further drain takes the place of the one before, whose
@@ -110,7 +110,7 @@ private:
     class Report;
 
     static Drain& of_loop(Reactor& reactor);
-    static void stop_beginnings(Reactor& reactor) noexcept;
+    static void stop_beginnings(Reactor& reactor, Draining how) noexcept;
     void prepare(Duration longest, Draining how);
     void commit(const std::shared_ptr<Report>& report, Draining how) noexcept;
     template <class Call>

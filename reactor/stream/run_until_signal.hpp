@@ -23,11 +23,13 @@ struct EndedBySignal {
 };
 
 /// Runs the loop until one of `signals` comes to the process, then drains it (drain() in reactor/stream/drain.hpp) for
-/// at most `grace`, and returns. A second signal ends the grace period: the connections that are left are aborted.
-/// Timers and datagrams go on until it returns. Reactor::stop() ends it at any time.
+/// at most `grace`, and returns. A second signal ends the grace period: the connections that are left are aborted. With
+/// Draining::left each connection goes on until it ends by itself, as suits a proxy. Timers and datagrams go on until
+/// it returns. Reactor::stop() ends it at any time.
 ///
 /// Thread: the one that runs the loop. Errors: those of Signals and of Reactor::run(); the signals have their earlier
 /// dispositions then, and a drain that has begun goes on in the next run.
-REACTOR_EXPORT EndedBySignal run_until_signal(Reactor& reactor, std::initializer_list<int> signals, Duration grace);
+REACTOR_EXPORT EndedBySignal run_until_signal(Reactor& reactor, std::initializer_list<int> signals, Duration grace,
+                                              Draining how = Draining::told);
 
 }  // namespace reactor

@@ -1234,6 +1234,31 @@ class FileServer(ProgramTest):
         self.assertEqual(self.receive_all(client), b"short")
         self.assertRegex(server.line(), r": the connection was not closed in time$")
 
+    def test_after_a_signal_transfers_come_to_their_end_and_nothing_more_is_accepted(self):
+        content = random.Random(11).randbytes(5_000_000)
+        server = self.serve(content)
+        client = self.connect(server, receive_buffer=32768)
+        beginning = client.recv(1)
+        server.signal(signal.SIGTERM)
+        self.assert_refused_from_now_on(server.port)
+        self.assertEqual(beginning + self.receive_all(client), content)
+        client.close()
+        status, _, errors = server.end()
+        self.assertEqual((status, errors), (0, ""))
+
+    def test_a_second_signal_resets_the_transfers_that_are_left(self):
+        server = self.serve(random.Random(12).randbytes(30_000_000))
+        client = self.connect(server, receive_buffer=32768)
+        client.recv(1)
+        server.signal(signal.SIGTERM)
+        self.assert_refused_from_now_on(server.port)
+        server.signal(signal.SIGINT)
+        status, output, errors = server.end()
+        self.assertEqual((status, errors), (0, ""))
+        self.assertRegex(output, r"^cut [1-9]\d* connection\(s\), with [1-9]\d* bytes unsent\n$")
+        with self.assertRaises(ConnectionResetError):
+            self.receive_all(client)
+
     def test_a_file_that_is_not_there_gets_one_line(self):
         status, output, errors = self.start(FILE_SERVER, "/does/not/exist", "--port", "0").end()
         self.assertEqual((status, output, errors), (1, "", "file_server: /does/not/exist: No such file or directory\n"))
@@ -1259,8 +1284,8 @@ class FileServer(ProgramTest):
 
 
 class Forwarder(ProgramTest):
-    def forward(self, port):
-        return self.start_server(FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{port}")
+    def forward(self, port, *options):
+        return self.start_server(FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{port}", *options)
 
     def test_8_MB_come_back_exactly_and_then_the_end(self):
         client = self.connect(self.forward(self.server().port))
@@ -1281,6 +1306,39 @@ class Forwarder(ProgramTest):
             client.close()
         self.until(lambda: forwarder.descriptors() == before, "its descriptors to be closed")
         self.assert_rests(forwarder)
+
+    def test_after_a_signal_conversations_go_on_to_their_end_and_nothing_more_is_accepted(self):
+        forwarder = self.forward(self.server().port)
+        clients = [self.connect(forwarder) for _ in range(3)]
+        for client in clients:
+            self.assert_echoes(client)
+        forwarder.signal(signal.SIGTERM)
+        self.assert_refused_from_now_on(forwarder.port)
+        for client in clients:
+            self.assert_echoes(client)
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(self.receive_all(client), b"")
+        self.assertEqual(forwarder.end(), (0, "", ""))
+
+    def test_a_second_signal_or_the_end_of_the_drain_resets_both_ends_of_the_conversations_that_are_left(self):
+        for signals, options in (((signal.SIGTERM, signal.SIGINT), ()), ((signal.SIGTERM,), ("--drain", "0.2"))):
+            with socket.create_server(("127.0.0.1", 0)) as target:
+                forwarder = self.forward(target.getsockname()[1], *options)
+                client = self.connect(forwarder)
+                far, _ = target.accept()
+                client.sendall(b"x")
+                self.assertEqual(far.recv(1), b"x")
+                for number in signals:
+                    forwarder.signal(number)
+                    self.assert_refused_from_now_on(forwarder.port)
+                status, output, errors = forwarder.end()
+                self.assertEqual((status, errors), (0, ""))
+                # Two for each client; one that came just before the end may be among them.
+                self.assertRegex(output, r"^cut \d+ connection\(s\), with 0 bytes unsent\n$")
+                for end in (client, far):
+                    with self.assertRaises(ConnectionResetError):
+                        end.recv(1)
+                far.close()
 
     def test_an_address_that_is_none_gets_one_line(self):
         for listen, to in (("127.0.0.1", "localhost:1"), ("localhost:0", "::1:80"), ("localhost:0", "localhost:http")):

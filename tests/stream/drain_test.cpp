@@ -451,6 +451,58 @@ TEST_CASE("A further drain takes the place of the one before, with its own wish,
     CHECK(first == 0);
 }
 
+TEST_CASE("A loop that is drained anew leaves its group's drain, which then reports nothing") {
+    ReactorGroup group({.threads = 2});
+    Conversation last(group[1]);
+    run_until(group[1], [&] { return last.journal.transport != nullptr; });
+    last.journal.on_draining = [] {};
+    auto held = std::make_shared<int>();
+    const std::weak_ptr<int> captured = held;
+    int of_group = 0, of_loop = 0;
+    drain(group, Duration::max(), [&of_group, held = std::move(held)](const Drained&) { ++of_group; });
+    settle(group[0]);
+    settle(group[1]);  // now the group's drain waits for the second loop alone
+    drain(group[0], Duration::max(), [&](const Drained&) { ++of_loop; });
+    CHECK(captured.expired());
+    settle(group[0]);
+    CHECK(of_loop == 1);
+    last.journal.transport->abort();
+    settle(group[1]);
+    CHECK(last.journal.over);
+    CHECK(of_group == 0);
+}
+
+TEST_CASE("A drain that leaves connections alone lets a connector finish, and none connects again") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    Reactor elsewhere;
+    Acceptor target(elsewhere, {anywhere}, factory<Echo>());
+    const Address refusing = Acceptor(elsewhere, {anywhere}, factory<Echo>()).addresses()[0];
+    std::deque<Journal> connected, refused;
+    ConnectorOptions again;
+    again.reconnect.emplace();
+    const Connector waits(reactor, {refusing}, record(refused), again);
+    run_until(reactor, [&] { return refused.size() == 1; });
+    REQUIRE(waits.connecting());
+    const Connector connects(reactor, {target.addresses()[0]}, record(connected), again);
+    Conversation conversation(reactor);
+    std::optional<Drained> report;
+    drain(
+        reactor, Duration::max(), [&](const Drained& drained) { report = drained; }, Draining::left);
+    CHECK_FALSE(waits.connecting());
+    run_until(reactor, [&] {
+        elsewhere.run_once(Duration::zero());
+        return connected.size() == 1 && connected[0].transport != nullptr;
+    });
+    CHECK_FALSE(report);
+    connected[0].transport->abort();
+    settle(reactor);
+    CHECK_FALSE(connects.connecting());
+    conversation.journal.transport->abort();
+    run_until(reactor, [&] { return report.has_value(); });
+    CHECK(report->cut == 2);
+}
+
 TEST_CASE("A drain reports only what ends after it has begun") {
     Reactor reactor;
     Conversation in_order(reactor), failed(reactor), talk(reactor);

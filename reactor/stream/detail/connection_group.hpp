@@ -22,8 +22,9 @@ public:
     public:
         /// One of the group's connections is gone. Comes at the end of a turn, after `disconnected`.
         virtual void connection_ended(const OwnedHandler& connection) noexcept = 0;
-        /// The loop is being drained: nothing that would become a connection may be begun any more.
-        virtual void no_new_ones() noexcept = 0;
+        /// The loop is being drained: nothing that would become a connection may be begun any more. What is under way
+        /// goes on if connections are `left`.
+        virtual void no_new_ones(Draining how) noexcept = 0;
 
     protected:
         ~Owner() = default;
