@@ -1,4 +1,4 @@
-// How a coroutine is resumed by its connection, and what the end of either means for the other.
+// The connection resumes its coroutine; the end of either ends the other.
 #include <reactor/coroutine/stream.hpp>
 #include <reactor/reactor.hpp>
 
@@ -56,7 +56,7 @@ StreamProtocol::~StreamProtocol() {
 
 void StreamProtocol::connected() {
     if (waiter_ != nullptr) return std::exchange(waiter_, nullptr)->connected(*this);
-    if (!task_) return;
+    if (!task_) return transport().close();  // its connect was given up
     task_.coroutine().promise().root = this;
     resume(Continuation(task_.coroutine()));
 }

@@ -28,7 +28,7 @@
 
 namespace reactor {
 
-/// The rule by which a message ends: what protocols/framing calls a Framing. `next(input)` and `end(rest)` return a
+/// The rule by which a message ends, as a Framing of protocols/framing. `next(input)` and `end(rest)` return a
 /// status (need_more, message, malformed), the message and how much of the input it took; `longest()` is a size.
 template <class F>
 concept StreamFraming = requires(F framing, Bytes bytes) {

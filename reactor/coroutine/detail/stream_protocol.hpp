@@ -24,7 +24,7 @@ namespace coroutine_detail {
 class StreamProtocol;
 class WriteOperation;
 
-/// Input while it is being delivered, and what a read has taken of it.
+/// Input while it is being delivered, and the part that a read has taken.
 struct Delivery {
     explicit Delivery(Bytes all) noexcept : input(all) {}
     void take(Bytes taken, std::size_t consumed) noexcept {
