@@ -93,6 +93,10 @@ protected:
     /// about.
     Transport& transport() const noexcept { return *transport_; }
 
+    /// For a protocol that lets another one speak in its place, after an upgrade for instance: `other` gets the same
+    /// transport. This protocol still gets all the calls, and hands them on. Lifetime: it owns `other`, or ends before.
+    void lend_transport_to(Protocol& other) const noexcept { other.transport_ = transport_; }
+
 private:
     friend class Transport;
     static Transport* no_transport() noexcept;
