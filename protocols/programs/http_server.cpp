@@ -1,0 +1,72 @@
+// http_server: the files of a folder by HTTP/1.1.
+#include <protocols/http/server.hpp>
+#include <protocols/http/static_files.hpp>
+#include <protocols/programs/program.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/stream/run_until_signal.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+using namespace reactor;
+
+namespace {
+
+struct Settings {
+    std::string root;
+    std::string host = "localhost";
+    std::uint16_t port = 8080;
+    std::string backend = "auto";
+    double timeout = 60;
+    double grace = 10;
+    std::size_t connections = 10'000;
+    bool log = false;
+};
+
+int serve(const Settings& settings) {
+    program::raise_descriptor_limit();
+    Reactor reactor(settings.backend);
+    http::ServerOptions options;
+    options.acceptor.connection.limits.idle_timeout = program::seconds(settings.timeout);
+    options.acceptor.connection.limits.write_timeout = program::seconds(settings.timeout);
+    options.acceptor.max_connections = settings.connections;
+    http::Server server(reactor, settings.host, settings.port, options);
+    server.get("/{path...}", http::static_files(settings.root));
+    if (settings.log) {
+        server.on_access([](const http::Access& access) {
+            program::say("{} {} {} {} {} {:.6f}", access.peer.to_string(), access.method.empty() ? "-" : access.method,
+                         access.target.empty() ? "-" : access.target, access.status, access.content,
+                         std::chrono::duration<double>(access.time).count());
+        });
+    }
+    for (const Address& address : server.acceptor().addresses()) program::say("listening on {}", address.to_string());
+    run_until_signal(reactor, {SIGINT, SIGTERM}, program::seconds(settings.grace));
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Settings settings;
+    CLI::App arguments("Serves the files of a folder by HTTP/1.1.", "http_server");
+    arguments.option_defaults()->always_capture_default();
+    arguments.add_option("root", settings.root, "the folder")->required();
+    arguments.add_option("--host", settings.host, "address or name to listen at; empty: all; unix:/path, unix:@name");
+    program::add_port(arguments, settings.port, "port to listen at; 0: a free one");
+    program::add_backend(arguments, settings.backend);
+    arguments
+        .add_option("--timeout", settings.timeout,
+                    "seconds after which a connection without a byte ends, or one whose client takes nothing")
+        ->check(program::seconds_from(0.001));
+    arguments.add_option("--grace", settings.grace, "seconds for requests under way after SIGINT or SIGTERM")
+        ->check(program::seconds_from(0.0));
+    arguments.add_option("--max-connections", settings.connections, "more than these wait")
+        ->check(program::from_to(std::size_t(1), std::size_t(1) << 20));
+    arguments.add_flag("--log", settings.log, "a line for each answer: client, method, target, status, bytes, seconds");
+    int status = 0;
+    if (!program::parsed(arguments, argc, argv, status)) return status;
+    return program::run("http_server", [&] { return serve(settings); });
+}
