@@ -43,10 +43,9 @@ private:
     std::uint64_t& arrivals_;
 };
 
-void play(benchmark::State& state, const std::string& backend, bool arrival) {
+void play(benchmark::State& state, const std::string& backend) {
     reactor::DatagramOptions options;
     options.batch = std::size_t(state.range(0));
-    options.arrival = arrival;
     std::uint64_t arrivals = 0;
     reactor::Reactor loop(backend);
     auto& one = reactor::DatagramEndpoint::open(loop, bound(), std::make_unique<Player>(arrivals), options);
@@ -128,8 +127,7 @@ const bool registered = [] {
     };
     add("bare epoll", bare_play);
     for (const std::string backend : {"epoll", "poll", "select"})
-        add("reactor " + backend, [backend](benchmark::State& state) { play(state, backend, true); });
-    add("without arrival", [](benchmark::State& state) { play(state, "epoll", false); });
+        add("reactor " + backend, [backend](benchmark::State& state) { play(state, backend); });
     return true;
 }();
 

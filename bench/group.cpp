@@ -70,7 +70,7 @@ void there_and_back(benchmark::State& state) {
         state.PauseTiming();
         std::vector<Count> counts(threads);
         std::vector<double> times(threads);
-        auto group = std::make_unique<ReactorGroup>(ReactorGroupOptions{threads, "epoll", {}});
+        auto group = std::make_unique<ReactorGroup>(threads, "epoll");
         for (std::size_t i = 0; i < threads; ++i) {
             counts[i] = {&(*group)[i], trips};
             for (int j = 0; j < connections; ++j) {
@@ -98,7 +98,7 @@ void there_and_back(benchmark::State& state) {
 
 void handed_over_and_back(benchmark::State& state) {
     for (auto _ : state) {
-        ReactorGroup group({2, "epoll", {}});
+        ReactorGroup group(2, "epoll");
         auto [one, other] = Socket::pair();
         Connection& connection = Connection::open(group[0], std::move(one), std::make_unique<Player>(nullptr));
         int left = moves;
@@ -139,7 +139,7 @@ void accepted(benchmark::State& state, Way way) {
         std::atomic<int> count{0};
         AcceptorSharing sharing(way == Way::round_robin ? AcceptorSharing::Choice::round_robin
                                                         : AcceptorSharing::Choice::least_connections);
-        auto group = std::make_unique<ReactorGroup>(ReactorGroupOptions{threads, "epoll", {}});
+        auto group = std::make_unique<ReactorGroup>(threads, "epoll");
         std::list<Acceptor> acceptors;
         AcceptorOptions options;
         options.reuse_port = way == Way::reuse_port;

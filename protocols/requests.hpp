@@ -29,18 +29,15 @@ namespace reactor {
 struct RequestsOptions {
     /// Connections at a time, at least 1. One carries one request at a time, and is kept for the next.
     std::size_t connections = 4;
-    /// Requests that may wait for a connection. One more is answered at once with resource_unavailable_try_again.
-    std::size_t most_waiting = 1024;
     /// Time for each try, from ask() or from the failure of the try before, to the answer; the wait for a connection
     /// counts. A request takes at most `retries + 1` times as long. Zero: no limit.
     Duration timeout = std::chrono::seconds(10);
     /// How often a request is asked again when no connection could be made, its connection ended before the answer, or
     /// the try was out of time. The server may see a repeated request twice.
     std::size_t retries = 0;
-    /// The wait after a failure before the next connection is made: `first`, then twice as long after each failure in a
-    /// row, at most `longest`. An answer ends the row.
-    Duration first_back_off = std::chrono::milliseconds(100);
-    Duration longest_back_off = std::chrono::seconds(10);
+    /// Its `reconnect` is the longest wait after a failure before the next connection is made: 10 s unless it is given.
+    /// The wait is 100 ms, or this if it is less, then twice as long after each failure in a row. An answer ends the
+    /// row.
     ConnectorOptions connector = {};
 };
 
@@ -133,6 +130,9 @@ public:
     Requests(const Requests&) = delete;
     Requests& operator=(const Requests&) = delete;
 
+    /// At so many requests that wait for a connection, one more is answered with resource_unavailable_try_again.
+    static constexpr std::size_t most_waiting = 1024;
+
     /// Sends `question`, now or when a connection is free. The callback is never called from inside this call. An error
     /// is timed_out, connection_reset if the server ended the connection before the answer, the reason why no
     /// connection could be made, or the framing's. Throws std::invalid_argument for an empty callback, and
@@ -151,6 +151,7 @@ public:
 private:
     using State = Request::State;
     class Client;
+    static constexpr Duration first_back_off = std::chrono::milliseconds(100);
 
     // One connection, from the moment it is begun.
     struct Link {
@@ -170,10 +171,11 @@ private:
               options(std::move(the_options)),
               pump_timer(loop, [this] { pump(); }) {
             if (options.connections < 1) throw std::invalid_argument("Requests: at least one connection is needed");
-            options.connector.reconnect.reset();  // connections are made when there is something to ask
-            options.first_back_off = std::max(options.first_back_off, Duration(std::chrono::milliseconds(1)));
-            options.longest_back_off =
-                std::clamp(options.longest_back_off, options.first_back_off, Duration(std::chrono::hours(24)));
+            // Connections are made here, when there is something to ask, and not by the connectors.
+            longest_back_off = std::exchange(options.connector.reconnect, Duration::zero());
+            if (longest_back_off <= Duration::zero()) longest_back_off = std::chrono::seconds(10);
+            longest_back_off =
+                std::clamp(longest_back_off, Duration(std::chrono::milliseconds(1)), Duration(std::chrono::hours(24)));
         }
 
         Request ask(Bytes question, Request::Answered answered) {
@@ -182,7 +184,7 @@ private:
                                                      if (const auto alive = pool.lock()) alive->pump_soon();
                                                  });
             waiting.push_back(state);
-            if (waiting.size() > options.most_waiting) refused.push_back(state);
+            if (waiting.size() > most_waiting) refused.push_back(state);
             state->begin_try();
             pump_soon();
             return Request(std::move(state));
@@ -242,8 +244,7 @@ private:
         // A connection failed, or ended before its answer. `state` is null if it carried no request: then the first
         // that waits has lost its chance.
         void failed(std::shared_ptr<State> state, std::error_code error) {
-            back_off = back_off == Duration::zero() ? options.first_back_off
-                                                    : std::min(2 * back_off, options.longest_back_off);
+            back_off = std::min(back_off == Duration::zero() ? first_back_off : 2 * back_off, longest_back_off);
             not_before = deadline_after(reactor.now(), back_off);
             pump_soon();
             if (state == nullptr && !waiting.empty()) {
@@ -280,6 +281,7 @@ private:
         const std::uint16_t port;
         const F framing;
         RequestsOptions options;
+        Duration longest_back_off{};
         std::deque<std::shared_ptr<State>> waiting;
         std::vector<std::shared_ptr<State>> refused;  // of those
         std::vector<std::unique_ptr<Link>> links;

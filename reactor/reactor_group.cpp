@@ -28,13 +28,11 @@ void name_this_thread([[maybe_unused]] std::string_view name, [[maybe_unused]] s
 
 }  // namespace
 
-ReactorGroup::ReactorGroup(const ReactorGroupOptions& options) : shared_(std::make_shared<Shared>()) {
-    shared_->name = options.name;
-    const std::size_t threads =
-        options.threads > 0 ? options.threads : std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
+ReactorGroup::ReactorGroup(std::size_t threads, std::string_view backend) : shared_(std::make_shared<Shared>()) {
+    if (threads == 0) threads = std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
     std::vector<std::unique_ptr<Reactor>>& reactors = shared_->reactors;
     reactors.reserve(threads);
-    while (reactors.size() < threads) reactors.push_back(std::make_unique<Reactor>(options.backend));
+    while (reactors.size() < threads) reactors.push_back(std::make_unique<Reactor>(backend));
 }
 
 ReactorGroup::~ReactorGroup() {

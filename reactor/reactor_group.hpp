@@ -19,21 +19,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace reactor {
-
-/// The options of a ReactorGroup.
-struct ReactorGroupOptions {
-    /// How many reactors, and so threads. Zero: as many as run at once (std::thread::hardware_concurrency).
-    std::size_t threads = 0;
-    /// The backend of each, as for Reactor.
-    std::string backend = "auto";
-    /// The threads are called this and their number ("echo-0"), where the system has names for threads. Linux shows
-    /// 15 characters (pthread_setname_np(3)); the name is cut so that the number is seen. Empty: they get no name.
-    std::string name = {};
-};
 
 /// Reactors and the threads that run them, started, stopped and joined as one. Before `start` and after `join` the
 /// reactors belong to the owner of the group: acceptors, timers and signals may be made and destroyed there. In
@@ -43,8 +34,9 @@ public:
     /// The function of each thread; called on all of them at once.
     using Body = std::function<void(Reactor& reactor, std::size_t index)>;
 
-    /// Makes the reactors, and no thread yet. Throws what making a reactor throws.
-    explicit ReactorGroup(const ReactorGroupOptions& options = {});
+    /// Makes so many reactors, one for each thread, and no thread yet. Zero: as many as run at once
+    /// (std::thread::hardware_concurrency). `backend` and errors as for Reactor.
+    explicit ReactorGroup(std::size_t threads = 0, std::string_view backend = "auto");
 
     /// Stops and joins. An exception out of a body is dropped: call `join` before to get it. Then the reactors are
     /// destroyed, with their connections: declare the objects that these use before the group.
@@ -57,6 +49,10 @@ public:
 
     std::size_t size() const noexcept { return shared_->reactors.size(); }
     Reactor& operator[](std::size_t index) const noexcept { return *shared_->reactors[index]; }
+
+    /// The threads that `start` makes are called this and their number ("echo-0"), where the system has names for
+    /// threads. Linux shows 15 characters (pthread_setname_np(3)); the name is cut so that the number is seen.
+    void set_name(std::string name) { shared_->name = std::move(name); }
 
     /// Starts the threads. Each calls `body` with its reactor, which runs it, as often as it likes: once more to drain
     /// what is open, say. All signals are blocked in the threads, but for faults and profilers (SIGPROF), so they

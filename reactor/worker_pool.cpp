@@ -29,7 +29,6 @@ struct WorkerPool::Shared {
     std::deque<std::shared_ptr<Offloaded::Job>> waiting;
     std::shared_ptr<Offloaded::Job> first_done;
     Offloaded::Job* last_done = nullptr;
-    std::size_t most_waiting = 0;
     bool ending = false;
     Wakeup wakeup;
     std::vector<std::thread> threads;
@@ -86,16 +85,13 @@ void WorkerPool::Shared::end() noexcept {
     }
 }
 
-WorkerPool::WorkerPool(Reactor& reactor, WorkerPoolOptions options) : shared_(std::make_unique<Shared>()) {
-    if (options.threads < 1 || options.threads > 1024)
-        throw std::invalid_argument("WorkerPool: threads must be between 1 and 1024");
-    if (options.most_waiting < 1) throw std::invalid_argument("WorkerPool: most_waiting must be at least 1");
-    shared_->most_waiting = options.most_waiting;
-    shared_->threads.reserve(options.threads);
+WorkerPool::WorkerPool(Reactor& reactor, std::size_t threads) : shared_(std::make_unique<Shared>()) {
+    if (threads < 1 || threads > 1024) throw std::invalid_argument("WorkerPool: threads must be between 1 and 1024");
+    shared_->threads.reserve(threads);
     registration_ = reactor.watch(shared_->wakeup.descriptor(), Interest::none, *this);
     const SignalsBlocked blocked;
     try {
-        for (std::size_t i = 0; i < options.threads; ++i)
+        for (std::size_t i = 0; i < threads; ++i)
             shared_->threads.emplace_back([shared = shared_.get()] { shared->serve(); });
     } catch (...) {
         shared_->end();
@@ -114,7 +110,7 @@ Offloaded WorkerPool::run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()
     job->then = std::move(then);
     {
         const std::lock_guard lock(shared_->mutex);
-        if (shared_->waiting.size() >= shared_->most_waiting) return {};
+        if (shared_->waiting.size() >= most_waiting) return {};
         shared_->waiting.push_back(job);
     }
     shared_->changed.notify_one();

@@ -17,14 +17,6 @@
 
 namespace reactor {
 
-/// The options of a WorkerPool.
-struct WorkerPoolOptions {
-    /// Threads, from 1 to 1024. They are started with the pool.
-    std::size_t threads = 4;
-    /// Pieces of work, at least 1, that may wait until a thread takes them; one more is refused.
-    std::size_t most_waiting = 1024;
-};
-
 /// One piece of work that was handed to a pool. Destroying it cancels the work: if it has not begun, it never does, and
 /// its result is dropped in any case, so that what the callback refers to may go. On the loop's thread.
 class REACTOR_EXPORT [[nodiscard]] Offloaded {
@@ -52,9 +44,12 @@ private:
 /// Threads that work for one loop. All calls on the loop's thread.
 class REACTOR_EXPORT WorkerPool final : EventHandler {
 public:
-    /// Throws std::invalid_argument for an option out of its range, and std::system_error if a thread cannot be
-    /// started.
-    [[nodiscard]] explicit WorkerPool(Reactor& reactor, WorkerPoolOptions options = {});
+    /// Pieces of work that may wait until a thread takes them; one more is refused.
+    static constexpr std::size_t most_waiting = 1024;
+
+    /// Starts 1 to 1024 threads. Throws std::invalid_argument for another number of them, and std::system_error if a
+    /// thread cannot be started.
+    [[nodiscard]] explicit WorkerPool(Reactor& reactor, std::size_t threads = 4);
 
     /// Waits for the work that is running, drops what has not begun, and calls no callback any more. Must go before its
     /// reactor.
@@ -64,7 +59,7 @@ public:
 
     /// Runs `work` on a thread of the pool, and then `then` on the loop, from the loop and never from inside this call.
     /// An exception out of `work` is thrown on the loop in the place of calling `then`, like one out of any callback.
-    /// The result is empty if the pool has as much to do as its options allow. Throws std::invalid_argument for an
+    /// The result is empty if `most_waiting` pieces wait already. Throws std::invalid_argument for an
     /// empty function, and std::bad_alloc. offload() is the same with a result.
     Offloaded run(MoveOnlyFunction<void()> work, MoveOnlyFunction<void()> then);
 

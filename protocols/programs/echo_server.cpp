@@ -219,13 +219,13 @@ int serve_datagrams(const Settings& settings) {
     Reactor reactor(settings.backend);
     reactor.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
     DatagramOptions options;
-    options.receive_buffer =
-        4 * 1024 * 1024;  // of which the system allows what it likes; a burst that does not fit is lost
     if (settings.host.starts_with("unix:")) options.largest = program::longest_unix_datagram;
     std::vector<DatagramEndpoint*> endpoints;
     std::vector<SocketFile> files;
     std::size_t open = 0;
-    for (Socket& socket : bind_datagrams(settings.host, settings.port, options)) {
+    for (Socket& socket : bind_datagrams(settings.host, settings.port)) {
+        // Of which the system allows what it likes. A burst that does not fit is lost.
+        socket.set_receive_buffer(4 * 1024 * 1024);
         files.emplace_back(socket.local());
         endpoints.push_back(&DatagramEndpoint::open(
             reactor, std::move(socket), std::make_unique<ServedDatagrams>(open, reactor, settings.verbose), options));
@@ -294,7 +294,8 @@ int serve(const Settings& settings) {
     const bool reuse_port = settings.sharing == "reuse-port";
     AcceptorSharing sharing(settings.sharing == "round-robin" ? AcceptorSharing::Choice::round_robin
                                                               : AcceptorSharing::Choice::least_connections);
-    ReactorGroup group({.threads = settings.threads, .backend = settings.backend, .name = "echo"});
+    ReactorGroup group(settings.threads, settings.backend);
+    group.set_name("echo");
     const bool alone = group.size() == 1;
     if (!alone && reuse_port && settings.host.starts_with("unix:"))
         throw std::invalid_argument("--threads on a Unix socket needs --sharing round-robin or least-connections");

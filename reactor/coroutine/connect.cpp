@@ -17,7 +17,7 @@ public:
           addresses_(std::move(addresses)),
           by_name_(addresses_.empty()),
           options_(std::move(options)) {
-        options_.reconnect.reset();
+        options_.reconnect = Duration::zero();
     }
     ~Attempt() {
         connector_.reset();

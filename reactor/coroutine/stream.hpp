@@ -57,7 +57,7 @@ class ReadUntilEnd;
 /// read waits for is left in the kernel: the peer waits. Cancelling a read loses nothing.
 ///
 /// Writing. The bytes are sent or queued by the call; the await completes at once below Limits::high_mark, and waits
-/// for Limits::low_mark above it. So a slow peer slows the coroutine down. It returns an error if nothing is written.
+/// for Limits::low_mark() above it. So a slow peer slows the coroutine down. It returns an error if nothing is written.
 class REACTOR_EXPORT Stream {
 public:
     /// Of no connection: everything fails with not_connected.

@@ -74,7 +74,6 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (!over_unix()) options_.descriptors = 0;
     const std::size_t fitting = std::max<std::size_t>(input_room / stride_of(options_.largest), 1);
     options_.batch = std::clamp<std::size_t>(options_.batch, 1, std::min(most_batch, fitting));
-    options_.receives_per_turn = std::max<std::size_t>(options_.receives_per_turn, 1);
 #ifndef __linux__
     options_.batch = 1;
 #endif
@@ -82,9 +81,6 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (packets_ || options_.descriptors > 0) options_.batch = 1;
     if (options_.descriptors > 0) descriptors_ = std::make_unique<FileDescriptor[]>(options_.descriptors);
     if (over_unix()) socket_.set_accepts_descriptors(options_.descriptors > 0);
-    if (options_.broadcast) socket_.set_broadcast(true);
-    if (options_.receive_buffer > 0) socket_.set_receive_buffer(options_.receive_buffer);
-    if (options_.send_buffer > 0) socket_.set_send_buffer(options_.send_buffer);
 
     // A kernel that does not know one of these is no reason not to receive.
     [[maybe_unused]] const auto accepted = [&](int level, int option, int value) {
@@ -93,11 +89,11 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (family_ == Address::Family::ipv4) {
 #ifdef IP_PKTINFO
         // On a machine with several addresses it is the only way to answer from the one that was asked.
-        if (options_.arrival) accepted(IPPROTO_IP, IP_PKTINFO, 1);
+        accepted(IPPROTO_IP, IP_PKTINFO, 1);
 #endif
     } else if (family_ == Address::Family::ipv6) {
 #ifdef IPV6_RECVPKTINFO
-        if (options_.arrival) accepted(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+        accepted(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 #endif
 #ifdef IPV6_RECVERR
         error_queue_ = accepted(IPPROTO_IPV6, IPV6_RECVERR, 1);
@@ -246,14 +242,12 @@ void DatagramEndpoint::trigger(Interest ready) noexcept {
 
 // ── binding ──
 
-std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port, const DatagramOptions& options) {
+std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port,
+                                   const std::function<void(Socket&)>& prepare) {
     return bind_everywhere(resolve_blocking(host, port), [&](const Address& address) {
         Socket socket = Socket::open(address.family(), SocketKind::datagram);
-        if (options.reuse_address && address.family() != Address::Family::unix_domain) socket.set_reuse_address(true);
-        if (options.reuse_port && address.family() != Address::Family::unix_domain) socket.set_reuse_port(true);
         if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
-        socket.set_accepts_descriptors(options.descriptors >
-                                       0);  // also for datagrams that arrive before the endpoint is open
+        if (prepare) prepare(socket);
         bind_replacing(socket, address);
         return socket;
     });

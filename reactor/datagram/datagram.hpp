@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,39 +35,27 @@ struct REACTOR_EXPORT DatagramOptions {
     /// Bytes that may wait for the kernel; datagrams beyond that are dropped. 0: no datagram is queued behind a waiting
     /// one.
     std::size_t queue_limit = 256 * 1024;
-    /// At so many in a turn it leaves time for the others. One batch may pass it. 0 counts as 1.
-    std::size_t receives_per_turn = 128;
     /// How many a system call moves at most, 1 to 64 (recvmmsg(2), sendmmsg(2)); 0 counts as 1, more as 64. Where the
     /// kernel can, what goes to one receiver in pieces of one size goes through it as one (udp(7): UDP_SEGMENT,
     /// UDP_GRO). If there are no such calls, or a filter forbids them (EPERM), and with 1, each datagram costs a system
     /// call. A large `largest` makes the batch smaller: together they take at most 8 MiB, or one datagram.
     std::size_t batch = 32;
-    /// Ask the kernel where each datagram arrived (IP_PKTINFO): Datagram::destination, local and interface.
-    bool arrival = true;
     /// How many descriptors may come with a datagram, at most 253 (unix(7)). With 0 none is accepted: since Linux 6.16
     /// the sender's call fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them. Ignored on
     /// sockets that are not Unix sockets: no descriptor can come there.
     std::size_t descriptors = 0;
-    /// SO_BROADCAST: may send to broadcast addresses. It changes nothing on IPv6 and Unix sockets, which have none.
-    bool broadcast = false;
-    /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice. The kernel drops datagrams that do not fit.
-    std::size_t receive_buffer = 0;
-    std::size_t send_buffer = 0;
-    /// For bind_datagrams: several sockets may share the port, SO_REUSEPORT, each for a share of the senders; or,
-    /// SO_REUSEADDR, each for a copy of the datagrams to a multicast group.
-    bool reuse_port = false;
-    bool reuse_address = false;
 };
 
 /// The transport over a socket of datagrams or packets. It belongs to its reactor from `open` on, and ends with its
 /// protocol's `closed`. Thread: the loop's.
 class REACTOR_EXPORT DatagramEndpoint final : public Drainable, public DatagramTransport {
 public:
-    /// Runs `protocol` over a socket of datagrams or packets, bound or connected as its owner wants it; both belong to
-    /// the reactor from now on. `opened` comes from the loop. Throws std::system_error, std::bad_alloc, or
-    /// std::invalid_argument without a protocol; the socket is then closed. For each multicast group to receive from
-    /// see Socket::join_group: groups that other sockets of the machine have joined are not received (IP_MULTICAST_ALL
-    /// and, since Linux 4.20, IPV6_MULTICAST_ALL are switched off).
+    /// Runs `protocol` over a socket of datagrams or packets, bound or connected, and with the options, that its owner
+    /// wants (Socket::set_broadcast, set_receive_buffer); both belong to the reactor from now on. `opened` comes from
+    /// the loop. In an iteration it receives 128 datagrams, or a few more, and leaves time for the others. Throws
+    /// std::system_error, std::bad_alloc, or std::invalid_argument without a protocol; the socket is then closed. For
+    /// each multicast group to receive from see Socket::join_group: groups that other sockets of the machine have
+    /// joined are not received (IP_MULTICAST_ALL and, since Linux 4.20, IPV6_MULTICAST_ALL are switched off).
     static DatagramEndpoint& open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                   const DatagramOptions& options = {});
 
@@ -188,8 +177,10 @@ private:
 /// address of the machine, "unix:/path" a Unix socket of datagrams, whose dead file is replaced (bind_replacing), and
 /// whose own a SocketFile removes (see resolve_blocking, which this calls). Port 0 takes a
 /// free one, the same on all addresses; of several addresses those that this machine does not have are left out.
-/// Throws std::system_error that names the address.
+/// `prepare` is called with each socket before it is bound, for an option that others share its port by:
+/// Socket::set_reuse_port, each for a share of the senders, or set_reuse_address, each for a copy of the datagrams to a
+/// multicast group. Throws std::system_error that names the address, and what `prepare` throws.
 REACTOR_EXPORT std::vector<Socket> bind_datagrams(std::string_view host, std::uint16_t port,
-                                                  const DatagramOptions& options = {});
+                                                  const std::function<void(Socket&)>& prepare = nullptr);
 
 }  // namespace reactor

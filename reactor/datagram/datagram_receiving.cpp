@@ -28,6 +28,7 @@ using namespace control_messages;
 
 namespace {
 
+constexpr std::size_t receives_per_turn = 128;
 constexpr int most_refusals = 64;  // that are reported in one iteration
 
 // For receiving, by whomever.
@@ -75,7 +76,7 @@ void DatagramEndpoint::readable() {
         if (over_ || paused_ || !kept_.empty()) return;
     }
     bool reset = false;
-    for (std::size_t left = options_.receives_per_turn; left > 0;) {
+    for (std::size_t left = receives_per_turn; left > 0;) {
         // At most so many in an iteration: a socket that is flooded must leave the others their turn. It is ready
         // still.
         const std::size_t wanted = many_a_call_ ? std::min(options_.batch, left) : 1;
@@ -93,7 +94,7 @@ void DatagramEndpoint::readable() {
             if (!would_block(error.value())) return receiving_failed(error);
             // Ready, and no datagram: the cause is an error that a send has met already, or another process that shares
             // the socket has shut it down, and it stays ready for ever.
-            if (left == options_.receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
+            if (left == receives_per_turn && !drain_error_queue() && shut_down(socket_.get()))
                 finish(std::make_error_code(std::errc::broken_pipe));
             return;
         }

@@ -6,41 +6,38 @@ namespace reactor {
 
 namespace {
 
-AcceptorOptions of_acceptor(const PacketAcceptorOptions& options) {
+AcceptorOptions of_acceptor(const DatagramOptions& options, std::size_t max_connections) {
     AcceptorOptions result;
-    result.backlog = options.backlog;
-    result.accepts_per_turn = options.accepts_per_turn;
-    result.max_connections = options.max_connections;
-    result.connection.descriptors =
-        options.connection.descriptors;  // or those sent before it is accepted would be refused
+    result.max_connections = max_connections;
+    result.connection.descriptors = options.descriptors;  // or those sent before it is accepted would be refused
     return result;
 }
 
 // Also for packets to connections that are not accepted yet.
-Socket told_of_descriptors(Socket listening, const PacketAcceptorOptions& options) {
-    listening.set_accepts_descriptors(options.connection.descriptors > 0);
+Socket told_of_descriptors(Socket listening, const DatagramOptions& options) {
+    listening.set_accepts_descriptors(options.descriptors > 0);
     return listening;
 }
 
 }  // namespace
 
 PacketAcceptor::PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
-                               const PacketAcceptorOptions& options)
+                               const DatagramOptions& options, std::size_t max_connections)
     : reactor_(reactor),
       factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
-      options_(options.connection),
+      options_(options),
       acceptor_(
           reactor, address, SocketKind::sequenced_packets, [this](Socket socket) { return serve(std::move(socket)); },
-          of_acceptor(options)) {}
+          of_acceptor(options, max_connections)) {}
 
 PacketAcceptor::PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
-                               const PacketAcceptorOptions& options)
+                               const DatagramOptions& options, std::size_t max_connections)
     : reactor_(reactor),
       factory_(required(std::move(factory), "PacketAcceptor: the factory is empty")),
-      options_(options.connection),
+      options_(options),
       acceptor_(
           reactor, told_of_descriptors(std::move(listening), options),
-          [this](Socket socket) { return serve(std::move(socket)); }, of_acceptor(options)) {}
+          [this](Socket socket) { return serve(std::move(socket)); }, of_acceptor(options, max_connections)) {}
 
 Address PacketAcceptor::address() const {
     const std::vector<Address> addresses = acceptor_.addresses();

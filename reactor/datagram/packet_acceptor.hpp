@@ -19,29 +19,20 @@
 
 namespace reactor {
 
-/// The options of a PacketAcceptor.
-struct PacketAcceptorOptions {
-    /// For the connections that it accepts.
-    DatagramOptions connection;
-    /// These three as in AcceptorOptions.
-    int backlog = 4096;
-    std::size_t accepts_per_turn = 64;
-    std::size_t max_connections = SIZE_MAX;
-};
-
 /// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on the loop's
 /// thread; must go before its reactor. Out of descriptors or memory it does what an Acceptor does.
 class REACTOR_EXPORT PacketAcceptor final {
 public:
     /// Listens on a Unix address; a dead socket's file is replaced, and its own removed at the end (socket_file.hpp).
-    /// `factory` makes a protocol for each connection; if it returns null the connection is closed. Throws
+    /// `factory` makes a protocol for each connection; if it returns null the connection is closed. The options are for
+    /// the connections; at `max_connections` live ones it stops accepting, as in AcceptorOptions. Throws
     /// std::system_error that names the address, and std::invalid_argument for an empty factory.
     [[nodiscard]] PacketAcceptor(Reactor& reactor, const Address& address, DatagramProtocolFactory factory,
-                                 const PacketAcceptorOptions& options = {});
+                                 const DatagramOptions& options = {}, std::size_t max_connections = SIZE_MAX);
     /// On a socket that listens already: an inherited one (reactor/stream/inherited.hpp). Its file is not removed.
     /// Throws std::system_error (invalid_argument) for a socket that does not listen.
     [[nodiscard]] PacketAcceptor(Reactor& reactor, Socket listening, DatagramProtocolFactory factory,
-                                 const PacketAcceptorOptions& options = {});
+                                 const DatagramOptions& options = {}, std::size_t max_connections = SIZE_MAX);
 
     /// Where it listens; of family none once it is closed.
     Address address() const;

@@ -103,6 +103,14 @@ void set_option(int descriptor, int level, int option, const Value& value, const
     if (::setsockopt(descriptor, level, option, &value, sizeof value) != 0) throw_last_error("setsockopt", name);
 }
 
+// Of TCP's options: one that this kind of socket does not have is left out, so that one set of options serves sockets
+// of several kinds. Linux 6.18 says ENOPROTOOPT of TCP_USER_TIMEOUT on MPTCP.
+template <class Value>
+void set_option_of_tcp(int descriptor, int option, const Value& value, const char* name) {
+    if (::setsockopt(descriptor, IPPROTO_TCP, option, &value, sizeof value) == 0) return;
+    if (errno != ENOPROTOOPT && errno != EOPNOTSUPP) throw_last_error("setsockopt", name);
+}
+
 template <class Value = int>
 Value option(int descriptor, int level, int name, const char* words) {
     Value value{};
@@ -297,7 +305,7 @@ unsigned interface_number(std::string_view name) {
 
 void Socket::set_no_delay(bool on) {
     if (over_unix(*this)) return;
-    set_option(get(), IPPROTO_TCP, TCP_NODELAY, int(on), "TCP_NODELAY");
+    set_option_of_tcp(get(), TCP_NODELAY, int(on), "TCP_NODELAY");
 }
 
 bool Socket::no_delay() const {
@@ -310,9 +318,9 @@ bool Socket::no_delay() const {
 void Socket::set_keep_alive(std::optional<KeepAlive> times) {
     if (over_unix(*this)) return;
     if (times) {
-        set_option(get(), IPPROTO_TCP, keep_alive_idle, at_least_one(times->idle), "TCP_KEEPIDLE");
-        set_option(get(), IPPROTO_TCP, TCP_KEEPINTVL, at_least_one(times->interval), "TCP_KEEPINTVL");
-        set_option(get(), IPPROTO_TCP, TCP_KEEPCNT, times->probes, "TCP_KEEPCNT");
+        set_option_of_tcp(get(), keep_alive_idle, at_least_one(times->idle), "TCP_KEEPIDLE");
+        set_option_of_tcp(get(), TCP_KEEPINTVL, at_least_one(times->interval), "TCP_KEEPINTVL");
+        set_option_of_tcp(get(), TCP_KEEPCNT, times->probes, "TCP_KEEPCNT");
     }
     set_option(get(), SOL_SOCKET, SO_KEEPALIVE, int(times.has_value()), "SO_KEEPALIVE");
 }
@@ -330,7 +338,7 @@ std::optional<KeepAlive> Socket::keep_alive() const {
 void Socket::set_user_timeout(Duration timeout) {
     if (over_unix(*this)) return;
     const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::max(timeout, Duration::zero()));
-    set_option(get(), IPPROTO_TCP, TCP_USER_TIMEOUT, as_int(milliseconds.count()), "TCP_USER_TIMEOUT");
+    set_option_of_tcp(get(), TCP_USER_TIMEOUT, as_int(milliseconds.count()), "TCP_USER_TIMEOUT");
 }
 
 Duration Socket::user_timeout() const {

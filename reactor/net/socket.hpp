@@ -90,8 +90,9 @@ public:
     void leave_group(const Address& group, unsigned interface = 0);
 
     // Options: socket(7), tcp(7), ipv6(7). Named as they are; sizes in bytes. A size or number that the kernel's int
-    // cannot hold is the largest that it can. TCP's options are ignored for Unix sockets. Otherwise what the kernel
-    // refuses, also because this kind of socket has no such option, throws std::system_error that names it.
+    // cannot hold is the largest that it can. The first three are ignored by sockets that do not have them: Unix and
+    // vsock sockets, and the user timeout by MPTCP. Otherwise what the kernel refuses, also because this kind of socket
+    // has no such option, throws std::system_error that names it.
     void set_no_delay(bool on);                           ///< TCP_NODELAY
     void set_keep_alive(std::optional<KeepAlive> times);  ///< SO_KEEPALIVE with its times; nullopt: off
     void set_user_timeout(Duration timeout);  ///< TCP_USER_TIMEOUT, milliseconds rounded up; zero: the system's

@@ -64,6 +64,8 @@ namespace {
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
+constexpr int backlog = 4096;
+constexpr std::size_t accepts_per_turn = 64;
 
 // A file that is always there, and that takes no memory of the kernel's to speak of.
 FileDescriptor open_reserve() noexcept {
@@ -96,17 +98,11 @@ AcceptorFactory required(AcceptorFactory factory) {
     return factory;
 }
 
-AcceptorOptions checked(AcceptorOptions options) {
-    if (options.accepts_per_turn == 0)
-        throw std::invalid_argument("Acceptor: accepts_per_turn is 0, so that it would never accept");
-    return options;
-}
-
 ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
     Socket socket = Socket::open(address.family(), kind);
     if (address.family() != Address::Family::unix_domain) {
         // Unix sockets know neither: there a second bind(2) to a path fails whatever is set.
-        if (options.reuse_address) socket.set_reuse_address(true);
+        socket.set_reuse_address(true);
         if (options.reuse_port) socket.set_reuse_port(true);
     }
     // Or :: would take 0.0.0.0's port too, on machines where the administrator has not said otherwise.
@@ -115,7 +111,7 @@ ListeningSocket listen_on_one(const Address& address, SocketKind kind, const Acc
     ListeningSocket listening(std::move(socket), address);
     // The options are set by now, because the first connections come with listen(2) and copy what the listener has. For
     // a receive buffer it is the only time: TCP's window scale is agreed upon in the handshake (tcp(7)).
-    listening->listen(options.backlog);
+    listening->listen(backlog);
     return listening;
 }
 
@@ -200,7 +196,7 @@ Acceptor::Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, Acc
       factory_(std::move(factory.make_)),
       factory_takes_peer_(factory.takes_peer_),
       opener_(std::move(opener)),
-      options_(checked(std::move(options))),
+      options_(std::move(options)),
       group_(reactor, options_.connection, *this),
       reserve_(open_reserve()),
       back_off_timer_(reactor, [this] { update_interest(); }),
@@ -316,7 +312,7 @@ void Acceptor::accept_from(Listener& listener) {
     const Lifetime::Watch watch(lifetime_);
     std::error_code starved;
     try {
-        for (std::size_t count = 0; count < options_.accepts_per_turn && wants_more(listener); ++count) {
+        for (std::size_t count = 0; count < accepts_per_turn && wants_more(listener); ++count) {
             Socket socket;
             Address peer;
             const std::error_code error = listener.socket->accept(socket, peer);

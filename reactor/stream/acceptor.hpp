@@ -55,14 +55,8 @@ private:
 struct AcceptorOptions {
     /// For the connections that it accepts.
     ConnectionOptions connection;
-    /// How many connections the kernel holds for us before it lets further ones wait (listen(2)).
-    int backlog = 4096;
-    /// Bind although connections of an earlier run linger: SO_REUSEADDR.
-    bool reuse_address = true;
     /// Several acceptors may share the port: SO_REUSEPORT. Closing one then resets what waits in its queue.
     bool reuse_port = false;
-    /// New connections a turn, at least 1, so that a flood of them leaves time for those that exist.
-    std::size_t accepts_per_turn = 64;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.
     std::size_t max_connections = SIZE_MAX;
     /// So many live connections from one address, whatever its ports; a further one is accepted and closed
@@ -74,6 +68,10 @@ struct AcceptorOptions {
 
 /// Accepts from its construction until it is closed or destroyed; the connections live on. Everything is on
 /// the loop's thread; must go before its reactor.
+///
+/// It takes at most 64 connections in an iteration, so that a flood of them leaves time for those that exist. The
+/// kernel holds 4096 for it, or as many as it may (net.core.somaxconn), before further ones wait; a Socket that listens
+/// with another backlog may be given. It binds although connections of an earlier run linger (SO_REUSEADDR).
 ///
 /// Out of descriptors (EMFILE, ENFILE) it gives up a descriptor held in reserve to accept and close one
 /// connection after another, so that the clients see it at once, and then pauses the listeners for a while; out of
@@ -93,7 +91,7 @@ public:
     /// address it listens nowhere, and serves what others accept (AcceptorOptions::sharing).
     /// `factory` makes a protocol for each connection, and may take the peer's address; if it returns null the
     /// connection is closed. Throws std::system_error that names the address, and std::invalid_argument for an empty
-    /// factory and for options that could never accept.
+    /// factory.
     [[nodiscard]] Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
                            AcceptorOptions options = {});
     [[nodiscard]] Acceptor(Reactor& reactor, const std::vector<Address>& addresses, AcceptorFactory factory,

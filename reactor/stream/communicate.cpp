@@ -91,7 +91,7 @@ pid_t Communication::id() const noexcept {
     return state_->process->id();
 }
 
-Communication communicate(Reactor& reactor, const std::vector<std::string>& command, std::string_view input,
+Communication communicate(Reactor& reactor, const Command& command, std::string_view input,
                           MoveOnlyFunction<void(Communicated)> done, CommunicateOptions options) {
     if (!done) throw std::invalid_argument("communicate: an empty callback");
     using State = Communication::State;
@@ -100,8 +100,6 @@ Communication communicate(Reactor& reactor, const std::vector<std::string>& comm
     streams.input = streams.output = streams.error = ProcessOptions::Stream::pipe;
     streams.protocol = std::make_unique<Communication::Collector>(state, &Communicated::output, std::string(input));
     streams.error_protocol = std::make_unique<Communication::Collector>(state, &Communicated::error, std::string());
-    streams.directory = std::move(options.directory);
-    streams.environment = std::move(options.environment);
     if (options.timeout > Duration::zero()) state->timeout.start(options.timeout);
     state->process = std::make_unique<Process>(
         reactor, command, std::move(streams), [watched = std::weak_ptr(state)](ExitStatus status) {

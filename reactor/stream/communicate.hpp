@@ -36,8 +36,6 @@ struct CommunicateOptions {
     std::size_t most_output = 16 * 1024 * 1024;
     /// Time from the start until the child has ended and its output is read; then it is killed. Zero: no limit.
     Duration timeout = Duration::zero();
-    std::string directory;                                ///< as in ProcessOptions
-    std::optional<std::vector<std::string>> environment;  ///< as in ProcessOptions
 };
 
 /// A child under way. Destroying it kills the child, and the callback is not called. On the loop's thread; must go
@@ -52,8 +50,8 @@ public:
     pid_t id() const noexcept;
 
 private:
-    friend Communication communicate(Reactor&, const std::vector<std::string>&, std::string_view,
-                                     MoveOnlyFunction<void(Communicated)>, CommunicateOptions);
+    friend Communication communicate(Reactor&, const Command&, std::string_view, MoveOnlyFunction<void(Communicated)>,
+                                     CommunicateOptions);
     struct State;
     class Collector;
     explicit Communication(std::shared_ptr<State> state) noexcept;
@@ -64,8 +62,7 @@ private:
 /// `done` is called once from the loop, when the child has ended and both its outputs have: a child of its own that
 /// keeps them open delays that. A child that does not read its input is no error. Throws what Process throws,
 /// std::invalid_argument for an empty callback, and std::bad_alloc.
-REACTOR_EXPORT Communication communicate(Reactor& reactor, const std::vector<std::string>& command,
-                                         std::string_view input, MoveOnlyFunction<void(Communicated)> done,
-                                         CommunicateOptions options = {});
+REACTOR_EXPORT Communication communicate(Reactor& reactor, const Command& command, std::string_view input,
+                                         MoveOnlyFunction<void(Communicated)> done, CommunicateOptions options = {});
 
 }  // namespace reactor

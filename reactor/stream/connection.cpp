@@ -23,7 +23,8 @@ namespace {
 
 constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 constexpr std::size_t small_rest = 4 * 1024;    // a rest this small is copied in front of the next bytes
-constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces
+constexpr std::size_t large_read = 64 * 1024;   // a peer that fills this is read from in larger pieces:
+constexpr std::size_t largest_read = 256 * 1024;
 
 }  // namespace
 
@@ -103,7 +104,7 @@ bool SocketConnection::make_room_for_reads() noexcept {
 // new bytes are read into its own memory.
 void SocketConnection::read_more() {
     if (is(passes_on) && pass_on()) return;
-    std::size_t size = is(eager) ? limits().largest_read : limits().read_size;
+    std::size_t size = is(eager) ? largest_read : limits().read_size;
     if (is(metered)) {
         size = may_move(extra_->meter->input, size);
         if (size == 0) return;
@@ -145,7 +146,7 @@ void SocketConnection::read_unusual(Workspace& space, ssize_t count) {
 void SocketConnection::judge_read(std::size_t count) noexcept {
     const Limits& allowed = limits();
     const bool filled = count >= allowed.read_size && allowed.read_size >= large_read;
-    (filled && allowed.largest_read > allowed.read_size) ? set(eager) : unset(eager);
+    (filled && largest_read > allowed.read_size) ? set(eager) : unset(eager);
 }
 
 void SocketConnection::nothing_read(ssize_t count) {

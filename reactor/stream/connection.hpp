@@ -13,6 +13,7 @@
 #include <reactor/stream/transport.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -27,22 +28,18 @@ struct REACTOR_EXPORT ConnectionOptions {
     /// The rates of each connection, and of all of them together.
     RateLimits rates = {};
     RateLimits rates_together = {};
-    /// TCP_NODELAY: on, because writes are gathered here already, and Nagle's wait would come on top.
-    bool no_delay = true;
-    std::optional<KeepAlive> keep_alive;
-    /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged. Zero: the system's choice, many minutes.
-    Duration user_timeout = Duration::zero();
-    /// SO_RCVBUF and SO_SNDBUF. Zero: the system's choice, which adapts.
-    std::size_t receive_buffer = 0;
-    std::size_t send_buffer = 0;
+    /// Called with each socket before it is bound, listens or connects, and with one that is given: for the options of
+    /// sockets, `[](Socket& socket) { socket.set_keep_alive(KeepAlive{}); }`. On a listening socket they hold for all
+    /// that it accepts: Linux and the BSDs copy them. TCP_NODELAY is on before the call, because writes are gathered
+    /// here already, and Nagle's wait would come on top. A std::system_error out of it is that of the constructor, or
+    /// of this attempt to connect.
+    std::function<void(Socket&)> prepare = nullptr;
     /// How many descriptors that came over a Unix socket may wait to be taken (Connection::take_descriptor); at one
     /// more the connection ends (Error::descriptor_limit). With 0 none is accepted: since Linux 6.16 the peer's call
     /// fails with EPERM (SO_PASSRIGHTS); before, and elsewhere, the kernel closes them when their bytes are read.
     std::size_t descriptors = 0;
 
-    /// Sets the options on the socket. On a listening socket they hold for all that it accepts: Linux and
-    /// the BSDs copy them. An option that this kind of socket does not have is left out: those of TCP on Unix and vsock
-    /// sockets, `user_timeout` on MPTCP. Throws std::system_error for a value that the kernel refuses.
+    /// Makes the socket ready for a connection with these options: calls `prepare`, among others.
     void apply_to(Socket& socket) const;
 };
 

@@ -33,18 +33,6 @@ void reset_peer(const Socket& socket) noexcept {
     ::connect(socket.get(), &nowhere, sizeof nowhere);
 }
 
-// One set of options serves sockets of several kinds, so none fails for lack of an option. Linux 6.18 says ENOPROTOOPT
-// of TCP_USER_TIMEOUT on MPTCP.
-template <class Set>
-void where_known(Set&& set) {
-    try {
-        set();
-    } catch (const std::system_error& failure) {
-        if (failure.code() != std::errc::no_protocol_option && failure.code() != std::errc::operation_not_supported)
-            throw;
-    }
-}
-
 // Of a TCP socket that was reset or has closed in order getpeername(2) says ENOTCONN. Linux still knows the peer:
 // SO_PEERNAME does not look at the state (seen on 6.18). It wants the address's own length: more is EINVAL.
 Address last_peer([[maybe_unused]] const Socket& socket) noexcept {
@@ -62,11 +50,8 @@ Address last_peer([[maybe_unused]] const Socket& socket) noexcept {
 }  // namespace
 
 void ConnectionOptions::apply_to(Socket& socket) const {
-    if (no_delay) where_known([&] { socket.set_no_delay(true); });
-    if (keep_alive) where_known([&] { socket.set_keep_alive(keep_alive); });
-    if (user_timeout > Duration::zero()) where_known([&] { socket.set_user_timeout(user_timeout); });
-    if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
-    if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+    socket.set_no_delay(true);
+    if (prepare) prepare(socket);
     socket.set_accepts_descriptors(descriptors > 0);
 }
 

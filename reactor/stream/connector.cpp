@@ -24,17 +24,13 @@ constexpr Duration full_backlog_delay = std::chrono::milliseconds(20);
 // RFC 8305 3: how long IPv4 addresses wait for the answer with IPv6 ones.
 constexpr Duration resolution_delay = std::chrono::milliseconds(50);
 
+// RFC 8305 5: how long an address may be silent before the next is tried beside it.
+constexpr Duration attempt_delay = std::chrono::milliseconds(250);
+
+constexpr Duration first_back_off = std::chrono::milliseconds(100);
 constexpr Duration least_back_off = std::chrono::milliseconds(1);
 constexpr Duration most_back_off = std::chrono::hours(24 * 365 * 100);  // twice as much is a Duration still
-
-// Not written as std::clamp, which returns what is no number as it is.
-Reconnect bounded(const Reconnect& asked) noexcept {
-    Reconnect result;
-    result.first = std::clamp(asked.first, least_back_off, most_back_off);
-    result.longest = std::clamp(asked.longest, result.first, most_back_off);
-    result.jitter = asked.jitter > 0 ? std::min(asked.jitter, 1.0) : 0;
-    return result;
-}
+constexpr double jitter = 0.5;
 
 // Does the error say that this machine has no way to the address, whatever may be there?
 bool says_no_way(const std::error_code& error) noexcept {
@@ -87,7 +83,7 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
       timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }),
       random_(std::random_device()()) {
-    if (options_.reconnect) options_.reconnect = bounded(*options_.reconnect);
+    if (reconnects()) options_.reconnect = std::clamp(options_.reconnect, least_back_off, most_back_off);
     // From the loop, so that no callback comes from inside the constructor.
     begin_timer_.start(Duration::zero());
     // Last, because the loop knows the owner of a group: nothing may throw once it does.
@@ -103,7 +99,7 @@ void Connector::cancel() noexcept {
     stop_trying();
     begin_timer_.cancel();
     // Nothing is planned either when a connection that stands now ends.
-    options_.reconnect.reset();
+    options_.reconnect = Duration::zero();
 }
 
 // Running out of memory on the way is an outcome like any other, unless one is being reported already: then it comes
@@ -126,7 +122,7 @@ void Connector::begin() {
     ipv6_is_next_ = true;
     or_fail([this] {
         // For never: it keeps its place among the timers, so that planning the next connection needs no memory.
-        if (options_.reconnect) begin_timer_.start(Duration::max());
+        if (reconnects()) begin_timer_.start(Duration::max());
         timeout_timer_.start(options_.timeout);
         if (by_name_) return look_up();
         wait_for_turn(given_);
@@ -171,7 +167,7 @@ void Connector::resolved(Address::Family family, std::error_code error, const st
         // little for IPv6 (RFC 8305 3).
         if (addresses.empty() && resolving()) return;
         if (!attempts_.empty()) {
-            if (!next_timer_.active()) next_timer_.start(options_.attempt_delay);
+            if (!next_timer_.active()) next_timer_.start(attempt_delay);
         } else if (ipv6_resolver_ != nullptr) {
             next_timer_.start(resolution_delay);
         } else {
@@ -217,7 +213,7 @@ bool Connector::try_address(const Address& address) {
         // loop.
         if (!error || error == std::errc::operation_in_progress) {
             attempts_.push_back(std::make_unique<Attempt>(*this, std::move(socket), address));
-            if (!ipv6_waiting_.empty() || !others_waiting_.empty()) next_timer_.start(options_.attempt_delay);
+            if (!ipv6_waiting_.empty() || !others_waiting_.empty()) next_timer_.start(attempt_delay);
             return true;
         }
     } catch (const std::system_error& failure) {
@@ -344,14 +340,13 @@ void Connector::stop_trying() noexcept {
 // ── reconnecting ──
 
 void Connector::plan_reconnect() noexcept {
-    if (!options_.reconnect) return;
-    const Reconnect& reconnect = *options_.reconnect;
+    if (!reconnects()) return;
     reconnect_delay_ =
-        reconnect_delay_ == Duration::zero() ? reconnect.first : std::min(2 * reconnect_delay_, reconnect.longest);
+        std::min(reconnect_delay_ == Duration::zero() ? first_back_off : 2 * reconnect_delay_, options_.reconnect);
     std::minstd_rand random(random_);
     // Clients that lost one server at the same moment must not come back at the same moment. Only shortened: the
     // longest wait is a promise.
-    const double less = reconnect.jitter * std::uniform_real_distribution<>(0, 1)(random);
+    const double less = jitter * std::uniform_real_distribution<>(0, 1)(random);
     random_ = std::uint32_t(random());
     try {
         begin_timer_.start(reconnect_delay_ - Duration(std::int64_t(double(reconnect_delay_.count()) * less)));
@@ -365,7 +360,7 @@ void Connector::plan_reconnect() noexcept {
 void Connector::no_new_ones(Draining how) noexcept {
     const bool waits = state_ == State::planned && reconnect_delay_ > Duration::zero();
     if (how == Draining::told || waits) return cancel();
-    options_.reconnect.reset();
+    options_.reconnect = Duration::zero();
 }
 
 // A connection that lasted was worth its wait; one that ended sooner is as good as none.

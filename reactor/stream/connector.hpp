@@ -21,34 +21,26 @@
 
 namespace reactor {
 
-/// The back-off: how long to wait before connecting again. `first`, then twice as long each time, at most `longest`;
-/// each time shortened by a random part of up to `jitter` of it, so that the clients of a server that restarts do not
-/// all come at once. It begins with `first` again after a connection that lasted at least as long as the wait before it
-/// (as it was before it was shortened): a server that accepts and hangs up at once is called ever more rarely. Less
-/// than 1 ms counts as 1 ms, a `longest` below `first` as `first` and one above 100 years as that; a `jitter` is taken
-/// as between 0 and 1.
-struct Reconnect {
-    Duration first = std::chrono::milliseconds(100);
-    Duration longest = std::chrono::seconds(30);
-    double jitter = 0.5;
-};
-
 /// The options of a Connector: of its tries, and of the connection that comes of them.
 struct ConnectorOptions {
     ConnectionOptions connection;
     /// For everything, from looking up the name until one address has answered. Zero or less: timed_out at once.
     Duration timeout = std::chrono::seconds(30);
-    /// How long one address may be silent before the next is tried beside it (RFC 8305 5: 250 ms). Zero or less: one
-    /// more is tried in each iteration.
-    Duration attempt_delay = std::chrono::milliseconds(250);
     /// Where to connect from; by default the kernel chooses. Addresses of another family are not connected to
     /// (address_family_not_supported). With port 0 the kernel chooses the port when it knows the destination, so that
     /// one port serves many of them (ip(7): IP_BIND_ADDRESS_NO_PORT). Any other port is taken also while connections
     /// that ended wait in TIME_WAIT (SO_REUSEADDR).
     std::optional<Address> local;
-    /// Connect again when connecting has failed, when the factory has thrown or returned null, and when the connection
-    /// has ended, until `cancel`. Each time the factory makes a new protocol.
-    std::optional<Reconnect> reconnect;
+    /// The longest wait before connecting again; zero or less: never. If it is given, the connector begins again when
+    /// connecting has failed, when the factory has thrown or returned null, and when the connection has ended, until
+    /// `cancel`. Each time the factory makes a new protocol.
+    ///
+    /// The back-off: the wait is 100 ms, or this if it is less, then twice as long each time, at most this; each time
+    /// shortened by a random part, up to half of it, so that the clients of a server that restarts do not all come at
+    /// once. It is 100 ms again after a connection that lasted at least as long as the wait before it (as it was before
+    /// it was shortened): a server that accepts and hangs up at once is called ever more rarely. Less than 1 ms counts
+    /// as 1 ms, and more than 100 years as that.
+    Duration reconnect = Duration::zero();
 };
 
 /// Connects once, from its construction on. When a connection stands, the factory makes its protocol and `connected`
@@ -61,7 +53,7 @@ struct ConnectorOptions {
 /// if all are such. `failures()` has them all.
 ///
 /// Addresses are tried as RFC 8305 says: families in turn, IPv6 first, the next as soon as one has failed or been
-/// silent for a while; the first to answer wins and the others are dropped. IPv4 and IPv6 addresses of a name are
+/// silent for 250 ms; the first to answer wins and the others are dropped. IPv4 and IPv6 addresses of a name are
 /// looked up apart (see Resolver). IPv6 addresses are tried at once; IPv4 addresses as soon as there are known to be no
 /// others, or 50 ms after their answer (RFC 8305 3: resolution delay); later answers join those that wait. A socket
 /// that on loopback happens to connect to itself counts as refused. Destroying the connector cancels; its factory and
@@ -111,6 +103,7 @@ private:
     void fail(std::error_code error);
     void out_of_time();
     void stop_trying() noexcept;
+    bool reconnects() const noexcept { return options_.reconnect > Duration::zero(); }
     void plan_reconnect() noexcept;
     void connection_ended(const OwnedHandler& connection) noexcept override;
     void no_new_ones(Draining how) noexcept override;

@@ -105,17 +105,17 @@ bool is_inherited(int number) noexcept {
 
 }  // namespace
 
-Process::Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
+Process::Process(Reactor& reactor, const Command& command, ProcessOptions options,
                  MoveOnlyFunction<void(ExitStatus)> exited)
     : reactor_(reactor), exited_(required(std::move(exited), "Process: there is no callback for the exit")) {
     const bool input = options.input == Stream::pipe, output = options.output == Stream::pipe;
     const bool error = options.error == Stream::pipe;
-    if (command.empty()) throw std::invalid_argument("Process: an empty command");
-    const std::string name = std::string("Process: ") + command[0].c_str() + ": ";
-    for (const std::string& argument : command) refuse_nul(argument, name + "an argument");
-    for (const std::string& variable : options.environment.value_or(std::vector<std::string>()))
+    if (command.arguments.empty()) throw std::invalid_argument("Process: an empty command");
+    const std::string name = std::string("Process: ") + command.arguments[0].c_str() + ": ";
+    for (const std::string& argument : command.arguments) refuse_nul(argument, name + "an argument");
+    for (const std::string& variable : command.environment.value_or(std::vector<std::string>()))
         refuse_nul(variable, name + "a variable");
-    refuse_nul(options.directory, name + "the directory");
+    refuse_nul(command.directory, name + "the directory");
     if ((input || output) != bool(options.protocol) || error != bool(options.error_protocol))
         throw std::invalid_argument(name + "to each pipe a protocol and the other way round");
     if (options.input == Stream::output || options.output == Stream::output)
@@ -123,7 +123,7 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
 
     FileActions actions;
     // The first action, so that all paths that follow, and the command's, are looked for there.
-    if (!options.directory.empty()) actions.change_to(options.directory);
+    if (!command.directory.empty()) actions.change_to(command.directory);
     // One after another in the child, which works because each lies above the numbers that they are to have.
     PipeEnds pipes[3];
     const Stream streams[3] = {options.input, options.output, options.error};
@@ -142,12 +142,12 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
         }
     }
     const Attributes attributes;
-    const std::vector<char*> arguments = pointers_to(command);
+    const std::vector<char*> arguments = pointers_to(command.arguments);
     std::vector<char*> environment;
-    if (options.environment) environment = pointers_to(*options.environment);
-    char** const variables = options.environment ? environment.data() : environ;
+    if (command.environment) environment = pointers_to(*command.environment);
+    char** const variables = command.environment ? environment.data() : environ;
     check(::posix_spawnp(&id_, arguments[0], actions.get(), attributes.get(), arguments.data(), variables),
-          "posix_spawn(" + command[0] + (options.directory.empty() ? "" : ", in " + options.directory) + ")");
+          "posix_spawn(" + command.arguments[0] + (command.directory.empty() ? "" : ", in " + command.directory) + ")");
     // From here on there is a child: an error ends it again.
     running_ = true;
     try {
@@ -158,10 +158,9 @@ Process::Process(Reactor& reactor, const std::vector<std::string>& command, Proc
         pipes[2].writing.reset();
         if (options.protocol)
             PipeTransport::open(reactor, std::move(pipes[1].reading), std::move(pipes[0].writing),
-                                std::move(options.protocol), options.limits);
+                                std::move(options.protocol));
         if (options.error_protocol)
-            PipeTransport::open(reactor, std::move(pipes[2].reading), {}, std::move(options.error_protocol),
-                                options.limits);
+            PipeTransport::open(reactor, std::move(pipes[2].reading), {}, std::move(options.error_protocol));
     } catch (...) {
         end();
         throw;

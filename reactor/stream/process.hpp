@@ -13,10 +13,12 @@
 
 #include <sys/types.h>
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace reactor {
@@ -30,7 +32,21 @@ struct ExitStatus {
     bool success() const noexcept { return code == 0; }
 };
 
-/// The surroundings of a child, and the protocols that talk with it.
+/// A program to start: its name and its arguments, and where and with what it runs.
+struct Command {
+    Command(std::vector<std::string> name_and_arguments) : arguments(std::move(name_and_arguments)) {}
+    Command(std::initializer_list<std::string> name_and_arguments) : arguments(name_and_arguments) {}
+
+    /// The first is the program; without a slash it is looked for in PATH.
+    std::vector<std::string> arguments;
+    /// Where it runs; a relative program with a slash, too, is looked for there. Empty: where this program is. Throws
+    /// std::system_error (operation_not_supported) where posix_spawn(3) cannot do that.
+    std::string directory = {};
+    /// "NAME=value" each. Nothing: this program's own.
+    std::optional<std::vector<std::string>> environment = {};
+};
+
+/// The streams of a child, and the protocols that talk with it.
 struct ProcessOptions {
     /// The other end of one of the child's three streams.
     enum class Stream {
@@ -45,15 +61,8 @@ struct ProcessOptions {
     /// Writes to the child's standard input and receives its standard output, those of them that are pipes:
     /// shutdown_write() is the end of its input. There is one if, and only if, one of them is.
     std::unique_ptr<Protocol> protocol;
-    /// Receives the child's standard error, if that is a pipe.
+    /// Receives the child's standard error, if that is a pipe. Both may set their transport's limits in `connected`.
     std::unique_ptr<Protocol> error_protocol;
-    /// For both transports.
-    Limits limits;
-    /// Where it runs; a relative `command[0]` with a slash, too, is looked for there. Empty: where the program is.
-    /// Throws std::system_error (operation_not_supported) where posix_spawn(3) cannot do that.
-    std::string directory;
-    /// "NAME=value" each. Nothing: the program's own.
-    std::optional<std::vector<std::string>> environment;
 };
 
 /// One child. On the loop's thread only; must go before its reactor. Its transports belong to the reactor, and end when
@@ -61,15 +70,14 @@ struct ProcessOptions {
 /// reported.
 class REACTOR_EXPORT Process final : EventHandler {
 public:
-    /// Starts `command[0]`, looked for in PATH unless it has a slash, with `command` as its arguments (posix_spawn(3):
-    /// nothing of the program runs in the child). The child has the three streams and every descriptor that is not
-    /// close-on-exec, as all of this library's are; no signal is blocked, and SIGPIPE has its default disposition.
-    /// `exited` is called from the loop, exactly once, and may destroy this object.
+    /// Starts the command (posix_spawn(3): nothing of this program runs in the child). The child has the three streams
+    /// and every descriptor that is not close-on-exec, as all of this library's are; no signal is blocked, and SIGPIPE
+    /// has its default disposition. `exited` is called from the loop, exactly once, and may destroy this object.
     ///
     /// Throws std::system_error with exec's error (no_such_file_or_directory, permission_denied …) and the command's
     /// name, and (invalid_argument) for a NUL in an argument, a variable or the directory; std::invalid_argument for an
     /// empty command, for an empty `exited`, and for a protocol without a pipe or a pipe without one.
-    [[nodiscard]] Process(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options,
+    [[nodiscard]] Process(Reactor& reactor, const Command& command, ProcessOptions options,
                           MoveOnlyFunction<void(ExitStatus)> exited);
 
     /// Kills the child if it has not ended (SIGKILL), and waits for it: nothing is left, and `exited` is not called.

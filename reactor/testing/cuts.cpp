@@ -6,8 +6,8 @@
 
 namespace reactor::testing {
 
-Cuts::Cuts(std::size_t size, const CutOptions& options)
-    : size_(size), most_(options.most), seed_(options.seed ? *options.seed : std::random_device()()), random_(seed_) {}
+Cuts::Cuts(std::size_t size, std::size_t most, std::optional<std::uint64_t> seed)
+    : size_(size), most_(most), seed_(seed ? *seed : std::random_device()()), random_(seed_) {}
 
 std::optional<std::vector<std::size_t>> Cuts::next() {
     if (size_ == 0) return std::nullopt;

@@ -25,14 +25,6 @@
 
 namespace reactor::testing {
 
-/// How many cuts are tried, and which.
-struct CutOptions {
-    /// Of the random cuts; without one it is drawn. A failure names it.
-    std::optional<std::uint64_t> seed;
-    /// How many cuts are tried. Inputs that have no more than these are cut in every way.
-    std::size_t most = 4096;
-};
-
 /// Thrown where a cut changes the result. `what()` says how the input was cut, from which seed, and both
 /// results where they can be printed.
 struct REACTOR_EXPORT CutFailure : std::runtime_error {
@@ -43,7 +35,11 @@ struct REACTOR_EXPORT CutFailure : std::runtime_error {
 /// and, as far as `most` allows, in two at each place.
 class REACTOR_EXPORT Cuts {
 public:
-    explicit Cuts(std::size_t size, const CutOptions& options = {});
+    /// `most`: how many cuts are tried. Inputs that have no more than these are cut in every way. `seed`: of the random
+    /// cuts; without one it is drawn. A failure names it.
+    explicit Cuts(std::size_t size, std::size_t most = default_most, std::optional<std::uint64_t> seed = {});
+
+    static constexpr std::size_t default_most = 4096;
 
     /// The next way; nullopt when all were given.
     std::optional<std::vector<std::size_t>> next();
@@ -61,13 +57,14 @@ private:
 };
 
 /// Calls `run(std::span<const Bytes> pieces)` with the whole input as one piece, then with every cut of it,
-/// and throws CutFailure at the first result that is not equal (==) to the first one. Returns how many cuts
-/// were tried.
+/// and throws CutFailure at the first result that is not equal (==) to the first one. `most` and `seed` are those of
+/// Cuts. Returns how many cuts were tried.
 template <class Run>
-std::size_t check_every_cut(Bytes input, Run run, const CutOptions& options = {}) {
+std::size_t check_every_cut(Bytes input, Run run, std::size_t most = Cuts::default_most,
+                            std::optional<std::uint64_t> seed = {}) {
     const std::vector<Bytes> whole{input};
     const auto expected = run(std::span<const Bytes>(whole));
-    Cuts cuts(input.size(), options);
+    Cuts cuts(input.size(), most, seed);
     std::size_t tried = 0;
     while (const auto sizes = cuts.next()) {
         std::vector<Bytes> pieces;
@@ -87,8 +84,9 @@ std::size_t check_every_cut(Bytes input, Run run, const CutOptions& options = {}
     return tried;
 }
 template <class Run>
-std::size_t check_every_cut(std::string_view input, Run run, const CutOptions& options = {}) {
-    return check_every_cut(bytes_of(input), std::move(run), options);
+std::size_t check_every_cut(std::string_view input, Run run, std::size_t most = Cuts::default_most,
+                            std::optional<std::uint64_t> seed = {}) {
+    return check_every_cut(bytes_of(input), std::move(run), most, seed);
 }
 
 struct Conversation;
@@ -108,14 +106,15 @@ struct Conversation {
 /// The same for a protocol: `make()` gives a new one for each cut, the pieces are fed to it on a
 /// MemoryTransport, the peer ends, and all that it sees must be the same.
 template <class Make>
-std::size_t check_every_cut_of_protocol(std::string_view input, Make make, const CutOptions& options = {}) {
+std::size_t check_every_cut_of_protocol(std::string_view input, Make make, std::size_t most = Cuts::default_most,
+                                        std::optional<std::uint64_t> seed = {}) {
     const auto run = [&make](std::span<const Bytes> pieces) {
         MemoryTransport connection(make());
         for (const Bytes piece : pieces) connection.feed(piece);
         connection.end();
         return Conversation{connection.take(), connection.ended(), connection.was_reset(), connection.disconnected()};
     };
-    return check_every_cut(input, run, options);
+    return check_every_cut(input, run, most, seed);
 }
 
 }  // namespace reactor::testing

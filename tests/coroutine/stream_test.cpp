@@ -108,9 +108,7 @@ TEST_CASE("each kind of read takes its own part of the input, at every cut") {
         notes.push_back(connection.take());
         return notes;
     };
-    testing::CutOptions options;
-    options.most = 500;
-    testing::check_every_cut(input, run, options);
+    testing::check_every_cut(input, run, 500);
     const std::vector<Bytes> whole{bytes_of(input)};
     CHECK(run(whole) ==
           Notes{"abc", "", "line", "x-y", "z", "hi", "the rest", "(the peer has ended its stream)", "", "done"});
@@ -209,7 +207,6 @@ TEST_CASE("a write waits above the high watermark, and goes on at the low one") 
     Notes notes;
     Limits limits;
     limits.high_mark = 3000;
-    limits.low_mark = 1000;
     MemoryTransport connection(serving(produce, 10, std::ref(notes)), limits);
     connection.fill();
     connection.feed("");
@@ -236,7 +233,6 @@ TEST_CASE("a write above the high watermark goes on although the transport has s
     Notes notes;
     Limits limits;
     limits.high_mark = 10;
-    limits.low_mark = 5;
     MemoryTransport connection(serving(write_much, std::ref(notes)), limits);
     connection.feed(std::string(100, 'x'));
     CHECK(notes == Notes{"goes on"});

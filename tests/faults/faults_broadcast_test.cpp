@@ -124,7 +124,6 @@ TEST_CASE("S110: what is gathered is followed in order by answers, large writes,
 TEST_CASE("S110: gathering passes no mark and meets no deadline as long as the kernel takes all of it") {
     ConnectionOptions options;
     options.limits.high_mark = 100;
-    options.limits.low_mark = 10;
     options.limits.write_timeout = std::chrono::milliseconds(1);
     Room room(2, options);
     room.members.front().journal.on_received = [&](Bytes input) {
@@ -167,7 +166,7 @@ TEST_CASE("S110: a connection that ends while something is gathered for it ends 
 TEST_CASE("S110: a write timeout counts from when the kernel did not take what was gathered") {
     ConnectionOptions options;
     options.limits.write_timeout = std::chrono::seconds(1);
-    options.send_buffer = 4096;
+    options.prepare = send_buffer(4096);
     Room room(2, options);
     Conversation &speaker = room.members.front(), &silent = room.members.back();
     speaker.journal.on_received = [&](Bytes input) {

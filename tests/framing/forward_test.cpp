@@ -28,14 +28,21 @@ struct Path {
             return std::make_unique<Recorder>(targets.back());
         };
     }
+    static std::function<void(Socket&)> buffers(std::size_t bytes) {
+        return [bytes](Socket& socket) {
+            if (bytes == 0) return;
+            socket.set_send_buffer(bytes);
+            socket.set_receive_buffer(bytes);
+        };
+    }
     static AcceptorOptions small(std::size_t buffer) {
         AcceptorOptions options;
-        options.connection.send_buffer = options.connection.receive_buffer = buffer;
+        options.connection.prepare = buffers(buffer);
         return options;
     }
     static ConnectorOptions far_options(std::size_t buffer) {
         ConnectorOptions options;
-        options.connection.send_buffer = options.connection.receive_buffer = buffer;
+        options.connection.prepare = buffers(buffer);
         return options;
     }
     Socket connect(int receive_buffer = 0) {

@@ -86,7 +86,7 @@ TEST_CASE("A request is asked again when its connection ends before the answer, 
     Server server(reactor);
     RequestsOptions options;
     options.retries = 2;
-    options.first_back_off = options.longest_back_off = 1ms;
+    options.connector.reconnect = 1ms;
     Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), options);
     Answers answers;
     server.leaves = 2;
@@ -158,17 +158,17 @@ TEST_CASE("A try that fails before its time gives the next one all of its own") 
     RequestsOptions options;
     options.retries = 1;
     options.timeout = 10s;
-    options.first_back_off = 5s;
     Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), options);
     Answers answers;
     server.leaves = 1;
     Request request = requests.ask("wait", answers.note());
+    clock.advance(5s);
     for (int i = 0; i < 10000 && server.asked.empty(); ++i) reactor.run_once(1ms);
     settle(reactor);  // it hung up
-    clock.advance(5s);
+    clock.advance(100ms);
     for (int i = 0; i < 10000 && server.asked.size() < 2; ++i) reactor.run_once(1ms);
     REQUIRE(server.asked.size() == 2);
-    clock.advance(4s);
+    clock.advance(9s);
     settle(reactor);
     CHECK(request);
     clock.advance(1s);
@@ -203,8 +203,7 @@ TEST_CASE("A server that cannot be reached is an error for each request, and is 
     settle(reactor);
     RequestsOptions options;
     options.timeout = 1h;
-    options.retries = 3;
-    options.first_back_off = 1s;
+    options.retries = 6;
     Requests<Lines> requests(reactor, "127.0.0.1", port, Lines(), options);
     Answers answers;
     Request request = requests.ask("echo anything", answers.note());
@@ -214,16 +213,18 @@ TEST_CASE("A server that cannot be reached is an error for each request, and is 
         if (i % 10 == 9) clock.advance(100ms);
     }
     CHECK(answers.all == std::vector<std::string>{std::make_error_code(std::errc::connection_refused).message()});
-    CHECK(clock.now() - begun >= 7s);  // 1 + 2 + 4 between four attempts
+    CHECK(clock.now() - begun >= 6300ms);  // 100 + 200 + 400 + … between seven attempts
 }
 
 TEST_CASE("More requests than may wait are refused, from the loop, and in vain options at once") {
     Reactor reactor;
     Server server(reactor);
-    Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), {.connections = 1, .most_waiting = 1});
+    Requests<Lines> requests(reactor, "127.0.0.1", server.port(), Lines(), {.connections = 1});
     Answers answers;
-    Request first = requests.ask("echo 1", answers.note());
-    Request second = requests.ask("echo 2", answers.note());
+    std::vector<Request> all;
+    for (std::size_t i = 0; i < Requests<Lines>::most_waiting; ++i)
+        all.push_back(requests.ask("echo 1", answers.note()));
+    Request beyond = requests.ask("echo 2", answers.note());
     CHECK(answers.all.empty());
     run_until(reactor, [&] { return answers.all.size() == 2; });
     CHECK(answers.all ==

@@ -65,7 +65,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = 0; i < 2; ++i) {
         DatagramOptions options;
         options.batch = 1 + input.below(40);
-        options.receives_per_turn = 1 + input.below(80);
         auto side = std::make_unique<Side>();
         sides[i] = side.get();
         sides[i]->endpoint = &DatagramEndpoint::open(reactor, std::move(sockets[i]), std::move(side), options);

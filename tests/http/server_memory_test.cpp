@@ -560,7 +560,7 @@ TEST_CASE("every case of HTTP is answered alike in whatever pieces it arrives, a
             connection.end();
             return client.take();
         };
-        CHECK_NOTHROW(testing::check_every_cut(each.input, run, {.seed = 1, .most = 150}));
+        CHECK_NOTHROW(testing::check_every_cut(each.input, run, 150, 1));
         const Bytes whole = bytes_of(each.input);
         const std::string output = run({&whole, 1});
         const std::size_t refusal = each.outcome.starts_with('!') ? 0 : each.outcome.find(" !") + 1;

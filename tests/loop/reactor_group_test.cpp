@@ -86,7 +86,7 @@ std::vector<Address> loopback() {
 // Acceptors on every loop of a group, made and destroyed while it does not run.
 struct Served {
     Served(std::size_t threads, AcceptorSharing* sharing, std::size_t most = SIZE_MAX, bool reuse_port = false)
-        : group({.threads = threads}) {
+        : group(threads) {
         AcceptorOptions options;
         options.sharing = sharing;
         options.max_connections = most;
@@ -120,7 +120,8 @@ struct Served {
 }  // namespace
 
 TEST_CASE("Each loop of a group runs on a thread of its own, with its number and name") {
-    ReactorGroup group({.threads = 3, .name = "a name that is far too long"});
+    ReactorGroup group(3);
+    group.set_name("a name that is far too long");
     REQUIRE(group.size() == 3);
     std::mutex mutex;
     std::set<std::thread::id> threads;
@@ -147,7 +148,7 @@ TEST_CASE("Each loop of a group runs on a thread of its own, with its number and
 }
 
 TEST_CASE("A group stops and is joined as one, and may be started again") {
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     for (int round = 0; round < 3; ++round) {
         std::atomic<int> ran{0};
         group.start([&](Reactor& reactor, std::size_t) {
@@ -166,7 +167,7 @@ TEST_CASE("A group stops and is joined as one, and may be started again") {
 }
 
 TEST_CASE("What one loop throws stops the group and comes out of join, once") {
-    ReactorGroup group({.threads = 3});
+    ReactorGroup group(3);
     group.start();
     group[1].post([] { throw std::runtime_error("the second loop"); });
     CHECK_THROWS_WITH_AS(group.join(), "the second loop", std::runtime_error);
@@ -180,7 +181,7 @@ TEST_CASE("What one loop throws stops the group and comes out of join, once") {
 TEST_CASE("A group that is destroyed while it runs is stopped and joined") {
     std::atomic<int> ended{0};
     {
-        ReactorGroup group({.threads = 2});
+        ReactorGroup group(2);
         group.start([&](Reactor& reactor, std::size_t) {
             reactor.run();
             ++ended;
@@ -190,13 +191,13 @@ TEST_CASE("A group that is destroyed while it runs is stopped and joined") {
 }
 
 TEST_CASE("A backend that does not exist is an error before there is any thread") {
-    CHECK_THROWS_AS(ReactorGroup({.threads = 2, .backend = "none such"}), std::system_error);
+    CHECK_THROWS_AS(ReactorGroup(2, "none such"), std::system_error);
 }
 
 TEST_CASE("S97: signals come to the program's own threads and not to a group's, but for faults and a profiler's") {
     sigset_t before;
     ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
-    ReactorGroup group({.threads = 1});
+    ReactorGroup group(1);
     bool told = false;
     Signals signals(group[0], {SIGUSR1}, [&](int) {
         told = true;
@@ -315,7 +316,7 @@ TEST_CASE("What an acceptor has left goes to those that remain, also if it was o
 
 TEST_CASE("A factory that refuses or throws on another loop gives its place back") {
     AcceptorSharing sharing(AcceptorSharing::Choice::round_robin);
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     AcceptorOptions options;
     options.sharing = &sharing;
     options.max_connections = 1;
@@ -371,7 +372,7 @@ TEST_CASE("S92: a group destroyed by one of its loops joins the others, and goes
     auto gone = std::make_shared<std::promise<void>>();
     auto future = gone->get_future();
     std::atomic<int> ended{0}, destroyed_by_it{0};
-    auto group = std::make_unique<ReactorGroup>(ReactorGroupOptions{.threads = 3});
+    auto group = std::make_unique<ReactorGroup>(3);
     // Goes with the body, so after all that the threads do.
     std::shared_ptr<void> capture(nullptr, [gone](void*) { gone->set_value(); });
     group->start([&ended, capture = std::move(capture)](Reactor& reactor, std::size_t) {
@@ -389,7 +390,7 @@ TEST_CASE("S92: a group destroyed by one of its loops joins the others, and goes
 }
 
 TEST_CASE("Joining a group from one of its own loops is an error, and the group goes on") {
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     group.start();
     const bool refused = on(group[0], [&] {
         try {
@@ -406,7 +407,7 @@ TEST_CASE("Joining a group from one of its own loops is an error, and the group 
 }
 
 TEST_CASE("A group that is started again runs all its loops, also one whose body returned or threw before the stop") {
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     SUBCASE("thrown") {
         group[0].post([] { throw std::runtime_error("as planned"); });
         group.start();
@@ -429,7 +430,7 @@ TEST_CASE("A group that is started again runs all its loops, also one whose body
 }
 
 TEST_CASE("A group that was stopped before it is started returns at once, as its loops do") {
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     group.stop();
     group.start();
     group.join();

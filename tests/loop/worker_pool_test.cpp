@@ -96,7 +96,7 @@ TEST_CASE("An exception out of work is thrown on the loop, and its callback is n
 
 TEST_CASE("Work that is cancelled before it begins never begins, and a cancelled callback is never called") {
     Reactor reactor;
-    WorkerPool pool{reactor, {.threads = 1}};
+    WorkerPool pool{reactor, 1};
     Gate gate;
     bool begun = false, called = false, last = false;
     const auto captured = std::make_shared<int>(0);
@@ -119,36 +119,36 @@ TEST_CASE("Work that is cancelled before it begins never begins, and a cancelled
 
 TEST_CASE("Work beyond the limit of a pool is refused") {
     Reactor reactor;
-    WorkerPool pool{reactor, {.threads = 1, .most_waiting = 2}};
+    WorkerPool pool{reactor, 1};
     Gate gate;
     int done = 0;
     std::vector<Offloaded> all;
     all.push_back(offload(
         pool, [&] { gate.pass(); }, [&] { ++done; }));
     gate.wait_for(1);
-    for (int i = 0; i < 2; ++i)
+    for (std::size_t i = 0; i < WorkerPool::most_waiting; ++i)
         all.push_back(offload(
             pool, [] {}, [&] { ++done; }));
     CHECK_FALSE(offload(
         pool, [] {}, [&] { ++done; }));
     gate.open();
-    run_until(reactor, [&] { return done == 3; });
+    run_until(reactor, [&] { return done == 1 + int(WorkerPool::most_waiting); });
 }
 
-TEST_CASE("S91, S93: the options of a worker pool are checked, and one that is refused leaves nothing") {
+TEST_CASE("S91, S93: the number of a pool's threads is checked, and one that is refused leaves nothing") {
     Reactor reactor;
-    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.threads = 0}}), std::invalid_argument);
-    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.threads = SIZE_MAX}}), std::invalid_argument);
-    CHECK_THROWS_AS(((void)WorkerPool{reactor, {.most_waiting = 0}}), std::invalid_argument);
-    WorkerPool largest{reactor, {.threads = 1, .most_waiting = SIZE_MAX}};
-    CHECK_THROWS_AS((void)largest.run(nullptr, [] {}), std::invalid_argument);
-    CHECK_THROWS_AS((void)largest.run([] {}, nullptr), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, 0}), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, 1025}), std::invalid_argument);
+    CHECK_THROWS_AS(((void)WorkerPool{reactor, SIZE_MAX}), std::invalid_argument);
+    WorkerPool pool{reactor, 1};
+    CHECK_THROWS_AS((void)pool.run(nullptr, [] {}), std::invalid_argument);
+    CHECK_THROWS_AS((void)pool.run([] {}, nullptr), std::invalid_argument);
     CHECK(settle(reactor) < 10);
 }
 
 TEST_CASE("S92: a callback may destroy the pool it came from; work that is done then calls nothing any more") {
     Reactor reactor;
-    auto pool = std::make_unique<WorkerPool>(reactor, WorkerPoolOptions{.threads = 1});
+    auto pool = std::make_unique<WorkerPool>(reactor, 1);
     bool destroyed = false, called = false;
     Offloaded first = offload(
         *pool, [] {},

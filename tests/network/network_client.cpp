@@ -123,20 +123,22 @@ int run(int count, char** words) {
         const std::string_view word = words[i];
         const auto number = [&] { return std::atoi(words[std::min(++i, count - 1)]); };
         if (word == "--user-timeout") {
-            options.connection.user_timeout = milliseconds(number());
+            options.connection.prepare = [timeout = milliseconds(number())](Socket& socket) {
+                socket.set_user_timeout(timeout);
+            };
         } else if (word == "--keep-alive") {
             const seconds every(number());
-            options.connection.keep_alive = KeepAlive{every, every, 1};
+            options.connection.prepare = [every](Socket& socket) { socket.set_keep_alive(KeepAlive{every, every, 1}); };
         } else if (word == "--timeout") {
             options.timeout = milliseconds(number());
         } else if (word == "--reconnect") {
-            options.reconnect = Reconnect{milliseconds(20), milliseconds(20), 0};
+            options.reconnect = milliseconds(20);
         } else {
             addresses.push_back(Address::parse(word));
         }
     }
     Reactor reactor;
-    Client client(reactor, options.reconnect.has_value());
+    Client client(reactor, options.reconnect > Duration::zero());
     Connector connector(reactor, addresses, factory<Client::Talk>(std::ref(client)), options);
     client.connector = &connector;
     reactor.run();

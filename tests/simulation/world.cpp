@@ -244,7 +244,7 @@ protected:
     void resume(Transport& transport) {
         check_order();
         world_.check(side_.paused_writing, "going on is told once for each pause", &side_);
-        world_.check(transport.queued() <= transport.limits().low_mark, "going on is told at the low mark", &side_);
+        world_.check(transport.queued() <= transport.limits().low_mark(), "going on is told at the low mark", &side_);
         side_.paused_writing = false;
         act();
     }
@@ -602,7 +602,6 @@ void World::add_box() {
     box.number = std::uint32_t(boxes_.size() - 1);
     box.to_send = std::size_t(dice_.magnitude(most_letters));
     box.options.batch = 1 + std::size_t(dice_.below(64));
-    box.options.receives_per_turn = 1 + std::size_t(dice_.magnitude(100));
     box.options.largest = 20 + std::size_t(dice_.magnitude(2 * largest_letter));
     box.options.queue_limit = std::size_t(dice_.magnitude(20'000));
     Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
@@ -799,7 +798,6 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
 
     Limits& limits = connection_.limits;
     limits.high_mark = 1 + std::size_t(dice_.magnitude(4000 * scale_));
-    limits.low_mark = std::size_t(dice_.below(limits.high_mark));
     limits.read_size = 1 + std::size_t(dice_.magnitude(2000 * scale_));
     limits.close_timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(5));
     if (!calm() && dice_.chance(300)) limits.idle_timeout = milliseconds(1) + dice_.delay(seconds(2));
@@ -847,8 +845,6 @@ void World::add_server() {
     if (server.kind == Kind::counted || server.kind == Kind::lines) mark = std::max(mark, longest_message);
     AcceptorOptions options;
     options.connection = server.connection;
-    options.backlog = int(dice_.magnitude(20));
-    options.accepts_per_turn = 1 + std::size_t(dice_.magnitude(10));
     if (dice_.chance(300)) options.max_connections = 1 + std::size_t(dice_.below(4));
     std::vector<Address> addresses{*Address::ip("127.0.0.1", 0)};
     if (dice_.chance(300)) addresses.push_back(*Address::ip("::1", 0));
@@ -868,8 +864,7 @@ void World::add_client() {
     ConnectorOptions options;
     options.connection = server.connection;
     options.timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(30));
-    options.attempt_delay = milliseconds(1) + dice_.delay(milliseconds(250));
-    if (!calm() && dice_.chance(300)) options.reconnect = Reconnect{milliseconds(20), seconds(1), 0};
+    if (!calm() && dice_.chance(300)) options.reconnect = seconds(1);
     connectors_.push_back(std::make_unique<Connector>(
         *reactor_, std::move(addresses), [this, &server] { return make(server, true); }, options));
     if (clients_left_ > 0) client_timer_->start(dice_.delay(milliseconds(100)));

@@ -778,11 +778,9 @@ Limits Storm::limits() {
     Limits result;
     if (dice_.chance(300)) return result;
     result.high_mark = size(200'000);
-    result.low_mark = size(50'000);
     if (dice_.chance(300)) result.output_limit = size(1'000'000);
     if (dice_.chance(300)) result.input_limit = size(1'000'000);
     result.read_size = size(100'000);
-    result.largest_read = size(300'000);
     if (dice_.chance(300)) result.idle_timeout = duration();
     if (dice_.chance(300)) result.message_timeout = duration();
     if (dice_.chance(300)) result.write_timeout = duration();
@@ -795,11 +793,19 @@ ConnectionOptions Storm::connection_options() {
     result.limits = limits();
     if (dice_.chance(200)) result.rates = rates();
     if (dice_.chance(200)) result.rates_together = rates();
-    result.no_delay = dice_.chance(500);
-    if (dice_.chance(100)) result.keep_alive = KeepAlive{};
-    if (dice_.chance(100)) result.user_timeout = duration();
-    if (dice_.chance(200)) result.receive_buffer = size(100'000);
-    if (dice_.chance(200)) result.send_buffer = size(100'000);
+    const bool no_delay = dice_.chance(500), keep_alive = dice_.chance(100);
+    const Duration user_timeout = dice_.chance(100) ? duration() : Duration::zero();
+    const std::size_t receive_buffer = dice_.chance(200) ? size(100'000) : 0;
+    const std::size_t send_buffer = dice_.chance(200) ? size(100'000) : 0;
+    if (dice_.chance(500)) {
+        result.prepare = [=](Socket& socket) {
+            socket.set_no_delay(no_delay);
+            if (keep_alive) socket.set_keep_alive(KeepAlive{});
+            if (user_timeout > Duration::zero()) socket.set_user_timeout(user_timeout);
+            if (receive_buffer > 0) socket.set_receive_buffer(receive_buffer);
+            if (send_buffer > 0) socket.set_send_buffer(send_buffer);
+        };
+    }
     if (dice_.chance(500)) result.descriptors = size(10);
     return result;
 }
@@ -809,13 +815,8 @@ DatagramOptions Storm::datagram_options() {
     if (dice_.chance(300)) return result;
     result.largest = size(70'000);
     result.queue_limit = size(100'000);
-    result.receives_per_turn = size(100);
     result.batch = size(64);
-    result.arrival = dice_.chance(500);
     result.descriptors = size(10);
-    result.broadcast = dice_.chance(500);
-    if (dice_.chance(200)) result.receive_buffer = size(100'000);
-    if (dice_.chance(200)) result.send_buffer = size(100'000);
     return result;
 }
 
@@ -1282,9 +1283,7 @@ void Storm::open_door() {
         door->loop = any_loop();
         AcceptorOptions options;
         options.connection = connection_options();
-        if (dice_.chance(300)) options.backlog = int(size(10));
         options.reuse_port = dice_.chance(200);
-        options.accepts_per_turn = size(100);
         if (dice_.chance(300)) options.max_connections = size(5);
         if (dice_.chance(200)) options.max_connections_per_peer = size(5);
         if (dice_.chance(300)) options.sharing = sharing_.get();
@@ -1348,15 +1347,12 @@ void Storm::open_packet_door() {
     operate("packet acceptor", [&] {
         auto door = std::make_unique<PacketDoor>();
         door->loop = any_loop();
-        PacketAcceptorOptions options;
-        options.connection = datagram_options();
-        if (dice_.chance(300)) options.backlog = int(size(10));
-        options.accepts_per_turn = size(100);
-        if (dice_.chance(300)) options.max_connections = size(5);
+        const DatagramOptions options = datagram_options();
+        const std::size_t most = dice_.chance(300) ? size(5) : SIZE_MAX;
         const Address address =
             Address::unix_abstract("reactor-storm-" + std::to_string(::getpid()) + "-" + std::to_string(++names_));
         door->acceptor = std::make_unique<PacketAcceptor>(reactor(door->loop), address,
-                                                          box_factory(door->loop, door->alive), options);
+                                                          box_factory(door->loop, door->alive), options, most);
         packet_doors_.push_back(std::move(door));
     });
 }
@@ -1395,9 +1391,8 @@ void Storm::open_caller() {
         ConnectorOptions options;
         options.connection = connection_options();
         if (dice_.chance(300)) options.timeout = duration();
-        if (dice_.chance(300)) options.attempt_delay = duration();
         if (dice_.chance(100)) options.local = *Address::ip("127.0.0.1", 0);
-        if (dice_.chance(200)) options.reconnect = Reconnect{duration(), duration(), double(dice_.below(3)) / 2};
+        if (dice_.chance(200)) options.reconnect = duration();
         caller->connector = std::make_unique<Connector>(reactor(caller->loop), addresses,
                                                         factory(caller->loop, caller->alive), options);
         callers_.push_back(std::move(caller));

@@ -216,7 +216,7 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     CHECK_THROWS_WITH_AS(PipeTransport::open(reactor, pipe_ends.first.release(), {}, nullptr),
                          "PipeTransport::open: there is no protocol", Refused);
     Acceptor acceptor(reactor, addresses, factory<Echo>());
-    ReactorGroup group({.threads = 1});
+    ReactorGroup group(1);
     const char* const no_end = "drain: there is no callback for its end";
     CHECK_THROWS_WITH_AS(drain(reactor, Duration::max(), nullptr), no_end, Refused);
     CHECK_THROWS_WITH_AS(drain(group, Duration::max(), nullptr), no_end, Refused);

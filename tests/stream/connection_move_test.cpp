@@ -122,7 +122,7 @@ TEST_CASE("Unconsumed input goes along and is given to the protocol again") {
 TEST_CASE("Queued output goes along, with its marks, and arrives in order") {
     TwoLoops loops;
     ConnectionOptions options;
-    options.send_buffer = 8 * 1024;
+    options.prepare = send_buffer(8 * 1024);
     Conversation conversation(loops.here, options, 8 * 1024);
     Journal& journal = conversation.journal;
     const std::string all = random_bytes(2'000'000, 6);
@@ -310,8 +310,8 @@ TEST_CASE("S91: a connection that is adopted where reads are larger has room for
         Journal journal;
         const auto factory = [&] { return std::make_unique<Recorder>(journal); };
         AcceptorOptions small, large;
-        small.connection.limits.read_size = small.connection.limits.largest_read = 4096;
-        large.connection.limits.read_size = large.connection.limits.largest_read = 256 * 1024;
+        small.connection.limits.read_size = 4096;
+        large.connection.limits.read_size = 256 * 1024;
         Acceptor first(loops.here, "127.0.0.1", 0, factory, small);
         Acceptor there(loops.there, std::vector<Address>(), factory, large);
         Acceptor here(loops.here, std::vector<Address>(), factory, large);
@@ -370,11 +370,9 @@ TEST_CASE("What an acceptor's options say holds for its connections elsewhere to
         ConnectionOptions options;
         Limits& limits = options.limits;
         limits = {1'000,
-                  900,
                   800,
                   700,
                   600,
-                  500,
                   std::chrono::hours(1),
                   std::chrono::hours(2),
                   std::chrono::hours(3),
@@ -389,8 +387,8 @@ TEST_CASE("What an acceptor's options say holds for its connections elsewhere to
         connection.move_to(loops.there, [&] { arrived = true; });
         loops.until([&] { return arrived; });
         const Limits& there = connection.limits();
-        for (std::size_t Limits::*field : {&Limits::high_mark, &Limits::low_mark, &Limits::output_limit,
-                                           &Limits::input_limit, &Limits::read_size, &Limits::largest_read})
+        for (std::size_t Limits::*field :
+             {&Limits::high_mark, &Limits::output_limit, &Limits::input_limit, &Limits::read_size})
             CHECK(there.*field == limits.*field);
         for (Duration Limits::*field :
              {&Limits::idle_timeout, &Limits::message_timeout, &Limits::write_timeout, &Limits::close_timeout})
@@ -482,7 +480,7 @@ TEST_CASE("Connections wander among the threads of a group, and no byte is lost 
     constexpr int clients = 20;
     constexpr std::size_t size = 200'000;
     std::atomic<int> moves{0}, ended{0};
-    ReactorGroup group({.threads = 3});
+    ReactorGroup group(3);
     Acceptor acceptor(group[0], {*Address::ip("127.0.0.1", 0)},
                       [&] { return std::make_unique<Wanderer>(group, moves, ended); });
     const Address address = acceptor.addresses()[0];

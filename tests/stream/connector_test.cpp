@@ -143,27 +143,30 @@ TEST_CASE("S37: a socket that connects to itself is refused") {
 }
 
 TEST_CASE("S38: an address that is silent does not hold up the next, the winner is kept and the loser dropped") {
-    Reactor reactor;
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
     SilentListener silent;
     Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     const std::size_t before = open_descriptors();
     Journal journal;
-    ConnectorOptions options;
-    options.attempt_delay = std::chrono::milliseconds(1);
-    const Connector connector(reactor, {silent.listener.local(), acceptor.addresses()[0]}, record(journal), options);
+    const Connector connector(reactor, {silent.listener.local(), acceptor.addresses()[0]}, record(journal));
+    settle(reactor);
+    clock.advance(std::chrono::milliseconds(249));
+    settle(reactor);
+    CHECK(open_descriptors() == before + 1);
+    clock.advance(std::chrono::milliseconds(1));
     run_until(reactor, [&] { return journal.transport != nullptr && acceptor.connections() == 1; });
     CHECK(journal.transport->peer() == acceptor.addresses()[0]);
     CHECK(open_descriptors() == before + 2);  // both ends of the one connection
 }
 
 TEST_CASE("S38: an address that refuses is followed by the next at once") {
-    Reactor reactor;
+    testing::ManualClock clock;  // which stands still
+    Reactor reactor("auto", clock);
     Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
     Journal journal;
-    ConnectorOptions options;
-    options.attempt_delay = std::chrono::hours(1);
     const Connector connector(reactor, {refusing_address(), refusing_address("::1"), acceptor.addresses()[0]},
-                              record(journal), options);
+                              record(journal));
     run_until(reactor, [&] { return journal.transport != nullptr; });
     CHECK(connector.failures().size() == 2);
 }
@@ -214,7 +217,7 @@ TEST_CASE("Reconnecting goes on after a failure and after the end of a connectio
     std::optional<Acceptor> acceptor(std::in_place, reactor, "127.0.0.1", std::uint16_t(0), factory<Echo>());
     const std::vector<Address> addresses = acceptor->addresses();
     ConnectorOptions options;
-    options.reconnect = Reconnect{std::chrono::milliseconds(1), std::chrono::milliseconds(4), 0.5};
+    options.reconnect = std::chrono::milliseconds(4);
     Connector connector(reactor, addresses, record(journal), options);
     run_until(reactor, [&] { return journal.count("connected") == 1; });
 
@@ -271,7 +274,7 @@ TEST_CASE("S92: reconnecting goes on after a factory that threw or refused, what
             Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
             Journal journal;
             ConnectorOptions options;
-            options.reconnect = Reconnect{std::chrono::milliseconds(1), std::chrono::milliseconds(4), 0};
+            options.reconnect = std::chrono::milliseconds(4);
             const Connector connector(
                 reactor, {reachable ? acceptor.addresses()[0] : refusing_address()},
                 [&]() -> std::unique_ptr<Protocol> {
@@ -304,7 +307,7 @@ TEST_CASE("S100: a server that accepts and hangs up at once is called ever more 
     };
     Acceptor acceptor(reactor, "127.0.0.1", 0, record(server));
     ConnectorOptions options;
-    options.reconnect = Reconnect{std::chrono::milliseconds(100), std::chrono::milliseconds(800), 0};
+    options.reconnect = std::chrono::milliseconds(800);
     const Connector connector(reactor, acceptor.addresses(), record(client), options);
     const auto next_wait = [&] {
         client.over = false;
@@ -313,7 +316,9 @@ TEST_CASE("S100: a server that accepts and hangs up at once is called ever more 
         return std::chrono::duration_cast<std::chrono::milliseconds>(reactor.next_timeout().value()).count();
     };
     for (const int milliseconds : {100, 200, 400, 800, 800}) {
-        CHECK(next_wait() == milliseconds);
+        const auto wait = next_wait();  // shortened by up to half
+        CHECK(wait >= milliseconds / 2);
+        CHECK(wait <= milliseconds);
         clock.advance(std::chrono::milliseconds(milliseconds));
     }
     hangs_up = false;
@@ -324,7 +329,7 @@ TEST_CASE("S100: a server that accepts and hangs up at once is called ever more 
         REQUIRE(client.transport != nullptr);
         clock.advance(std::chrono::milliseconds(lasts));
         client.transport->abort();
-        CHECK(next_wait() == (lasts < 800 ? 800 : 100));
+        CHECK((next_wait() >= 400) == (lasts < 800));
         clock.advance(std::chrono::milliseconds(800));
     }
 }
@@ -332,45 +337,36 @@ TEST_CASE("S100: a server that accepts and hangs up at once is called ever more 
 TEST_CASE("S91, S100: no value of a connector's durations makes it spin, and none overflows") {
     constexpr Duration extremes[] = {Duration::min(), Duration(-1),    Duration(0),
                                      Duration(1),     Duration::max(), Duration::max() - Duration(1)};
-    const double jitters[] = {-std::numeric_limits<double>::infinity(), -1,          0, 0.5, 1, 2,
-                              std::numeric_limits<double>::infinity(),  std::nan("")};
-    for (const Duration first : extremes) {
-        for (const Duration longest : extremes) {
-            for (const double jitter : jitters) {
-                testing::ManualClock clock;
-                Reactor reactor("auto", clock);
-                Journal journal;
-                ConnectorOptions options;
-                options.reconnect = Reconnect{first, longest, jitter};
-                const Connector connector(reactor, {Address::unix_path("/nowhere/at/all")}, record(journal), options);
-                for (int tries = 1; tries <= 3; ++tries) {
-                    settle(reactor);
-                    REQUIRE(journal.count("disconnected") == std::size_t(tries));
-                    const Duration wait = reactor.next_timeout().value();
-                    CHECK(wait > Duration::zero());
-                    if (!(jitter > 0)) CHECK(wait >= std::chrono::milliseconds(1));
-                    if (wait > std::chrono::hours(24 * 365)) break;  // it would be the end of the clock's time
-                    clock.advance(wait);
-                }
-            }
+    for (const Duration longest : extremes) {
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        Journal journal;
+        ConnectorOptions options;
+        options.reconnect = longest;
+        const Connector connector(reactor, {Address::unix_path("/nowhere/at/all")}, record(journal), options);
+        const int most = longest > Duration(0) ? 60 : 1;
+        for (int tries = 1; tries <= most; ++tries) {
+            settle(reactor);
+            REQUIRE(journal.count("disconnected") == std::size_t(tries));
+            if (tries == most) break;
+            const Duration wait = reactor.next_timeout().value();
+            CHECK(wait >= std::chrono::microseconds(500));   // 1 ms, shortened by up to half
+            if (wait > std::chrono::hours(24 * 365)) break;  // it would be the end of the clock's time
+            clock.advance(wait);
         }
+        CHECK(connector.connecting() == (longest > Duration(0)));
     }
     for (const Duration timeout : extremes) {
-        for (const Duration attempt_delay : extremes) {
-            testing::ManualClock clock;
-            Reactor reactor("auto", clock);
-            Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
-            SilentListener silent;
-            Journal journal;
-            ConnectorOptions options;
-            options.timeout = timeout;
-            options.attempt_delay = attempt_delay;
-            const Connector connector(reactor, {silent.listener.local(), acceptor.addresses()[0]}, record(journal),
-                                      options);
-            settle(reactor);
-            if (timeout <= Duration(0)) CHECK(journal.reason == std::errc::timed_out);
-            if (timeout > Duration(1) && attempt_delay <= Duration(0)) CHECK(journal.count("connected") == 1);
-        }
+        testing::ManualClock clock;
+        Reactor reactor("auto", clock);
+        SilentListener silent;
+        Journal journal;
+        ConnectorOptions options;
+        options.timeout = timeout;
+        const Connector connector(reactor, {silent.listener.local()}, record(journal), options);
+        CHECK(settle(reactor) < 10);
+        CHECK(journal.over == (timeout <= Duration(0)));
+        if (journal.over) CHECK(journal.reason == std::errc::timed_out);
     }
 }
 

@@ -107,7 +107,8 @@ TEST_CASE("S83: descriptors sent among other bytes come in order, each with its 
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
         ConnectionOptions sending, receiving = taking(100);
-        sending.send_buffer = receiving.receive_buffer = 4096;
+        sending.prepare = send_buffer(4096);
+        receiving.prepare = receive_buffer(4096);
         sending.limits.read_size = receiving.limits.read_size = 1 + random() % 5000;
         if (random() % 2 == 0) sending.rates.bytes_out = {1 + random() % 100'000, 1 + random() % 10'000};
         if (random() % 2 == 0) receiving.rates.bytes_in = {1 + random() % 100'000, 1 + random() % 10'000};
@@ -182,7 +183,7 @@ TEST_CASE("S83: descriptors that nobody wanted, took or got to send are closed")
     }
     SUBCASE("queued, and the connection ends") {
         ConnectionOptions small;
-        small.send_buffer = 4096;
+        small.prepare = send_buffer(4096);
         Both both(reactor, small);
         both.there.transport->pause_reading();
         both.here.transport->write(std::string(1'000'000, 'x'));
@@ -296,7 +297,7 @@ TEST_CASE("Descriptors need a byte to go with, a Unix socket, and to be open; no
 TEST_CASE("Descriptors that wait go along with a connection that moves, in both directions") {
     Reactor here, there;
     ConnectionOptions options = taking(8);
-    options.send_buffer = 4096;
+    options.prepare = send_buffer(4096);
     Both both(here, options, options);
     send_descriptor(connection_of(both.there), "x", named("received before"));
     run_until(here, [&] { return both.here.input == "x"; });

@@ -53,7 +53,7 @@ TEST_CASE("A loop drains all its acceptors, connectors and connections as one, a
     std::deque<Journal> accepted, connected;
     Acceptor first(reactor, {anywhere}, record(accepted)), second(reactor, {anywhere}, record(accepted));
     ConnectorOptions again;
-    again.reconnect.emplace();
+    again.reconnect = std::chrono::seconds(30);
     Connector connector(reactor, {target.addresses()[0]}, record(connected), again);
     const Socket one = connect_to(first.addresses()[0]), two = connect_to(second.addresses()[0]);
     Conversation alone(reactor);
@@ -119,7 +119,7 @@ TEST_CASE("A loop that is drained does not go on connecting") {
     silent.bind(anywhere);
     std::deque<Journal> journals;
     ConnectorOptions again;
-    again.reconnect.emplace();
+    again.reconnect = std::chrono::seconds(30);
     Connector connector(reactor, {silent.local()}, record(journals), again);
     SUBCASE("that has not begun") {}
     SUBCASE("again") {
@@ -238,7 +238,7 @@ TEST_CASE("A connection that comes to a loop which is being drained is told when
 TEST_CASE("A group drains each loop on its thread and reports the sums once") {
     for (const bool stubborn : {false, true}) {
         CAPTURE(stubborn);
-        ReactorGroup group({.threads = 2});
+        ReactorGroup group(2);
         std::deque<Acceptor> acceptors;
         std::vector<Address> addresses;
         for (std::size_t i = 0; i < group.size(); ++i) {
@@ -282,7 +282,7 @@ TEST_CASE("A group drains each loop on its thread and reports the sums once") {
 
 TEST_CASE("S101: of two threads that drain a group at the same moment one has its report, and only one") {
     constexpr int rounds = 200;
-    ReactorGroup group({.threads = 8});
+    ReactorGroup group(8);
     std::atomic<int> arrived{0};
     int reports = 0;  // by this thread, which turns the loops
     const auto drain_with_the_other = [&](int round) {
@@ -323,7 +323,7 @@ struct Ways {
 }  // namespace
 
 TEST_CASE("S101: a group's drain waits for a connection on its way between two loops, and counts it once") {
-    ReactorGroup group({.threads = 2});  // turned by this thread, and not started
+    ReactorGroup group(2);  // turned by this thread, and not started
     Conversation talk(group[0]);
     run_until(group[0], [&] { return talk.journal.transport != nullptr; });
     std::optional<Drained> report;
@@ -452,7 +452,7 @@ TEST_CASE("A further drain takes the place of the one before, with its own wish,
 }
 
 TEST_CASE("A loop that is drained anew leaves its group's drain, which then reports nothing") {
-    ReactorGroup group({.threads = 2});
+    ReactorGroup group(2);
     Conversation last(group[1]);
     run_until(group[1], [&] { return last.journal.transport != nullptr; });
     last.journal.on_draining = [] {};
@@ -480,7 +480,7 @@ TEST_CASE("A drain that leaves connections alone lets a connector finish, and no
     const Address refusing = Acceptor(elsewhere, {anywhere}, factory<Echo>()).addresses()[0];
     std::deque<Journal> connected, refused;
     ConnectorOptions again;
-    again.reconnect.emplace();
+    again.reconnect = std::chrono::seconds(30);
     const Connector waits(reactor, {refusing}, record(refused), again);
     run_until(reactor, [&] { return refused.size() == 1; });
     REQUIRE(waits.connecting());

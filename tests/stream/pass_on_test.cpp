@@ -176,7 +176,7 @@ TEST_CASE("Passed on, who takes some of it within every write timeout goes on, a
     testing::ManualClock clock;
     ConnectionOptions options;
     options.limits.write_timeout = std::chrono::seconds(10);
-    options.send_buffer = 4096;  // so that what a pipe holds leaves in many pieces
+    options.prepare = send_buffer(4096);  // so that what a pipe holds leaves in many pieces
     Way way(true, options, clock);
     way.server.set_receive_buffer(4096);
     const std::string block = random_bytes(256 * 1024, 12);

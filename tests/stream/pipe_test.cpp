@@ -170,7 +170,6 @@ TEST_CASE("A pipe of which nobody reads is bounded, and its protocol paused and 
     Reactor reactor;
     Limits limits;
     limits.high_mark = 100'000;
-    limits.low_mark = 10'000;
     Piped pipe(reactor, limits);
     const std::string all = random_bytes(3'000'000, 1);
     std::size_t written = 0;
@@ -208,7 +207,6 @@ TEST_CASE("Answers that nobody reads hold back reading from a pipe") {
     Reactor reactor;
     Limits limits;
     limits.high_mark = 10'000;
-    limits.low_mark = 1'000;
     Piped pipe(reactor, limits);
     pipe.journal.on_received = [&](Bytes input) {
         pipe.transport->write(input);
@@ -665,7 +663,7 @@ TEST_CASE("S91: limits of nothing, of one and of all that a number holds are saf
         CAPTURE(size);
         Limits limits;
         SUBCASE("for reading") {
-            limits.read_size = limits.largest_read = size;
+            limits.read_size = size;
         }
         SUBCASE("for what is left") {
             limits.input_limit = size;
@@ -674,7 +672,7 @@ TEST_CASE("S91: limits of nothing, of one and of all that a number holds are saf
             limits.output_limit = size;
         }
         SUBCASE("for the marks") {
-            limits.high_mark = limits.low_mark = size;
+            limits.high_mark = size;
         }
         Reactor reactor;
         Piped pipe(reactor, limits);

@@ -33,7 +33,7 @@ using Stream = ProcessOptions::Stream;
 
 // A child under test: its output and its exit.
 struct Child {
-    Child(Reactor& reactor, const std::vector<std::string>& command, ProcessOptions options = {}) {
+    Child(Reactor& reactor, const Command& command, ProcessOptions options = {}) {
         const bool pipe = options.input == Stream::pipe || options.output == Stream::pipe;
         if (pipe) options.protocol = std::make_unique<Recorder>(journal);
         if (options.error == Stream::pipe) options.error_protocol = std::make_unique<Recorder>(errors);
@@ -114,17 +114,17 @@ TEST_CASE("What cannot be executed is an error here, with exec's reason and the 
 
 TEST_CASE("A child runs in the directory that it is given, and one that is not there is an error that names it") {
     Reactor reactor;
-    ProcessOptions options = streams(Stream::inherit, Stream::pipe);
-    options.directory = "/usr/..";  // a shell says which that is
-    Child child(reactor, shell("pwd -P"), std::move(options));
+    Command where = shell("pwd -P");
+    where.directory = "/usr/..";  // a shell says which that is
+    Child child(reactor, where, streams(Stream::inherit, Stream::pipe));
     run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
     CHECK(child.journal.input == "/\n");
     CHECK(child.result.success());
 
-    options = {};
-    options.directory = "/no/such/directory";
+    Command nowhere{"true"};
+    nowhere.directory = "/no/such/directory";
     try {
-        const Process none(reactor, {"true"}, std::move(options), [](ExitStatus) {});
+        const Process none(reactor, nowhere, {}, [](ExitStatus) {});
         FAIL("it was started nowhere");
     } catch (const std::system_error& error) {
         CHECK(error.code() == std::errc::no_such_file_or_directory);
@@ -222,9 +222,9 @@ TEST_CASE("A child that does not read its input to the end is no signal here, an
 TEST_CASE("A child has its environment, no blocked signal, the default for SIGPIPE, and none of our descriptors") {
     Reactor reactor;
     SUBCASE("an environment of its own") {
-        ProcessOptions options = streams(Stream::null, Stream::pipe);
-        options.environment = {{"GREETING=hello", "PATH=/usr/bin:/bin"}};
-        Child child(reactor, shell("echo $GREETING; env | grep -c ."), std::move(options));
+        Command greet = shell("echo $GREETING; env | grep -c .");
+        greet.environment = {{"GREETING=hello", "PATH=/usr/bin:/bin"}};
+        Child child(reactor, greet, streams(Stream::null, Stream::pipe));
         run_until(reactor, [&] { return child.journal.over; });
         CHECK(child.journal.input.substr(0, 6) == "hello\n");
     }
@@ -347,17 +347,17 @@ TEST_CASE("S105: a NUL in an argument, a variable, a directory, a path or a name
         }
         return false;
     };
-    const auto start = [&](const std::vector<std::string>& command, ProcessOptions options = {}) {
-        return refusal([&] { const Process process(reactor, command, std::move(options), [](ExitStatus) {}); });
+    const auto start = [&](const Command& command) {
+        return refusal([&] { const Process process(reactor, command, {}, [](ExitStatus) {}); });
     };
     CHECK(start({cut}));
     CHECK(start({"true", cut}));
-    ProcessOptions options;
-    options.environment = {{"PATH=/usr/bin:/bin", "NAME=" + cut}};
-    CHECK(start({"true"}, std::move(options)));
-    options = {};
-    options.directory = std::string("/\0lost", 6);
-    CHECK(start({"true"}, std::move(options)));
+    Command command{"true"};
+    command.environment = {{"PATH=/usr/bin:/bin", "NAME=" + cut}};
+    CHECK(start(command));
+    command = {"true"};
+    command.directory = std::string("/\0lost", 6);
+    CHECK(start(command));
     CHECK(refusal([&] { const SendFile protocol(cut); }));
     CHECK(refusal([&] { interface_number(std::string("lo\0lost", 7)); }));
     CHECK_FALSE(Address::ip(std::string("fe80::1%lo\0lost", 15), 80));

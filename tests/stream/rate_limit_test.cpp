@@ -231,7 +231,6 @@ TEST_CASE("Output over the rate meets the marks: the writer is told to pause and
     Timed loop;
     ConnectionOptions options = with({.bytes_out = {10'000}});
     options.limits.high_mark = 20'000;
-    options.limits.low_mark = 5'000;
     Conversation conversation(loop.reactor, options);
     Journal& journal = conversation.journal;
     loop.settle();
@@ -474,7 +473,6 @@ TEST_CASE("Through any rates an echo comes back exactly, whatever the pieces and
         ConnectionOptions options = with({any_rate(), any_rate(), {}});
         options.rates_together = {any_rate(), any_rate(), {}};
         options.limits.high_mark = 1 + random() % 5000;
-        options.limits.low_mark = options.limits.high_mark / 2;
         options.limits.read_size = 1 + random() % 3000;
         Connection::open(loop.reactor, std::move(server), std::make_unique<Echo>(), options);
         const std::string sent = random_bytes(5000, seed);

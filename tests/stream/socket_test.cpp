@@ -189,7 +189,8 @@ TEST_CASE("What cannot be set up names the call and its argument") {
     Socket datagrams = Socket::open(Address::Family::ipv4, SocketKind::datagram);
     datagrams.bind(loopback);
     CHECK(contains(message_of([&] { datagrams.listen(1); }), "listen(127.0.0.1:"));
-    CHECK(contains(message_of([&] { datagrams.set_keep_alive(KeepAlive{}); }), "setsockopt(TCP_KEEPIDLE)"));
+    const KeepAlive never{std::chrono::seconds::max(), std::chrono::seconds(1), 1};
+    CHECK(contains(message_of([&] { second.set_keep_alive(never); }), "setsockopt(TCP_KEEPIDLE)"));
 }
 
 #ifdef __linux__
@@ -274,9 +275,13 @@ TEST_CASE("S108: Unix sockets ignore TCP's options, and connection options leave
     CHECK(unix_socket.user_timeout() == Duration::zero());
 
     ConnectionOptions options;
-    options.keep_alive = KeepAlive{};
-    options.user_timeout = 10s;
-    options.receive_buffer = options.send_buffer = SIZE_MAX;
+    KeepAlive times;
+    options.prepare = [&](Socket& socket) {
+        socket.set_keep_alive(times);
+        socket.set_user_timeout(10s);
+        socket.set_receive_buffer(SIZE_MAX);
+        socket.set_send_buffer(SIZE_MAX);
+    };
     options.apply_to(unix_socket);
 #ifdef __linux__
     constexpr int mptcp = 262;  // IPPROTO_MPTCP, which knows keep-alive and no user timeout
@@ -289,7 +294,7 @@ TEST_CASE("S108: Unix sockets ignore TCP's options, and connection options leave
     CHECK(mptcp_socket.no_delay());
 #endif
     Socket tcp = Socket::open(Address::Family::ipv4);
-    options.keep_alive->idle = std::chrono::seconds::max();
+    times.idle = std::chrono::seconds::max();
     CHECK_THROWS_AS(options.apply_to(tcp), std::system_error);  // TCP has it, and not so much of it
 }
 

@@ -17,12 +17,11 @@ namespace {
 using Call = StreamState::Call;
 using Step = StreamState::Step;
 
-constexpr std::size_t low = 2;
 constexpr std::size_t high = 4;
+constexpr std::size_t low = high / 4;
 
 Limits small_limits() {
     Limits limits;
-    limits.low_mark = low;
     limits.high_mark = high;
     return limits;
 }

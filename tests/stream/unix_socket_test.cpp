@@ -214,8 +214,8 @@ TEST_CASE("A server of packets accepts, keeps boundaries, knows its peers, and t
     for (const Address& address :
          {Address::unix_path(path), Address::unix_abstract("packets-" + std::to_string(::getpid()))}) {
         Reactor reactor;
-        PacketAcceptorOptions options;
-        options.connection.descriptors = 1;
+        DatagramOptions options;
+        options.descriptors = 1;
         leave_a_dead_one(path, SocketKind::sequenced_packets);
         if (address.host() != path) ::unlink(path.c_str());
         std::optional<PacketAcceptor> acceptor(

@@ -271,7 +271,7 @@ TEST_CASE("Files are limited as output is: with so much queued a further one end
         CAPTURE(kind);
         Reactor reactor;
         ConnectionOptions options;
-        options.send_buffer = kind == std::string("pipe") ? 0 : 4096;
+        if (kind != std::string("pipe")) options.prepare = send_buffer(4096);
         options.limits.output_limit = 2'500'000;
         Way way(reactor, kind, options);
         const std::size_t before = open_descriptors();
@@ -435,7 +435,7 @@ TEST_CASE("Who reads steadily gets a file to its end after close, however long i
         Reactor reactor("auto", clock);
         ConnectionOptions options;
         options.limits.close_timeout = seconds(5);
-        options.send_buffer = 100'000;
+        options.prepare = send_buffer(100'000);
         Way way(reactor, "TCP", options);
         CHECK(way.transport().write_file(file.open()));
         way.transport().close();
@@ -465,7 +465,7 @@ TEST_CASE("What the kernel has taken arrives though the peer was too slow to clo
     auto ends = tcp_pair(4096);
     Journal journal;
     ConnectionOptions options;
-    options.send_buffer = 1'000'000;
+    options.prepare = send_buffer(1'000'000);
     Connection& connection =
         Connection::open(reactor, std::move(ends.second), std::make_unique<Recorder>(journal), options);
     settle(reactor);

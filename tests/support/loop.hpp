@@ -29,6 +29,14 @@
 #include <utility>
 #include <vector>
 
+/// For ConnectionOptions::prepare: small buffers of the kernel's, so that few bytes fill them.
+inline std::function<void(reactor::Socket&)> send_buffer(std::size_t bytes) {
+    return [bytes](reactor::Socket& socket) { socket.set_send_buffer(bytes); };
+}
+inline std::function<void(reactor::Socket&)> receive_buffer(std::size_t bytes) {
+    return [bytes](reactor::Socket& socket) { socket.set_receive_buffer(bytes); };
+}
+
 /// Turns the loop until `condition` holds. A test that would wait for ever fails instead.
 inline void run_until(reactor::Reactor& reactor, const std::function<bool()>& condition) {
     const auto give_up = reactor.now() + std::chrono::seconds(60);

@@ -131,7 +131,7 @@ public:
                 set(pause_called);
                 return Call::pause_writing;
             }
-            if (waiting <= limits.low_mark) {
+            if (waiting <= limits.low_mark()) {
                 unset(over_high | held_back | pause_called);
                 return Call::resume_writing;
             }
