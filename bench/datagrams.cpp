@@ -1,7 +1,7 @@
 // The cost of receiving and sending a datagram, one by one and in batches: two UDP sockets on one loop send each other
-// what they receive, with so many on their way, and every arrival counts as one. Datagrams of one size the library lets
-// the kernel cut up and put together (UDP_SEGMENT, UDP_GRO); of 64 sizes that grow from one to the next each goes by
-// itself. The floor is the same written by hand on epoll, with sendto and recvfrom, and with sendmmsg and recvmmsg.
+// all that they receive, with so many on their way, and every arrival counts as one. Datagrams of one size the library
+// lets the kernel cut up and put together (UDP_SEGMENT, UDP_GRO); of 64 sizes that grow from one to the next each goes
+// by itself. The floor is the same written by hand on epoll, with sendto and recvfrom, and with sendmmsg and recvmmsg.
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
 

@@ -1,3 +1,4 @@
+// The choice of a backend by its name.
 #include <reactor/demultiplexer.hpp>
 
 #include <array>

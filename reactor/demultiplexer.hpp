@@ -87,8 +87,8 @@ public:
 
     /// Waits until something watched is ready, `limit` has passed (none: no limit; never less than
     /// the limit, but for signals) or a signal handler has run, and says what is ready. At most one event a
-    /// token. The span is valid until the next call. Throws std::system_error for what
-    /// cannot be helped; EINTR is an empty batch, a descriptor closed behind our back is an event with
+    /// token. The span is valid until the next call. Throws std::system_error for errors
+    /// that cannot be helped; EINTR is an empty batch, a descriptor closed behind our back is an event with
     /// `invalid`.
     virtual std::span<const Event> wait(std::optional<Duration> limit) = 0;
 

@@ -1,7 +1,5 @@
-#include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,11 +12,6 @@ void FileDescriptor::reset(int descriptor) noexcept {
     const int saved = errno;
     ::close(closing);
     errno = saved;
-}
-
-FileDescriptor move_beyond_standard(int descriptor) noexcept {
-    const FileDescriptor low(descriptor);
-    return FileDescriptor(low ? ::fcntl(low.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1);
 }
 
 }  // namespace reactor

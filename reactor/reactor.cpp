@@ -1,3 +1,6 @@
+// The loop. Reactor::turn is an iteration, and calls its eight steps in the order of the diagram in reactor.hpp; each
+// step below fixes its work when it begins. It dispatches without knowing a backend, and knows nothing of sockets.
+// Errors of callbacks are kept until the iteration is done, so no step is left out because one before it has thrown.
 #include <reactor/loop_thread_impl.hpp>
 #include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>

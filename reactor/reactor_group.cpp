@@ -1,3 +1,5 @@
+// A reactor a thread, started and stopped together. The threads share what they need by a shared_ptr, because a group
+// may be destroyed on one of its own threads, which goes on for a while.
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals_blocked_impl.hpp>
 

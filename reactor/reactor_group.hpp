@@ -55,7 +55,7 @@ public:
     void set_name(std::string name) { shared_->name = std::move(name); }
 
     /// Starts the threads. Each calls `body` with its reactor, which runs it, as often as it likes: once more to drain
-    /// what is open, say. All signals are blocked in the threads, but for faults and profilers (SIGPROF), so they
+    /// its connections, say. All signals are blocked in the threads, but for faults and profilers (SIGPROF), so they
     /// come to the threads that the program has made itself. An exception out of `body` stops the whole group. Throws
     /// std::system_error if there is no thread to be had, and then those that ran have been stopped and joined;
     /// std::logic_error if the group runs already; std::invalid_argument for an empty body.

@@ -1,3 +1,6 @@
+// The table of registrations, by descriptor. One registration of a descriptor, the usual case, has all it needs in its
+// slot; several share one interest in the backend, which is the union of theirs. Changes are noted and handed over
+// once, before the wait: an interest that is set and taken back costs no system call.
 #include <reactor/registration_table_impl.hpp>
 
 #include <fcntl.h>

@@ -1,3 +1,6 @@
+// Signals as calls from the loop. The handler notes the signal and wakes the loop, and the loop does the rest: in a
+// handler almost nothing is allowed. signalfd(2) would do without a handler, but it needs each signal blocked in every
+// thread, libraries' threads too, and children inherit the mask.
 #include <reactor/signals.hpp>
 
 #include <array>

@@ -1,3 +1,5 @@
+// Threads for work that would hold up the loop. Work goes to them under a lock, and results come back as a list of jobs
+// and one wake-up, which needs no memory: a result is never lost for want of it.
 #include <reactor/worker_pool.hpp>
 
 #include <reactor/detail/wakeup.hpp>

@@ -48,7 +48,7 @@ inline std::string escaped(char character) {
 
 /// Writes a line, with a control character as \xHH, so that it stays one line. If it cannot be written (a full disk, a
 /// pipe without a reader, a closed descriptor) it is lost, and the program goes on. Not with stdio, which would keep
-/// what failed and write it later, behind newer lines.
+/// the failed line and write it later, behind newer ones.
 inline void write_line(int descriptor, std::string_view text) {
     std::string line;
     for (const char character : text) {

@@ -21,6 +21,7 @@ class [[nodiscard]] PostgresConnection {
 public:
     using Result = std::unique_ptr<PGresult, decltype(&PQclear)>;
 
+    /// Implemented by the program, to be called with results and notifications. All calls come from the loop.
     class Listener {
     public:
         /// Queries may be sent if `good`.

@@ -1,3 +1,5 @@
+// A client's socket of datagrams by the server's name. The addresses are not raced as a Connector races them:
+// connecting such a socket sends nothing, so there is no answer to win with.
 #include <reactor/datagram/connect_datagram.hpp>
 
 #include <reactor/net/resolver.hpp>

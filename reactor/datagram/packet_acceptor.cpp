@@ -1,3 +1,5 @@
+// Connections of packets (SOCK_SEQPACKET) are accepted as streams are, with all that accept(2) may answer: this is an
+// Acceptor whose connections are opened as endpoints of datagrams.
 #include <reactor/datagram/packet_acceptor.hpp>
 
 #include <memory>

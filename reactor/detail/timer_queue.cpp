@@ -1,3 +1,6 @@
+// The queue of timers: some lists in order of their deadlines, and a heap for those that fit in none. Programs start
+// most of their timers with a few durations, each of which makes an ordered list by itself: adding and cancelling there
+// touch two neighbours. Only deadlines that come in no order pay for the heap.
 #include <reactor/detail/timer_queue.hpp>
 
 #include <algorithm>

@@ -1,3 +1,6 @@
+// A descriptor that another thread, or a signal handler, makes readable: eventfd(2) where there is one, because it is
+// one descriptor and has a counter that cannot fill up in practice; otherwise a pipe. notify() may be called in a
+// signal handler, so it leaves errno as it was.
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/detail/wakeup.hpp>
 #include <reactor/last_error_impl.hpp>

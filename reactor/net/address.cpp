@@ -1,3 +1,5 @@
+// Addresses to text and back, as people write them, and the names that need no look-up. Text that comes from outside is
+// never trusted: a Unix path may have no end, and an abstract name may be any bytes.
 #include <reactor/net/address.hpp>
 #include <reactor/net/look_up_impl.hpp>
 

@@ -1,3 +1,5 @@
+// The system calls of one socket. Non-blocking and close-on-exec come with socket(2) and accept4(2) in one step:
+// another thread may fork between two. Each error names its call and argument. It does not know what the socket is for.
 #include <reactor/net/socket.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>

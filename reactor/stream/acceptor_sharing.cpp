@@ -1,3 +1,5 @@
+// Connections that one acceptor accepts and others serve. One lock guards the members and their counts: it is taken
+// once for each connection, which costs nothing beside the post to the other thread.
 #include <reactor/stream/acceptor_sharing.hpp>
 
 #include <reactor/stream/acceptor.hpp>

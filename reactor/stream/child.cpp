@@ -1,3 +1,5 @@
+// Children by handle (pidfd_open(2), Linux 5.3), or by number where there is none. Each call falls back by itself,
+// since a kernel or a filter of system calls may know some of them and not others.
 #include <reactor/stream/child_impl.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>

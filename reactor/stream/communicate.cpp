@@ -1,3 +1,5 @@
+// A child with input and output as a whole: a Process and a protocol for each of its outputs. The child's exit and the
+// ends of its outputs come in any order, and the callback when all three are there.
 #include <reactor/stream/communicate.hpp>
 
 #include <reactor/stream/protocol.hpp>

@@ -1,3 +1,6 @@
+// One end of a pipe, a terminal or a socket that others may share. Non-blocking belongs to the open file, and so to all
+// who have it (fcntl(2), F_SETFL): set for us, it would break the shell that started this program. So the file is
+// opened anew if that is possible, and otherwise the flag is put back at the end.
 #include <reactor/stream/pipe_end_impl.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>

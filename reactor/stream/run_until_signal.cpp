@@ -1,3 +1,4 @@
+// A server's main function: run, drain at the first signal, cut at the second.
 #include <reactor/signals.hpp>
 #include <reactor/stream/run_until_signal.hpp>
 

@@ -1,3 +1,5 @@
+// The way to a connection from any thread. All handles of a connection share one state, which its loop clears when the
+// connection ends, and moves with it to another loop.
 #include <reactor/detail/callback.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/transport_handle.hpp>

@@ -1,3 +1,5 @@
+// The network of a test, in memory. Each of the test's calls changes one thing and then settles: it makes calls to the
+// protocol until nothing is due, which is what a loop does over several iterations.
 #include <reactor/testing/memory_datagram_transport.hpp>
 
 #include <reactor/error.hpp>
