@@ -96,6 +96,7 @@ class REACTOR_EXPORT Trailer : public Head {};
 
 /// The outcome of a step of a parser.
 struct Parsed {
+    /// Whether the message is whole, and whether there is anything more to do.
     enum class State : std::uint8_t { need_more, complete, refused };
     State state = State::need_more;
     Problem problem = Problem::none;

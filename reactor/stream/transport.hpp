@@ -159,6 +159,7 @@ public:
     /// For implementations: the answer to one of the three before. The address is empty, and the credentials are
     /// nullopt, if they are not known or were not asked for. A transport that is carried by another one asks that.
     enum class Question : std::uint8_t { peer, local, peer_credentials };
+    /// To one Question: the other field keeps its default.
     struct Answer {
         Address address = {};
         std::optional<PeerCredentials> credentials = std::nullopt;
