@@ -25,6 +25,8 @@ const std::error_category& error_category() noexcept {
                 case Error::successor_timeout: return "the successor did not accept in time";
                 case Error::end_of_stream: return "the peer has ended its stream";
                 case Error::receive_timeout: return "the peer sent nothing for too long";
+                case Error::handshake_timeout: return "the TLS handshake took too long";
+                case Error::truncated: return "the stream ended without the peer's close_notify";
             }
             return "unknown error " + std::to_string(value);
         }
@@ -35,6 +37,7 @@ const std::error_category& error_category() noexcept {
                 case Error::write_timeout:
                 case Error::close_timeout:
                 case Error::receive_timeout:
+                case Error::handshake_timeout:
                 case Error::successor_timeout: return std::errc::timed_out;
                 default: return {value, *this};
             }

@@ -22,13 +22,16 @@ enum class Error {
     file_shortened,        ///< a file became shorter while it was being sent (Transport::write_file)
     successor_ended,       ///< a successor ended before it accepted (Successor)
     end_of_stream,      ///< the peer has shut its side, in order (coroutines; Protocol::end_of_stream is a call)
-    // Each of these also compares equal to std::errc::timed_out.
+    // Each of these but `truncated` also compares equal to std::errc::timed_out.
     idle_timeout,       ///< nothing came or went for Limits::idle_timeout
     message_timeout,    ///< the rest of a message did not come within Limits::message_timeout
     write_timeout,      ///< the peer took none of the queued output for Limits::write_timeout
     close_timeout,      ///< the peer had not closed, or not read everything, within Limits::close_timeout
     successor_timeout,  ///< a successor did not accept in time (Successor)
     receive_timeout,    ///< the peer sent nothing for Limits::receive_timeout
+    handshake_timeout,  ///< a TLS handshake took too long
+
+    truncated,  ///< a TLS stream ended without the peer's close_notify: bytes may be missing
 };
 
 /// The category named "reactor".

@@ -49,6 +49,7 @@ enum class Notice : std::uint8_t {
     write_timeout,      ///< Limits::write_timeout ended a connection
     close_timeout,      ///< Limits::close_timeout ended a connection that was closing
     receive_timeout,    ///< Limits::receive_timeout ended a connection
+    handshake_timeout,  ///< a TLS handshake took too long
 };
 
 }  // namespace reactor

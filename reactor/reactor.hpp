@@ -234,6 +234,8 @@ public:
     /// work.
     std::unique_ptr<Workspace>& coroutine_workspace() noexcept { return coroutine_workspace_; }
     void call_coroutines_at_end() noexcept { coroutines_wait_ = true; }
+    /// The same for TLS, a library of its own: reactor/tls/tls_loop_impl.hpp.
+    std::unique_ptr<Workspace>& tls_workspace() noexcept { return tls_workspace_; }
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
     std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
     /// How many answers other threads owe this loop, which posts bring. Thread: the loop's.
@@ -334,6 +336,7 @@ private:
     std::unique_ptr<Workspace> workspace_;
     std::unique_ptr<Workspace> datagram_workspace_;
     std::unique_ptr<Workspace> coroutine_workspace_;
+    std::unique_ptr<Workspace> tls_workspace_;
 
     // Touched by other threads. `asleep_` is true while the queue is not looked at before the wait ends: a post must
     // then end the wait, and the first to do so does it for all.

@@ -116,13 +116,26 @@ ssize_t Output::send_file(int to, std::size_t most) noexcept {
     file.copied = true;
 #endif
     if (file.copied && count < 0) count = copy(file, to, size);
-    if (count <= 0) return count;
-    file.offset += std::uint64_t(count);
-    file.left -= std::uint64_t(count);
-    files_->left -= std::uint64_t(count);
+    if (count > 0) file_moved(std::size_t(count));
+    return count;
+}
+
+ssize_t Output::read_file(std::span<std::byte> into) noexcept {
+    const File& file = files_->queue.front();
+    const auto size = std::size_t(std::min<std::uint64_t>(file.left, into.size()));
+    const ssize_t count = ::pread(file.descriptor.get(), into.data(), size, off_t(file.offset));
+    if (count > 0) file_moved(std::size_t(count));
+    return count;
+}
+
+// So much of the first file has left.
+void Output::file_moved(std::size_t size) noexcept {
+    File& file = files_->queue.front();
+    file.offset += size;
+    file.left -= size;
+    files_->left -= size;
     if (file.left == 0) files_->queue.pop_front();
     if (files_->queue.empty()) files_.reset();
-    return count;
 }
 
 void Output::clear() noexcept {

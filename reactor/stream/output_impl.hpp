@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 
 namespace reactor {
 
@@ -48,6 +49,10 @@ public:
     /// the file has become shorter. Without SIGPIPE.
     ssize_t send_file(int to, std::size_t most) noexcept;
 
+    /// Reads of that file into `into`, as read(2) does, and drops what it has read. For a transport that changes the
+    /// bytes on their way.
+    ssize_t read_file(std::span<std::byte> into) noexcept;
+
     void clear() noexcept;
 
 private:
@@ -55,6 +60,7 @@ private:
     struct Files;
     static ssize_t copy(const File& file, int to, std::size_t size) noexcept;
     std::size_t size_with_files() const noexcept;
+    void file_moved(std::size_t size) noexcept;
     Bytes bytes_before_file() const noexcept;
 
     ByteQueue bytes_;

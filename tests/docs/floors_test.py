@@ -15,6 +15,7 @@ FLOORS = {
     "reactor/datagram": 4,  # its acceptor is a stream's acceptor, and it drains with them
     "reactor/adapters": 4,
     "reactor/coroutine": 5,
+    "reactor/tls": 4,
     "reactor/testing": 5,
     "protocols": 6,
     "protocols/framing": 6,
@@ -66,6 +67,13 @@ class Floors(unittest.TestCase):
                     continue
                 for name in includes(path):
                     self.assertFalse(name.endswith("_impl.hpp"), f"{path} includes {name}")
+
+    def test_openssl_is_seen_by_the_library_of_tls_alone(self):
+        for path in self.files:
+            if path.startswith(("reactor/", "protocols/")):
+                private = path.startswith("reactor/tls/") and path.endswith((".cpp", "_impl.hpp"))
+                for name in includes(path):
+                    self.assertFalse(name.startswith("openssl/") and not private, f"{path} includes {name}")
 
     def test_detail_holds_only_headers_that_a_public_header_includes(self):
         included = {name for path in self.files if path.endswith(".hpp") and not path.endswith("_impl.hpp")

@@ -6,18 +6,38 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = sys.argv[1:]
-NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "test"}
+NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "secure", "test"}
+
+
+def certificate(folder):
+    """The files of a certificate for localhost that has signed itself: chain, key and roots."""
+    chain, key = os.path.join(folder, "chain.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", chain],
+                   check=True, timeout=60, capture_output=True)
+    return [chain, key, chain]
 
 
 class Pages(unittest.TestCase):
     def test_every_program_runs(self):
         for program in PROGRAMS:
             with self.subTest(program=os.path.basename(program)):
+                if os.path.basename(program) == "page_secure":
+                    continue
                 subprocess.run([program], check=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def test_the_program_that_speaks_tls_says_which_version(self):
+        for program in PROGRAMS:
+            if os.path.basename(program) == "page_secure":
+                with tempfile.TemporaryDirectory() as folder:
+                    result = subprocess.run([program, *certificate(folder)], check=True, timeout=60, text=True,
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                self.assertEqual(result.stdout, "TLSv1.3\nhello\n")
 
     def test_every_block_is_compiled(self):
         pages = [path for pattern in ("*.md", "reactor/**/*.md", "protocols/**/*.md") for path in pathlib.Path(TOP).glob(pattern)]

@@ -86,7 +86,7 @@ class Packaging(unittest.TestCase):
 
     def test_nothing_else_lies_about_in_the_prefix(self):
         for path in files_under(self.prefixes["shared"]):
-            self.assertRegex(path, r"^(include/reactor/|lib/libreactor\.|lib/pkgconfig/reactor\.pc$|lib/cmake/reactor/"
+            self.assertRegex(path, r"^(include/reactor/|lib/libreactor(-tls)?\.|lib/pkgconfig/reactor(-tls)?\.pc$|lib/cmake/reactor/"
                                    r"|bin/(echo_client|echo_server|file_server|forwarder)$"
                                    r"|share/man/man1/(echo_client|echo_server|file_server|forwarder)\.1$)")
 

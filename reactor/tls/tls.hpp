@@ -1,0 +1,69 @@
+// tls: a protocol runs over TLS. The same class runs over TCP, Unix sockets, pipes and the memory of a test; here its
+// bytes are encrypted on the way, and it never asks what carries them.
+//
+//     TlsContext context(TlsServerOptions{.certificates = {{Pem::file("chain.pem"), Pem::file("key.pem")}}});
+//     Acceptor acceptor(reactor, "", 443, tls(context, factory<Echo>()));
+//
+//     TlsContext trust{TlsClientOptions{}};
+//     Connector connector(reactor, "example.com", 443, tls(trust, "example.com", factory<Ask>()));
+#pragma once
+
+#include <reactor/export.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/stream/protocol.hpp>
+#include <reactor/tls/tls_context.hpp>
+
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace reactor {
+
+/// The protocol of a connection that speaks TLS as a server, with `protocol` inside: for Connection::open,
+/// PipeTransport::open or a MemoryTransport. Null if that is null.
+///
+/// `protocol` is called as over any transport. Its `connected` comes when the handshake is done. If the handshake
+/// fails, `disconnected` with the reason is its only call. These differ:
+/// - The stream ends where the peer says so (close_notify). An end of the connection before that is an error,
+///   Error::truncated, and never `end_of_stream`.
+/// - `close` and `shutdown_write` say close_notify first. Limits::close_timeout bounds it all.
+/// - Watermarks and `queued` count plain bytes. The other limits and the rates are the carrier's, and count bytes as
+///   they are sent. `received` is given whole records, of up to 16 KiB each, however small Limits::read_size is.
+/// - A write inside a call of the protocol's is encrypted when the call returns: all of them in as few records as
+///   possible. Another write is encrypted at once.
+/// - `pass_on_to` does nothing.
+///
+/// Throws std::invalid_argument if `context` is a client's.
+REACTOR_EXPORT std::unique_ptr<Protocol> tls(const TlsContext& context, std::unique_ptr<Protocol> protocol);
+
+/// The same as a client of `host`, a name or an IP address, which the server's certificate must be for. Throws
+/// std::invalid_argument if `context` is a server's, and for an empty host unless the context does not verify.
+REACTOR_EXPORT std::unique_ptr<Protocol> tls(const TlsContext& context, const std::string& host,
+                                             std::unique_ptr<Protocol> protocol);
+
+/// The factory for an Acceptor: of such protocols, with those of `factory` inside. `factory` may take the peer's
+/// address.
+template <class Factory>
+requires(!std::is_convertible_v<Factory, std::unique_ptr<Protocol>>) auto tls(TlsContext context, Factory factory) {
+    if constexpr (std::is_invocable_v<Factory&, const Address&>) {
+        return [context = std::move(context), factory = std::move(factory)](const Address& peer) mutable {
+            return tls(context, std::unique_ptr<Protocol>(factory(peer)));
+        };
+    } else {
+        return [context = std::move(context), factory = std::move(factory)]() mutable {
+            return tls(context, std::unique_ptr<Protocol>(factory()));
+        };
+    }
+}
+
+/// The factory for a Connector to `host`.
+template <class Factory>
+requires(!std::is_convertible_v<Factory, std::unique_ptr<Protocol>>) auto tls(TlsContext context, std::string host,
+                                                                              Factory factory) {
+    return [context = std::move(context), host = std::move(host), factory = std::move(factory)]() mutable {
+        return tls(context, host, std::unique_ptr<Protocol>(factory()));
+    };
+}
+
+}  // namespace reactor

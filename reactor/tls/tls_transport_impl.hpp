@@ -1,0 +1,154 @@
+// TlsTransport: to its carrier it is a protocol, and to the user's protocol a transport. StreamState decides, OpenSSL
+// turns bytes into records, and the carrier moves them, with its queue, its limits and its deadlines. Not installed.
+//
+//     user's protocol ──write──▶ gathered ──SSL_write──▶ records ──write──▶ carrier ──▶ peer
+//                    ◀─received─ plain    ◀──SSL_read─── records ◀─received─
+#pragma once
+
+#include <reactor/detail/byte_queue.hpp>
+#include <reactor/stream/handle_state_impl.hpp>
+#include <reactor/stream/output_impl.hpp>
+#include <reactor/stream/protocol.hpp>
+#include <reactor/stream/stream_state_impl.hpp>
+#include <reactor/stream/transport.hpp>
+#include <reactor/timer.hpp>
+#include <reactor/tls/openssl_impl.hpp>
+#include <reactor/tls/tls_context_impl.hpp>
+#include <reactor/tls/tls_info.hpp>
+#include <reactor/tls/tls_loop_impl.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace reactor {
+
+class TlsTransport final : public Protocol, public Transport {
+public:
+    TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host, std::unique_ptr<Protocol> protocol);
+    ~TlsTransport() override;
+
+    // ── the user's protocol ──
+
+    using Transport::write;
+    bool write(Bytes data) override;
+    bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
+    void shutdown_write() override;
+    void close() override;
+    void abort(std::error_code reason) override;
+    bool open() const noexcept override { return state_.open() && carrier().open(); }
+    Reactor& reactor() const override { return carrier().reactor(); }
+    TransportHandle handle() override;
+    void pause_reading() override;
+    void resume_reading() override;
+    bool reading() const noexcept override;
+    Bytes unconsumed() const noexcept override { return rest_.view(); }
+    std::size_t queued() const noexcept override;
+    void message_received() override { carrier().message_received(); }
+    const Limits& limits() const noexcept override { return carrier().limits(); }
+    void set_limits(const Limits& limits) override;
+    Address peer() const override { return carrier().peer(); }
+    Address local() const override { return carrier().local(); }
+    std::optional<PeerCredentials> peer_credentials() const override { return carrier().peer_credentials(); }
+
+    TlsInfo info() const;
+
+    // ── the loop ──
+
+    /// Frees OpenSSL's record buffers if nothing has come or gone since the last call, and no record is half there.
+    /// True if it has none now.
+    bool free_buffers_unless_active() noexcept;
+    void resume_handshake();
+    std::uint32_t place_in_buffered = 0;  // of the loop's list, from 1
+
+    // ── the context ──
+
+    static TlsTransport* of(const SSL* ssl) noexcept;
+    const std::shared_ptr<TlsContext::State>& context() const noexcept { return context_; }
+    const std::string& host() const noexcept { return host_; }
+
+private:
+    // From the carrier.
+    void connected() override;
+    std::size_t received(Bytes input) override;
+    void end_of_stream() override;
+    void draining() override;
+    void closing() override;
+    void connect_failed(const std::vector<ConnectFailure>& failures) override;
+    void disconnected(std::error_code reason) override;
+    void pause_writing() override;
+    void resume_writing() override;
+
+    Transport& carrier() const noexcept { return Protocol::transport(); }
+    static bool run_posted(Transport& transport, HandleState::Call& posted);
+
+    bool shake_hands(Bytes& source);
+    void handshake_done();
+    void read_records(Bytes& source);
+    void deliver(Bytes plain);
+    void give(Bytes input);
+    bool make(StreamState::Call due);
+    void make_due_call();
+    template <class Call>
+    void call(Call&& protocol_call);
+    void leave_callback();
+    std::size_t in_carrier() const noexcept;
+    std::size_t waiting() const noexcept;
+    template <class Append>
+    bool queue(std::size_t already, Append&& append);
+    void send_queue();
+    void gather(Bytes data);
+    void send_gathered();
+    void encrypt(Bytes data);
+    void note_watermark();
+    void carrier_refused() noexcept;
+    void say_close_notify();
+    void settle();
+    void update_carrier();
+    void wake();
+    void woken();
+    void fail(std::error_code reason);
+    void finish(std::error_code reason);
+    void out_of_memory() { finish(std::make_error_code(std::errc::not_enough_memory)); }
+    void wait_until(TimePoint at);
+    void deadline();
+    std::error_code handshake_error() const noexcept;
+
+    bool handshaking() const noexcept { return state_.is(StreamState::fresh); }
+    void note_activity() {
+        active_ = true;
+        if (place_in_buffered == 0) [[unlikely]]
+            loop_->note_buffers(*this);
+    }
+
+    SslPointer ssl_;
+    TlsLoop* loop_ = nullptr;
+    std::unique_ptr<Protocol> protocol_;
+    std::shared_ptr<TlsContext::State> context_;
+    std::string host_;
+    ByteQueue rest_;                   // unconsumed plain input
+    std::unique_ptr<Output> queue_;    // written before the handshake was done, or behind a file; only if there is some
+    std::unique_ptr<Timer> deadline_;  // of the handshake, then of a message
+    std::shared_ptr<HandleState> handles_;        // if there are any
+    std::vector<HandleState::Call> early_calls_;  // posted before `connected`
+    std::error_code reason_;
+    TimePoint rest_since_{};
+    // Of the records since the carrier's queue was last empty: how many plain bytes are in how many.
+    std::size_t plain_sent_ = 0;
+    std::size_t records_sent_ = 0;
+    StreamState state_;
+    bool inside_ = false;             // the protocol is being called,
+    bool answering_ = false;          // with input
+    bool carrier_paused_ = false;     // by this
+    bool carrier_ended_ = false;      // its end of stream has come
+    bool carrier_over_high_ = false;  // it called pause_writing, and not resume_writing since
+    bool woken_ = false;              // a call is posted
+    bool active_ = false;             // since the loop's last sweep
+    bool waits_for_time_ = false;     // for a step of the handshake
+    bool end_due_ = false;            // the peer's close_notify was read, and the protocol does not read
+};
+
+}  // namespace reactor

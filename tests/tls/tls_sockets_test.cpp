@@ -1,0 +1,92 @@
+// TLS over sockets and pipes.
+#include "pair.hpp"
+
+#include <protocols/echo.hpp>
+#include <reactor/reactor.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
+#include <reactor/stream/pipe.hpp>
+
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+using namespace reactor;
+using Calls = std::vector<std::string>;
+
+TEST_CASE("The same protocol is served by an acceptor and asked by a connector over sockets") {
+    Reactor reactor;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, tls(TlsContext(server_options()), factory<Echo>()));
+    Journal journal;
+    const std::string sent = random_bytes(3'000'000, 7);
+    journal.on_connected = [&] { journal.transport->write(sent); };
+    Connector connector(reactor, "127.0.0.1", acceptor.port(), tls(TlsContext(client_options()), "localhost", [&] {
+                            return std::make_unique<Recorder>(journal);
+                        }));
+    run_until(reactor, [&] { return journal.input.size() >= sent.size(); });
+    CHECK(journal.input == sent);
+    journal.transport->close();
+    run_until(reactor, [&] { return journal.over; });
+    CHECK_FALSE(journal.reason);
+    run_until(reactor, [&] { return acceptor.connections() == 0; });
+}
+
+TEST_CASE("A factory that takes the peer's address gets it over TLS as well, and one that makes nothing refuses") {
+    Reactor reactor;
+    std::string seen;
+    Acceptor acceptor(reactor, "127.0.0.1", 0, tls(TlsContext(server_options()), [&](const Address& peer) {
+                          seen = peer.to_string();
+                          return std::unique_ptr<Protocol>();
+                      }));
+    Journal journal;
+    Connector connector(reactor, "127.0.0.1", acceptor.port(), tls(TlsContext(client_options()), "localhost", [&] {
+                            return std::make_unique<Recorder>(journal);
+                        }));
+    run_until(reactor, [&] { return journal.over; });
+    CHECK(seen.starts_with("127.0.0.1:"));
+    CHECK(journal.calls == Calls{"disconnected"});
+}
+
+TEST_CASE("A connector that reaches nobody reports so to the protocol inside") {
+    Reactor reactor;
+    const Socket taken = [] {
+        Socket socket = Socket::open(Address::Family::ipv4);
+        socket.bind(*Address::ip("127.0.0.1", 0));  // and it does not listen
+        return socket;
+    }();
+    struct Failing final : Protocol {
+        explicit Failing(std::vector<std::string>& all) : calls(all) {}
+        std::size_t received(Bytes input) override { return input.size(); }
+        void connect_failed(const std::vector<ConnectFailure>& failures) override {
+            CHECK_FALSE(transport().open());
+            calls.push_back("failed " + std::to_string(failures.size()));
+        }
+        void disconnected(std::error_code error) override { calls.push_back(error ? "disconnected" : ""); }
+        std::vector<std::string>& calls;
+    };
+    std::vector<std::string> calls;
+    Connector connector(reactor, "127.0.0.1", taken.local().port(), tls(TlsContext(client_options()), "localhost", [&] {
+                            return std::make_unique<Failing>(calls);
+                        }));
+    run_until(reactor, [&] { return calls.size() == 2; });
+    CHECK(calls == std::vector<std::string>{"failed 1", "disconnected"});
+}
+
+TEST_CASE("TLS runs over pipes") {
+    Reactor reactor;
+    int there[2], back[2];
+    REQUIRE((::pipe(there) == 0 && ::pipe(back) == 0));
+    Journal of_server, of_client;
+    of_client.on_connected = [&] { of_client.transport->write("hello"); };
+    PipeTransport::open(reactor, FileDescriptor(there[0]), FileDescriptor(back[1]),
+                        tls(TlsContext(server_options()), std::make_unique<Recorder>(of_server)));
+    PipeTransport::open(reactor, FileDescriptor(back[0]), FileDescriptor(there[1]),
+                        tls(TlsContext(client_options()), "localhost", std::make_unique<Recorder>(of_client)));
+    run_until(reactor, [&] { return of_server.input == "hello"; });
+    of_server.transport->close();
+    run_until(reactor, [&] { return of_server.over && of_client.over; });
+    CHECK_FALSE(of_server.reason);
+    CHECK_FALSE(of_client.reason);
+}
