@@ -79,6 +79,7 @@ void TlsTransport::encrypt(Bytes data) {
     plain_sent_ += data.size();
     records_sent_ += loop.records_sent;
     if (carrier_over_high_) note_watermark();
+    if (answering_) note_hold();
 }
 
 // Its end has begun, for a reason that comes with `disconnected`. Input that came before may still be read.
@@ -114,17 +115,19 @@ void TlsTransport::note_watermark() {
 void TlsTransport::pause_writing() {
     carrier_over_high_ = true;
     if (handshaking()) return;
+    note_hold();
     state_.output_queued(waiting(), limits(), false);
     if (state_.is(StreamState::over_high)) make(state_.next_call(waiting(), limits()));
 }
 
 void TlsTransport::resume_writing() {
     carrier_over_high_ = false;
+    state_.unset(carrier_holds);
     if (handshaking()) return;
     if (queue_ != nullptr) send_queue();
     make_due_call();
     if (state_.is(StreamState::over)) return;
-    if (reading() && (end_due_ || (state_.is(StreamState::input_due) && !rest_.empty()))) wake();
+    if (state_.reading() && (end_due_ || (state_.is(StreamState::input_due) && !rest_.empty()))) wake();
     update_carrier();
 }
 
@@ -180,10 +183,6 @@ void TlsTransport::send_queue() {
 }
 
 // ── the end of the output ──
-
-void TlsTransport::shutdown_write() {
-    if (state_.shutdown_write() && !inside_ && !handshaking()) settle();
-}
 
 void TlsTransport::say_close_notify() {
     loop_->carrier = &carrier();

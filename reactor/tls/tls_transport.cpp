@@ -111,16 +111,23 @@ void TlsTransport::resume_handshake() {
 
 std::size_t TlsTransport::received(Bytes input) {
     if (state_.is(StreamState::closing | StreamState::over)) return input.size();
-    Bytes source = input;
+    Bytes source = input.subspan(std::exchange(kept_byte_, false) ? 1 : 0);
+    state_.unset(carrier_holds);
     if (handshaking()) {
         if (!shake_hands(source)) return input.size() - source.size();
     } else if (state_.is(StreamState::input_due)) {
         make_due_call();
     }
-    while (!source.empty() && reading()) read_records(source);
+    while (!source.empty() && state_.reading()) {
+        read_records(source);
+        if (!source.empty() || !rest_.empty()) note_hold();
+    }
     // Behind a close_notify nothing counts.
-    const bool ended = end_due_ || state_.is(StreamState::input_ended | StreamState::closing | StreamState::over);
-    return ended ? input.size() : input.size() - source.size();
+    if (end_due_ || state_.is(StreamState::input_ended | StreamState::closing | StreamState::over)) return input.size();
+    // When the carrier reads again it calls only if it has something. So it keeps a byte, if the protocol's rest waits
+    // for that.
+    kept_byte_ = source.empty() && state_.is(carrier_holds) && !rest_.empty();
+    return input.size() - source.size() - (kept_byte_ ? 1 : 0);
 }
 
 // Reads whole records for as long as there is room, so that the protocol is called once for many. A read that would
@@ -178,7 +185,7 @@ void TlsTransport::give(Bytes input) {
         try {
             const bool begins = state_.keep_rest(rest_, input, consumed);
             if (state_.is(StreamState::over)) return;
-            if (!rest_.empty() && !reading()) state_.set(StreamState::input_due);
+            if (!rest_.empty() && !state_.reading()) state_.set(StreamState::input_due);
             if (rest_.size() > limits().input_limit) return finish(Error::input_limit);
             if (!begins || limits().message_timeout <= Duration::zero()) return;
             rest_since_ = reactor().turn_time();
@@ -191,27 +198,10 @@ void TlsTransport::give(Bytes input) {
 
 // The carrier's end. It comes after all input, and not while the protocol has paused.
 void TlsTransport::end_of_stream() {
-    carrier_ended_ = true;
     if (state_.is(StreamState::closing | StreamState::over)) return;
     if (state_.is(StreamState::input_due)) make_due_call();
     if (end_due_ || state_.is(StreamState::input_ended | StreamState::closing | StreamState::over)) return;
     fail(Error::truncated);
-}
-
-void TlsTransport::pause_reading() {
-    if (state_.pause_reading() && !inside_) update_carrier();
-}
-
-void TlsTransport::resume_reading() {
-    if (!state_.resume_reading()) return;
-    rest_since_ = reactor().turn_time();  // the time of the pause is not the peer's
-    if (rest_.empty()) state_.unset(StreamState::input_due);
-    if (state_.is(StreamState::input_due) || end_due_) wake();
-    if (!inside_) update_carrier();
-}
-
-bool TlsTransport::reading() const noexcept {
-    return state_.reading() && !handshaking() && (carrier_paused_ || carrier_ended_ || carrier().reading());
 }
 
 // The carrier reads if the protocol does. It also reads on behind a close_notify, to see its own end.
@@ -221,6 +211,18 @@ void TlsTransport::update_carrier() {
     if (pauses == carrier_paused_) return;
     carrier_paused_ = pauses;
     pauses ? carrier().pause_reading() : carrier().resume_reading();
+}
+
+// In a call of the carrier's `received`: has it stopped reading meanwhile?
+void TlsTransport::note_hold() noexcept {
+    if (carrier_paused_ || carrier().reading()) return;
+    state_.set(carrier_holds);
+    if (!rest_.empty()) state_.set(StreamState::input_due);
+}
+
+void TlsTransport::message_received() {
+    carrier().message_received();
+    if (answering_) note_hold();
 }
 
 // ── calling the protocol ──
@@ -248,7 +250,7 @@ bool TlsTransport::make(StreamState::Call due) {
 // One call that is owed: a protocol may always want another.
 void TlsTransport::make_due_call() {
     if (make(state_.next_call(waiting(), limits()))) return;
-    if (!end_due_ || !reading()) return;
+    if (!end_due_ || !state_.reading()) return;
     end_due_ = false;
     if (!make(state_.peer_ended())) settle();
 }
@@ -297,7 +299,7 @@ void TlsTransport::woken() {
     if (queue_ != nullptr) send_queue();
     make_due_call();
     if (state_.is(StreamState::over)) return;
-    if (reading() && (end_due_ || (state_.is(StreamState::input_due) && !rest_.empty()))) wake();
+    if (state_.reading() && (end_due_ || (state_.is(StreamState::input_due) && !rest_.empty()))) wake();
     update_carrier();
 }
 
@@ -326,15 +328,24 @@ bool TlsTransport::run_posted(Transport& transport, HandleState::Call& posted) {
 
 // ── the end ──
 
-void TlsTransport::close() {
-    if (!state_.close()) return;
-    end_due_ = false;
-    if (handshaking()) return carrier().close();
-    if (!inside_) settle();
-}
-
-void TlsTransport::abort(std::error_code reason) {
-    finish(reason);
+void TlsTransport::requested(Request request) {
+    switch (request) {
+        case Request::pause_reading:
+            if (!inside_) update_carrier();
+            return;
+        case Request::resume_reading:
+            rest_since_ = reactor().turn_time();  // the time of the pause is not the peer's
+            if (rest_.empty()) state_.unset(StreamState::input_due);
+            if (state_.is(StreamState::input_due) || end_due_) wake();
+            if (!inside_) update_carrier();
+            return;
+        case Request::close:
+            end_due_ = false;
+            if (handshaking()) return carrier().close();
+            [[fallthrough]];
+        case Request::shutdown_write:
+            if (!inside_ && !handshaking()) settle();
+    }
 }
 
 // In order: the peer gets what was said last, an alert for instance.
@@ -391,7 +402,7 @@ void TlsTransport::deadline() {
     };
     if (handshaking()) return end(Notice::handshake_timeout, Error::handshake_timeout, "took too long for a handshake");
     if (rest_.empty() || limits().message_timeout <= Duration::zero()) return;
-    if (!reading()) rest_since_ = loop.turn_time();
+    if (!state_.reading()) rest_since_ = loop.turn_time();
     const TimePoint at = deadline_after(rest_since_, limits().message_timeout);
     if (loop.turn_time() < at) return deadline_->start_at(at);
     end(Notice::message_timeout, Error::message_timeout, "took too long for a message");

@@ -9,7 +9,6 @@
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/protocol.hpp>
-#include <reactor/stream/stream_state_impl.hpp>
 #include <reactor/stream/transport.hpp>
 #include <reactor/timer.hpp>
 #include <reactor/tls/openssl_impl.hpp>
@@ -36,23 +35,15 @@ public:
     using Transport::write;
     bool write(Bytes data) override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
-    void shutdown_write() override;
-    void close() override;
-    void abort(std::error_code reason) override;
-    bool open() const noexcept override { return state_.open() && carrier().open(); }
+    void abort(std::error_code reason) override { finish(reason); }
     Reactor& reactor() const override { return carrier().reactor(); }
     TransportHandle handle() override;
-    void pause_reading() override;
-    void resume_reading() override;
-    bool reading() const noexcept override;
     Bytes unconsumed() const noexcept override { return rest_.view(); }
     std::size_t queued() const noexcept override;
-    void message_received() override { carrier().message_received(); }
+    void message_received() override;
     const Limits& limits() const noexcept override { return carrier().limits(); }
     void set_limits(const Limits& limits) override;
-    Address peer() const override { return carrier().peer(); }
-    Address local() const override { return carrier().local(); }
-    std::optional<PeerCredentials> peer_credentials() const override { return carrier().peer_credentials(); }
+    Answer ask(Question question) const override { return carrier().ask(question); }
 
     TlsInfo info() const;
 
@@ -71,6 +62,12 @@ public:
     const std::string& host() const noexcept { return host_; }
 
 private:
+    // A reason of its own not to read: the carrier does not, because answers wait or its rates are used up. The carrier
+    // calls `received` when it reads again.
+    static constexpr std::uint32_t carrier_holds = StreamState::of_transport;
+
+    void requested(Request request) override;
+
     // From the carrier.
     void connected() override;
     std::size_t received(Bytes input) override;
@@ -108,6 +105,7 @@ private:
     void say_close_notify();
     void settle();
     void update_carrier();
+    void note_hold() noexcept;
     void wake();
     void woken();
     void fail(std::error_code reason);
@@ -139,15 +137,14 @@ private:
     // Of the records since the carrier's queue was last empty: how many plain bytes are in how many.
     std::size_t plain_sent_ = 0;
     std::size_t records_sent_ = 0;
-    StreamState state_;
     bool inside_ = false;             // the protocol is being called,
     bool answering_ = false;          // with input
     bool carrier_paused_ = false;     // by this
-    bool carrier_ended_ = false;      // its end of stream has come
     bool carrier_over_high_ = false;  // it called pause_writing, and not resume_writing since
     bool woken_ = false;              // a call is posted
     bool active_ = false;             // since the loop's last sweep
     bool waits_for_time_ = false;     // for a step of the handshake
+    bool kept_byte_ = false;          // the carrier keeps a byte that was read, so as to call again
     bool end_due_ = false;            // the peer's close_notify was read, and the protocol does not read
 };
 
