@@ -66,8 +66,8 @@ struct TlsClientOptions {
     std::size_t resumable_hosts = 256;
 };
 
-/// What a server encrypts its session tickets with (RFC 5077). Servers that share these resume each other's sessions.
-/// Whoever reads one reads what TLS 1.2 clients of its time said, so it is as secret as the certificate's key.
+/// A key that a server encrypts its session tickets with (RFC 5077). Servers that share these resume each other's sessions.
+/// A person with such a key can read the traffic of TLS 1.2 clients of its time: it is as secret as the certificate's.
 struct TicketKey {
     std::array<std::byte, 16> name{};       ///< sent in the clear
     std::array<std::byte, 32> cipher{};     ///< AES-256
