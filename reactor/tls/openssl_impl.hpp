@@ -26,8 +26,8 @@ using X509Pointer = std::unique_ptr<X509, FreeOpenssl<X509_free>>;
 using X509CrlPointer = std::unique_ptr<X509_CRL, FreeOpenssl<X509_CRL_free>>;
 using KeyPointer = std::unique_ptr<EVP_PKEY, FreeOpenssl<EVP_PKEY_free>>;
 
-/// The error of the call that has just failed, and takes all errors off this thread's queue: one that stays there would be
-/// taken for an error of the next connection. Of several errors it is the last of TLS itself, or else the last.
+/// The error of the call that has just failed, and takes all errors off this thread's queue: one that stays there would
+/// be taken for an error of the next connection. Of several errors it is the last of TLS itself, or else the last.
 std::error_code take_openssl_error() noexcept;
 
 }  // namespace reactor

@@ -1,4 +1,4 @@
-// What a TLS context sets up: OpenSSL's contexts from PEM texts, with errors that name the file; and the sessions of
+// Setting up a TLS context: OpenSSL's contexts from PEM texts, with errors that name the file; and the sessions of
 // connections. Tickets and resumption are in tls_sessions.cpp.
 #include <reactor/tls/tls_context.hpp>
 

@@ -66,8 +66,9 @@ struct TlsClientOptions {
     std::size_t resumable_hosts = 256;
 };
 
-/// A key that a server encrypts its session tickets with (RFC 5077). Servers that share these resume each other's sessions.
-/// A person with such a key can read the traffic of TLS 1.2 clients of its time: it is as secret as the certificate's.
+/// A key that a server encrypts its session tickets with (RFC 5077). Servers that share these resume each other's
+/// sessions. A person with such a key can read the traffic of TLS 1.2 clients of its time: it is as secret as the
+/// certificate's.
 struct TicketKey {
     std::array<std::byte, 16> name{};       ///< sent in the clear
     std::array<std::byte, 32> cipher{};     ///< AES-256

@@ -1,4 +1,4 @@
-// The contents of a TlsContext: what is set up once and what can be reloaded, the ticket keys and the clients'
+// The contents of a TlsContext: options and OpenSSL's contexts, which can be reloaded; ticket keys; and the clients'
 // sessions. Not installed.
 #pragma once
 

@@ -1,4 +1,4 @@
-// tls_info: what a handshake has agreed on.
+// tls_info: the results of a handshake.
 #pragma once
 
 #include <reactor/export.hpp>

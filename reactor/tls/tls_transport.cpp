@@ -283,7 +283,7 @@ void TlsTransport::leave_callback() {
     update_carrier();
 }
 
-// For what is due outside the carrier's calls: from the loop, as a call of its protocol.
+// Something is due outside the carrier's calls: it comes from the loop, as a call of the carrier's protocol.
 void TlsTransport::wake() {
     if (woken_) return;
     try {

@@ -1,4 +1,4 @@
-// What a TlsContext says about wrong files and options, and the peers that it refuses.
+// The errors of a TlsContext about wrong files and options, and the peers that it refuses.
 #include "pair.hpp"
 
 #include <openssl/err.h>
