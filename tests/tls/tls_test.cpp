@@ -233,7 +233,6 @@ TEST_CASE("After the handshake its deadline is gone, and with zero there is none
 TEST_CASE("Watermarks count plain bytes: a reader that stops makes the writer pause just above the high one") {
     Limits limits;
     limits.high_mark = 10'000;
-    limits.low_mark = 1'000;
     Pair pair(TlsContext(server_options()), TlsContext(client_options()), "localhost", limits);
     pair.run();
     pair.server.fill();
@@ -260,7 +259,6 @@ TEST_CASE("Watermarks count plain bytes: a reader that stops makes the writer pa
 TEST_CASE("A peer that does not read its answers is not read from, and read on when it has taken them") {
     Limits limits;
     limits.high_mark = 20'000;
-    limits.low_mark = 1'000;
     Pair pair(TlsContext(server_options()), TlsContext(client_options()), "localhost", limits);
     pair.run();
     pair.server.fill();
@@ -289,7 +287,6 @@ TEST_CASE(
     "A rest that was left because too many answers wait comes again when they have been taken, without new input") {
     Limits limits;
     limits.high_mark = 100'000;
-    limits.low_mark = 1'000;
     Pair pair(TlsContext(server_options()), TlsContext(client_options()), "localhost", limits);
     pair.run();
     pair.server.fill();
