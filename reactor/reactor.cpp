@@ -91,6 +91,8 @@ Reactor::~Reactor() {
         unrun.swap(posted_);
         prepared.swap(prepared_);
     }
+    // Destroyed without the lock, since a task's captures may post when they go. Then the handlers, which may retire
+    // others.
     prepared.clear();
     unrun.clear();
     undone.swap(deferred_);
@@ -107,6 +109,7 @@ Registration Reactor::watch(int descriptor, Interest interest, EventHandler& han
 
 Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler) {
     require_loop_thread("Reactor::adopt");
+    // Retiring must not fail, so each handler has its place among the retired before it is adopted.
     const std::size_t places = retired_.size() + owned_ + 1;
     if (retired_.capacity() < places) retired_.reserve(std::max(places, retired_.capacity() * 2));
     const std::uint32_t id = table_->add(descriptor, interest, *handler, true);
@@ -156,6 +159,7 @@ bool Reactor::on_loop_thread() const noexcept {
 
 void Reactor::run() {
     const Running running(*this);
+    // Exchanged and not read: a stop() that comes between two runs holds for the next one, and is used up by it.
     while (!stop_.exchange(false)) turn(std::nullopt);
 }
 
@@ -373,6 +377,7 @@ void Reactor::hand_over_changes() noexcept {
 // that cannot wait must not go on as if nothing were wrong.
 void Reactor::wait(std::optional<Duration> limit) {
     asleep_ = true;
+    // After `asleep_`: a post from now on ends the wait, and one from before is seen by longest_wait().
     auto timeout = longest_wait();
     if (limit && (!timeout || *limit < *timeout)) timeout = std::max(*limit, Duration::zero());
     if (limit && until_idle_ && idle())
@@ -392,6 +397,7 @@ void Reactor::wait(std::optional<Duration> limit) {
     batch_end_ = batch_ + batch.size();
     asleep_ = false;
     counters_.events += batch.size();
+    // An event for a registration that has gone is usual if one was removed since, and else a sign of trouble.
     batch_removals_ = table_->removals();
     REACTOR_PROBE(turn_begin, batch.size());
     turn_time_known_ = false;
@@ -408,6 +414,8 @@ std::span<const Event> Reactor::busy_wait(std::optional<Duration> timeout) {
     Duration passed = Duration::zero();
     do {
         ++counters_.looks;
+        // Each look is a system call, but one that finds something saves the sleep, and the wake-up from another
+        // processor.
         const std::span<const Event> batch = table_->demultiplexer().wait(Duration::zero());
         if (!batch.empty()) return batch;
         std::this_thread::yield();  // the peer may be waiting for this very processor
@@ -474,6 +482,7 @@ void Reactor::dispatch_rare(Token token, Condition condition) {
     }
     const auto bad = std::error_code(EBADF, std::system_category());
     if (!slot.shared()) return tell(token.descriptor, token.generation, condition, bad);
+    // By id, looked up anew for each: a handler may end any of the others, or add one.
     std::vector<std::uint32_t> ids;
     for (const Table::Watch& watch : table_->watches(token.descriptor)) ids.push_back(watch.id);
     for (const std::uint32_t id : ids) tell(token.descriptor, id, condition, bad);
@@ -513,6 +522,7 @@ void Reactor::run_triggers() {
 }
 
 void Reactor::run_timers() {
+    // The time is read once: timers that become due while others are called wait for the next iteration.
     counters_.timers += timers_.run_due(now(), [this] { caught(); });
 }
 
@@ -521,6 +531,8 @@ void Reactor::run_posted() {
     {
         const std::lock_guard lock(posted_mutex_);
         posted_waiting_ = false;
+        // Swapped, so that other threads wait for a swap and not for the tasks; and tasks that these post run in the
+        // next iteration.
         posted_now_.swap(posted_);
         prepared.swap(prepared_);
     }
@@ -550,6 +562,7 @@ void Reactor::end_workspace() {
 }
 
 void Reactor::run_retired() {
+    // Those that retire meanwhile are for the next iteration, whose wait does not sleep for them.
     const std::size_t count = retired_.size();
     for (std::size_t i = 0; i < count; ++i) {
         OwnedHandler* const next = retired_[i];
@@ -567,6 +580,7 @@ void Reactor::run_deferred() {
     for (MoveOnlyFunction<void()>& deferred : deferred_now_) {
         if (!deferred) continue;  // cancelled
         --deferred_waiting_;
+        // Moved out, so that its own handle says that it waits no longer while it is called.
         MoveOnlyFunction<void()> task = std::move(deferred);
         const Stopwatch stopwatch(*this, SlowCall::Kind::deferred, nullptr);
         attempt(task);

@@ -40,9 +40,11 @@ std::uint32_t Reactor::Table::add(int descriptor, Interest interest, EventHandle
     if (grows) slots_.resize(index + 1);  // the part beyond is not touched, and so is no memory yet
     Slot& slot = slots_[index];
     const std::uint32_t id = next_id();
+    // The number is watched already: by another part of the program, or by one that has closed it and does not know.
     if (slot.generation != 0) {
         note_change(descriptor);
         share(descriptor);
+        // Behind the earlier ones: handlers of one descriptor are called in the order in which they came.
         shared_[descriptor].push_back({&handler, id, interest, owned, false});
         slot.set_wanted(slot.wanted | interest);
         // The number may have been closed and used again. The kernel may have forgotten the earlier file, or go on
@@ -78,6 +80,7 @@ Reactor::Table::Watch Reactor::Table::find(int descriptor, std::uint32_t id) noe
         const Watch* watch = find_shared(descriptor, id);
         return watch == nullptr ? Watch{} : *watch;
     }
+    // The registration has gone, and perhaps another has its number. An id comes again only after four billion others.
     if (slot.generation != id) return {};
     return {slot.handler, id, slot.wanted, slot.owned, slot.lost()};
 }
@@ -101,6 +104,7 @@ void Reactor::Table::clear() noexcept {
 
 void Reactor::Table::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) {
     for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
+        // Copies, of the watches too: the visit may retire any handler, and let the table grow.
         const Slot slot = slots_[descriptor];
         if (!slot.shared() && slot.owned) visit(with, static_cast<OwnedHandler&>(*slot.handler));
         if (!slot.shared()) continue;
@@ -112,6 +116,7 @@ void Reactor::Table::visit_owned(void (*visit)(void*, OwnedHandler&), void* with
 }
 
 bool Reactor::Table::watches_besides(int descriptor) const noexcept {
+    // A walk over all numbers, for run_until_idle() alone, and there only when nothing else is left.
     for (std::size_t other = 0; other < slots_.size(); ++other)
         if (slots_[other].wanted != Interest::none && !slots_[other].lost() && int(other) != descriptor) return true;
     return false;
@@ -123,6 +128,7 @@ void Reactor::Table::set_interest(int descriptor, std::uint32_t id, Interest int
         slot.set_wanted(interest);
         return note_change(descriptor);
     }
+    // With several, the backend's interest is their union; it is dispatched to those that have the interest.
     find_shared(descriptor, id)->wanted = interest;
     update_union(descriptor);
 }
@@ -160,6 +166,7 @@ OwnedHandler* Reactor::Table::remove(int descriptor, std::uint32_t id) noexcept 
         }
     }
     if (last) {
+        // At once, and not with the next changes: the caller may close the descriptor as soon as this returns.
         if (slot.submitted != Interest::none) {
             ++changes_handed_over_;
             demultiplexer_->update({descriptor, slot.generation}, slot.submitted, Interest::none);
@@ -213,6 +220,7 @@ void Reactor::Table::hand_over(int descriptor, std::vector<Trigger>& refused) {
         } catch (const std::bad_alloc&) {
             reason = std::make_error_code(std::errc::not_enough_memory);
         }
+        // An objection of the kernel comes as a call of `lost`, since the caller of set_interest() has long returned.
         if (reason) {
             slot.submitted = Interest::none;
             refuse(descriptor, reason, refused);
@@ -233,6 +241,7 @@ void Reactor::Table::refuse(int descriptor, std::error_code reason, std::vector<
 }
 
 void Reactor::Table::replace_demultiplexer() {
+    // No removals in the old one: in a child of fork(2) it is the parent's epoll set, which they would empty.
     demultiplexer_ = make_demultiplexer(demultiplexer_->name());
     for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
         Slot& slot = slots_[descriptor];

@@ -26,6 +26,7 @@ void TimerQueue::List::insert_behind(Node* place, Node& node) noexcept {
 void TimerQueue::List::remove(Node& node) noexcept {
     (node.next_ == nullptr ? last : node.next_->previous_) = node.previous_;
     (node.previous_ == nullptr ? first : node.previous_->next_) = node.next_;
+    // Of an empty list `latest` means nothing: list_for() takes it as empty before it looks.
     if (last != nullptr) latest = last->key_;
 }
 
@@ -85,6 +86,7 @@ void TimerQueue::settle_first(List& list) noexcept {
 
 void TimerQueue::schedule(Node& node, TimePoint deadline) {
     const bool waits = node.scheduled() && node.home_ != Node::in_due_set;
+    // The most frequent call of all: an idle timeout is moved by each message, and fires once or never. Two stores do.
     if (waits && deadline >= node.deadline_) {  // it can stay where it is until that is the next
         node.deadline_ = deadline;
         node.order_ = ++order_;
@@ -100,6 +102,7 @@ void TimerQueue::schedule(Node& node, TimePoint deadline) {
     }
     List* list = list_for(deadline);
     if (list == nullptr) heap_.push_back({});  // first: if this throws, nothing has changed
+    // Earlier than before, or already taken out as due: it goes where the new deadline belongs.
     if (node.scheduled()) take_out(node);
     node.deadline_ = deadline;
     node.order_ = ++order_;
@@ -115,6 +118,7 @@ bool TimerQueue::cancel(Node& node) noexcept {
 }
 
 void TimerQueue::move_place(Node& from, Node& to) noexcept {
+    // A movable Timer lies in the user's memory: its neighbours, or its place in the heap, must point to the new one.
     to.deadline_ = from.deadline_;
     if (!from.scheduled()) return;
     to.order_ = from.order_;
@@ -134,6 +138,7 @@ void TimerQueue::move_place(Node& from, Node& to) noexcept {
 }
 
 bool TimerQueue::awaits_any() const noexcept {
+    // A timer that is started for never only keeps its place, so that starting it in earnest needs no memory.
     const auto comes = [](const Node& node) { return node.deadline_ != TimePoint::max(); };
     for (std::size_t i = 0; i < lists_in_use_; ++i)
         for (const Node* node = lists_[i].first; node != nullptr; node = node->next_)
@@ -149,6 +154,7 @@ void TimerQueue::take_out(Node& node) noexcept {
     } else {
         lists_[node.home_].remove(node);
         --listed_;
+        // All loops over the lists end here: a program with one duration looks at one list.
         while (lists_in_use_ > 0 && lists_[lists_in_use_ - 1].first == nullptr) --lists_in_use_;
     }
     node.home_ = Node::nowhere;
@@ -168,6 +174,8 @@ std::optional<TimePoint> TimerQueue::find_next() noexcept {
     if (!heap_.empty()) earliest = heap_.front().deadline;
     for (std::size_t i = 0; i < lists_in_use_; ++i) {
         const Node* node = lists_[i].first;
+        // The key, and not the deadline, which may have been moved: too early is a wait that ends for nothing, too late
+        // is a bug.
         if (node != nullptr && (!earliest || node->key_ < *earliest)) earliest = node->key_;
     }
     return earliest;
@@ -183,6 +191,7 @@ TimerQueue::Node* TimerQueue::first_due(TimePoint now) noexcept {
     }
     while (top_moved() && heap_.front().deadline <= now) settle_top();
 
+    // Among equal deadlines the one that was set first (`order_`), in whatever list it is.
     Node* earliest = nullptr;
     if (!heap_.empty() && heap_.front().deadline <= now) earliest = heap_.front().node;
     for (std::size_t i = 0; i < lists_in_use_; ++i) {
@@ -205,6 +214,8 @@ std::size_t TimerQueue::run_due(TimePoint now) {
 }
 
 void TimerQueue::take_due(TimePoint now) noexcept {
+    // All that are due are taken out before the first is called. A callback that starts a timer of zero adds it to the
+    // lists, and so to a later iteration; one that cancels another finds it in this set.
     while (Node* node = first_due(now)) {
         take_out(*node);
         due_.insert_behind(due_.last, *node);
@@ -215,6 +226,7 @@ void TimerQueue::take_due(TimePoint now) noexcept {
 // ── the heap ──
 
 bool TimerQueue::top_moved() const noexcept {
+    // A node that was moved has another order than its entry in the heap, which was left where it was.
     return !heap_.empty() && heap_.front().order != heap_.front().node->order_;
 }
 
