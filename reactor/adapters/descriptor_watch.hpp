@@ -47,11 +47,13 @@ public:
         const ino_t file = ::fstat(descriptor, &information) == 0 ? information.st_ino : 0;
         if (file == 0 || file != file_) watch(descriptor, interest);
         file_ = file;
-        if (registration_) registration_.set_interest(interest);
+        set_interest(interest);
     }
 
-    /// Changes the interest in the descriptor that is watched. There must be one.
-    void set_interest(Interest interest) noexcept { registration_.set_interest(interest); }
+    /// Changes the interest in the descriptor that is watched, if there is one.
+    void set_interest(Interest interest) noexcept {
+        if (registration_) registration_.set_interest(interest);
+    }
     void reset() noexcept {
         registration_.reset();
         file_ = 0;

@@ -136,7 +136,86 @@ def with_postgres(program):
                 server.send_signal(signal.SIGINT)  # at once, but in order: its shared memory goes with it
 
 
-SERVERS = {"none": alone, "http": with_http, "postgres": with_postgres, "redis": with_redis}
+def started(command, says, program, **environment):
+    """Runs the program once the server has printed `says`."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            lines = []
+            for line in server.stdout:
+                lines.append(line)
+                if says in line:
+                    break
+            else:
+                print(f"{command[0]} does not start:", *lines)
+                return 1
+            threading.Thread(target=server.stdout.read, daemon=True).start()
+            return run(program, **environment)
+        finally:
+            server.kill()
+
+
+def found(name):
+    """A server's path; those in sbin are not in everybody's PATH."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def with_mariadb(program):
+    server = found("mariadbd")
+    if server is None:
+        print("skipped: there is no mariadbd")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket")
+        # Without the system's tables, which take longer to make than the tests: so without users, too.
+        command = [server, "--no-defaults", "--datadir=" + folder, "--plugin-dir=" + folder, "--socket=" + path,
+                   "--skip-networking", "--skip-grant-tables", "--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M",
+                   "--innodb-flush-log-at-trx-commit=0"]
+        command += ["--user=root"] if os.geteuid() == 0 else []
+        return started(command, "ready for connections", program, EMBEDDING_SOCKET=path)
+
+
+def with_mosquitto(program):
+    server = found("mosquitto")
+    if server is None:
+        print("skipped: there is no mosquitto")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        path = os.path.join(folder, "configuration")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
+            file.write("user root\n" if os.geteuid() == 0 else "")
+        return started([server, "-c", path], "running", program, EMBEDDING_PORT=str(port))
+
+
+def with_ssh(program):
+    server = found("sshd")
+    if server is None or not shutil.which("ssh-keygen"):
+        print("skipped: there is no sshd")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", os.path.join(folder, name)],
+                           check=True, timeout=LIMIT)
+        port = free_port()
+        path = os.path.join(folder, "configuration")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
+                       f"AuthorizedKeysFile {folder}/user.pub\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n")
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        return started([server, "-D", "-e", "-f", path], "Server listening", program, EMBEDDING_PORT=str(port),
+                       EMBEDDING_KEY=os.path.join(folder, "user"), EMBEDDING_USER=pwd.getpwuid(os.geteuid()).pw_name)
+
+
+SERVERS = {"none": alone, "http": with_http, "mariadb": with_mariadb, "mosquitto": with_mosquitto,
+           "postgres": with_postgres, "redis": with_redis, "ssh": with_ssh}
 
 if __name__ == "__main__":
     sys.exit(SERVERS[sys.argv[1]](sys.argv[2]))
