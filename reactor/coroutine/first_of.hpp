@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstddef>
+#include <exception>
 #include <optional>
 #include <system_error>
 #include <tuple>
@@ -35,12 +36,18 @@ public:
         link_.continuation = Continuation(task_.coroutine());
         ready.push(link_);
     }
-    bool failed() const noexcept { return task_.coroutine().promise().exception != nullptr; }
-    T result() { return TaskOperation<T>(task_.coroutine()).result(); }
+    /// It has ended.
+    void keep_exception() noexcept { exception_ = std::exchange(task_.coroutine().promise().root->exception, nullptr); }
+    bool failed() const noexcept { return exception_ != nullptr; }
+    T result() {
+        if (exception_) std::rethrow_exception(exception_);
+        return task_.coroutine().promise().take();
+    }
 
 private:
     Task<T> task_;
     Link link_;
+    std::exception_ptr exception_;
 };
 
 template <class Awaited>
@@ -85,7 +92,10 @@ protected:
         using Operation = typename BranchOf<std::tuple_element_t<I, std::tuple<Awaited...>>>::type;
         explicit Place(std::tuple_element_t<I, std::tuple<Awaited...>>&& awaited) : operation(std::move(awaited)) {}
         Place(Place&& other) noexcept : operation(std::move(other.operation)) {}
-        void completed() override { owner->completed(I); }
+        void completed() override {
+            if constexpr (requires { operation->keep_exception(); }) operation->keep_exception();
+            owner->completed(I);
+        }
 
         Derived* owner = nullptr;
         std::optional<Operation> operation;
@@ -110,6 +120,7 @@ protected:
     void start_all(Derived& owner, Root& root) {
         for_each([&](auto& place, std::size_t) {
             place.owner = &owner;
+            place.root = &root;
             place.operation->start(root, Continuation(static_cast<Branch&>(place)));
         });
     }
@@ -142,6 +153,7 @@ public:
         return true;
     }
     void start(Root& root, Continuation continuation) {
+        root_ = &root;
         continuation_ = continuation;
         this->start_all(*this, root);
     }
@@ -162,7 +174,7 @@ private:
     void completed(std::size_t index) {
         winner_ = index;
         this->destroy_all_but(index);
-        trampoline.next = continuation_;
+        root_->next = continuation_;
     }
     template <std::size_t I>
     void take(std::optional<Result>& result) {
@@ -176,6 +188,7 @@ private:
         }
     }
 
+    Root* root_ = nullptr;
     Continuation continuation_;
     std::size_t winner_ = none;
 };
@@ -191,9 +204,11 @@ public:
 
     bool ready() const noexcept { return Base::count == 0; }
     void start(Root& root, Continuation continuation) {
+        root_ = &root;
         continuation_ = continuation;
         this->for_each([&](auto& place, std::size_t) {
             place.owner = this;
+            place.root = &root;
             if (place.operation->ready()) {
                 --left_;
             } else {
@@ -201,7 +216,7 @@ public:
             }
         });
         if (left_ > 0) return;
-        trampoline.next = continuation_;
+        root_->next = continuation_;
     }
     Result result() {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -223,7 +238,7 @@ private:
             }
         });
         if (failed_ != none) this->destroy_all_but(failed_);
-        if (--left_ == 0 || failed_ != none) trampoline.next = continuation_;
+        if (--left_ == 0 || failed_ != none) root_->next = continuation_;
     }
     template <std::size_t I>
     auto take() {
@@ -243,6 +258,7 @@ private:
         std::terminate();  // it has thrown
     }
 
+    Root* root_ = nullptr;
     Continuation continuation_;
     std::size_t left_ = Base::count;
     std::size_t failed_ = none;

@@ -71,7 +71,7 @@ void* allocate_frame(std::size_t size) {
             return block;
         }
     }
-    void* const block = ::operator new(number* step);
+    void* const block = ::operator new(size_of(number));
     ++all.counts.from_heap;
     ++all.counts.allocated;
     return block;

@@ -26,24 +26,21 @@ public:
     // Its scope goes.
     void leave() noexcept {
         scope_ = nullptr;
-        coroutine_detail::Trampoline& jump = coroutine_detail::trampoline;
         if (ending_) return;
-        if (jump.running == this) {
-            jump.after = this;
-            return;
-        }
-        delete this;
+        if (!running) return delete this;
+        given_up = true;
+        next = Continuation::end();  // unless it awaits another task first
     }
 
-    Child* previous = nullptr;
-    Child* next = nullptr;
+    Child* before = nullptr;
+    Child* behind = nullptr;
 
 private:
     Reactor& reactor() const override { return reactor_; }
     coroutine_detail::StopState& stop_state() override { return stop_; }
 
     void finished() override {
-        std::exception_ptr failure = std::move(task_.coroutine().promise().exception);
+        std::exception_ptr failure = std::exchange(exception, nullptr);
         ending_ = true;
         task_ = {};  // its parameters may own the scope
         Scope* const scope = scope_;
@@ -74,24 +71,24 @@ void Scope::start(Task<> task) {
     task.require_new();
     ReadyList& ready = ReadyList::of(reactor_);
     Child* const child = new Child(*this, std::move(task));
-    child->previous = last_;
-    if (last_ != nullptr) last_->next = child;
+    child->before = last_;
+    if (last_ != nullptr) last_->behind = child;
     last_ = child;
     ++size_;
     child->start(ready);
 }
 
 void Scope::remove(Child& child) noexcept {
-    if (child.next != nullptr) child.next->previous = child.previous;
-    if (child.previous != nullptr) child.previous->next = child.next;
-    if (last_ == &child) last_ = child.previous;
+    if (child.behind != nullptr) child.behind->before = child.before;
+    if (child.before != nullptr) child.before->behind = child.behind;
+    if (last_ == &child) last_ = child.before;
     --size_;
 }
 
 void Scope::stop() noexcept {
     if (last_ == nullptr) return;
     ReadyList& ready = ReadyList::of(reactor_);  // there since the first start
-    for (Child* child = last_; child != nullptr; child = child->previous) child->ask_to_stop(ready);
+    for (Child* child = last_; child != nullptr; child = child->before) child->ask_to_stop(ready);
 }
 
 void Scope::cancel() noexcept {

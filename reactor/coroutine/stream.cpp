@@ -3,9 +3,12 @@
 #include <reactor/reactor.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <new>
+#include <optional>
 #include <utility>
+#include <vector>
 
 namespace reactor {
 
@@ -26,7 +29,7 @@ Stream& no_stream() noexcept {
 }  // namespace
 
 struct StreamProtocol::Extra final : Branch {
-    explicit Extra(StreamProtocol& the_owner) noexcept : owner(the_owner) {}
+    explicit Extra(StreamProtocol& the_owner) noexcept : owner(the_owner) { root = &the_owner; }
     // The bytes that were gathered have left meanwhile: they pass the high watermark only while they wait, and
     // then nothing calls resume_writing().
     void completed() override { owner.writers_go_on(false); }
@@ -34,28 +37,35 @@ struct StreamProtocol::Extra final : Branch {
     StreamProtocol& owner;
     StopState stop;
     Link look_again;
-    WriteOperation* first_writer = nullptr;
+    std::vector<WriteOperation*> writers;
 };
 
 StreamProtocol::StreamProtocol() noexcept = default;
-StreamProtocol::StreamProtocol(ConnectWaiter& waiter) noexcept : waiter_(&waiter) {}
+StreamProtocol::StreamProtocol(ConnectWaiter& waiter) noexcept : connecting_(true), waiter_(&waiter) {}
 
 StreamProtocol::~StreamProtocol() {
-    if (waiter_ != nullptr) waiter_->gone();
+    if (ConnectWaiter* const waiter = take_waiter()) waiter->gone();
     if (stream_ != nullptr) stream_->end(std::make_error_code(std::errc::operation_canceled));
     if (reader_ != nullptr) reader_->continuation_ = {};
-    for (WriteOperation* writer = extra_ == nullptr ? nullptr : extra_->first_writer; writer != nullptr;) {
-        writer->continuation_ = {};
-        writer = std::exchange(writer->next_, nullptr);
-    }
     reader_ = nullptr;
+    if (extra_ != nullptr) {
+        for (WriteOperation* const writer : extra_->writers) writer->continuation_ = {};
+    }
     task_ = {};
+}
+
+ConnectWaiter* StreamProtocol::take_waiter() noexcept {
+    if (!connecting_) return nullptr;
+    connecting_ = false;
+    ConnectWaiter* const waiter = waiter_;
+    reader_ = nullptr;
+    return waiter;
 }
 
 // ── from the transport ──
 
 void StreamProtocol::connected() {
-    if (waiter_ != nullptr) return std::exchange(waiter_, nullptr)->connected(*this);
+    if (ConnectWaiter* const waiter = take_waiter()) return waiter->connected(*this);
     if (!task_) return transport().close();  // its connect was given up
     task_.coroutine().promise().root = this;
     resume(Continuation(task_.coroutine()));
@@ -64,57 +74,57 @@ void StreamProtocol::connected() {
 std::size_t StreamProtocol::received(Bytes input) {
     if (reader_ == nullptr) [[unlikely]]
         return pause(), 0;
-    Delivery delivery(input);
-    deliver(delivery, false);
-    if (!delivery.input.empty() && reader_ == nullptr) [[unlikely]]
+    struct Over {  // also if something is thrown
+        Bytes& input;
+        ~Over() { input = {}; }
+    } const over{input_};
+    input_ = input;
+    if (!reader_takes_ || take(false)) resume_reader();
+    if (!input_.empty() && reader_ == nullptr) [[unlikely]]
         pause();
-    return input.size() - delivery.input.size();
+    return input.size() - input_.size();
+}
+
+// Does the reader find something to take?
+bool StreamProtocol::take(bool at_end) {
+    TakingReader& reader = static_cast<TakingReader&>(*reader_);
+    return reader.take_(reader, input_, at_end);
+}
+
+inline void StreamProtocol::resume_reader() {
+    Reader& reader = *std::exchange(reader_, nullptr);
+    resume(std::exchange(reader.continuation_, Continuation()));
 }
 
 void StreamProtocol::end_of_stream() {
     ended_ = true;
     if (reader_ == nullptr) return;
-    Delivery delivery(transport().unconsumed());
-    deliver(delivery, true);
-}
-
-inline void StreamProtocol::deliver(Delivery& delivery, bool at_end) {
-    struct Place {
-        Delivery*& place;
-        ~Place() { place = nullptr; }
-    } const place{delivery_};
-    delivery_ = &delivery;
-    Reader& reader = *reader_;
-    if (!reader.take_(reader, delivery, at_end)) return;
-    reader_ = nullptr;
-    resume(std::exchange(reader.continuation_, Continuation()));
+    if (reader_takes_) {
+        struct Over {
+            Bytes& input;
+            ~Over() { input = {}; }
+        } const over{input_};
+        input_ = transport().unconsumed();
+        (void)take(true);
+    }
+    resume_reader();
 }
 
 void StreamProtocol::draining() {
     if (extra_ != nullptr && extra_->stop.used) return extra_->stop.ask(ReadyList::of(reactor()));
     task_ = {};
     transport().close();
-    ended_ = true;
-    if (reader_ == nullptr) return;  // of a Stream that is not the task's
-    Delivery nothing{Bytes()};
-    delivery_ = &nothing;
-    nothing.fail(std::make_error_code(std::errc::operation_canceled));
-    resume_reader();
-    delivery_ = nullptr;
+    ended_ = canceled_ = true;
+    if (reader_ != nullptr) resume_reader();  // of a Stream that is not the task's
 }
 
 void StreamProtocol::disconnected(std::error_code reason) {
-    if (waiter_ != nullptr) return std::exchange(waiter_, nullptr)->failed(reason);
+    if (ConnectWaiter* const waiter = take_waiter()) return waiter->failed(reason);
     if (stream_ != nullptr) stream_->end(reason ? reason : Error::end_of_stream);
     stream_ = nullptr;
     if (reader_ != nullptr) resume_reader();
     writers_go_on(true);
     task_ = {};
-}
-
-void StreamProtocol::resume_reader() {
-    Reader& reader = *std::exchange(reader_, nullptr);
-    resume(std::exchange(reader.continuation_, Continuation()));
 }
 
 void StreamProtocol::resume_writing() {
@@ -124,7 +134,7 @@ void StreamProtocol::resume_writing() {
 // ── the task ──
 
 void StreamProtocol::finished() {
-    const std::exception_ptr failure = std::move(task_.coroutine().promise().exception);
+    const std::exception_ptr failure = std::exchange(exception, nullptr);
     if (failure) transport().abort(Error::exception);
     task_ = {};  // its Stream closes
     if (failure) std::rethrow_exception(failure);
@@ -143,8 +153,8 @@ StopState& StreamProtocol::stop_state() {
 void StreamProtocol::hold(Stream& now, Stream* holder) noexcept {
     stream_ = holder;
     if (reader_ != nullptr) reader_->stream_ = &now;
-    for (WriteOperation* writer = extra_ == nullptr ? nullptr : extra_->first_writer; writer; writer = writer->next_)
-        writer->stream_ = &now;
+    if (extra_ == nullptr) return;
+    for (WriteOperation* const writer : extra_->writers) writer->set_stream(now);
 }
 
 // ── reading ──
@@ -162,38 +172,46 @@ void StreamProtocol::go_on() {
     transport().resume_reading();
 }
 
-bool Reader::ready_in_call(StreamProtocol& protocol) {
-    return protocol.transport().reading() && take_(*this, *protocol.delivery_, false);
-}
-
-// The connection is over, the read failed, or the end has come when no read waited.
-Result<Bytes> Reader::result_unusual() {
-    StreamProtocol* const protocol = stream_->protocol();
+// Why there is nothing to take: the connection is over, or its end has come.
+std::error_code Reader::reason() const noexcept {
+    const StreamProtocol* const protocol = this->protocol();
     if (protocol == nullptr) return stream_->error();
-    if (protocol->delivery_ != nullptr && protocol->delivery_->state == Delivery::State::failed) {
-        protocol->delivery_->state = Delivery::State::nothing;
-        return protocol->delivery_->error;
-    }
-    Delivery rest{Bytes()};
-    if (!take_(*this, rest, true) || rest.state != Delivery::State::message) return rest.error;
-    return rest.message;
+    if (protocol->canceled_) return std::make_error_code(std::errc::operation_canceled);
+    return Error::end_of_stream;
 }
 
 void Reader::leave() noexcept {
-    StreamProtocol* const protocol = stream_->protocol();
+    StreamProtocol* const protocol = this->protocol();
     if (protocol == nullptr || protocol->reader_ != this) return;
     protocol->reader_ = nullptr;
-    // What there is of a message is for the next read.
-    if (protocol->delivery_ == nullptr && !protocol->transport().unconsumed().empty()) protocol->pause();
+    // The beginning of a message is for the next read.
+    if (protocol->input_.empty() && !protocol->transport().unconsumed().empty()) protocol->pause();
 }
 
-Transport& Reader::transport() const noexcept {
-    return stream_->protocol()->transport();
+bool TakingReader::ready() {
+    if (!may_take()) return false;
+    StreamProtocol* const protocol = this->protocol();
+    if (protocol == nullptr || protocol->input_.empty()) {
+        Bytes nothing;
+        if (protocol != nullptr && !protocol->canceled_) (void)take_(*this, nothing, true);
+        return true;
+    }
+    return protocol->transport().reading() && take_(*this, protocol->input_, false);
+}
+
+Result<Bytes> TakingReader::result() {
+    if (taken_) [[likely]]
+        return *taken_;
+    return reason();
+}
+
+void TakingReader::message_received() const {
+    protocol()->transport().message_received();
 }
 
 // A message must fit into what may be left unconsumed, with one read behind it.
-void Reader::make_room(std::size_t longest) {
-    Transport& transport = this->transport();
+void TakingReader::make_room(std::size_t longest) {
+    Transport& transport = protocol()->transport();
     const std::size_t needed = saturated_sum(longest, transport.limits().read_size);
     if (transport.limits().input_limit >= needed) return;
     Limits limits = transport.limits();
@@ -201,17 +219,24 @@ void Reader::make_room(std::size_t longest) {
     transport.set_limits(limits);
 }
 
-bool ReadExactly::take(Delivery& delivery, bool at_end) {
-    if (delivery.input.size() >= size_) return delivery.take(delivery.input.first(size_), size_), true;
-    if (at_end) return delivery.fail(delivery.input.empty() ? Error::end_of_stream : Error::ended_inside_message), true;
-    make_room(size_);
-    return false;
+bool ReadExactly::take(Bytes& input, bool at_end) {
+    if (input.size() >= size_) return take_message(input, input.first(size_), size_);
+    if (!at_end) return make_room(size_), false;
+    return fail(input.empty() ? Error::end_of_stream : Error::ended_inside_message);
 }
 
-bool ReadUntilEnd::take(Delivery& delivery, bool at_end) {
-    const std::size_t size = delivery.input.size();
-    if (size > most_) return delivery.fail(Error::message_too_long), true;
-    if (at_end) return delivery.take(delivery.input, size), true;
+bool ReadExactly::take_nothing() noexcept {
+    Bytes nothing;
+    return take_message(nothing, {}, 0);
+}
+
+bool ReadUntilEnd::take(Bytes& input, bool at_end) {
+    const std::size_t size = input.size();
+    if (size > most_) {
+        input = {};
+        return fail(Error::message_too_long);
+    }
+    if (at_end) return take_message(input, input, size);
     make_room(most_);
     return false;
 }
@@ -223,47 +248,49 @@ bool StreamProtocol::measure_room() noexcept {
     const std::size_t queued = transport().queued();
     credit_ = 0;
     if (queued > high) return false;
-    credit_ = std::int64_t(std::min<std::size_t>(high - queued, 1 << 30));
+    credit_ = std::uint32_t(std::min<std::size_t>(high - queued, std::uint32_t(-1)));
     return true;
 }
 
 void StreamProtocol::wait_for_room(WriteOperation& operation) noexcept {
-    WriteOperation** place = &extra_->first_writer;
-    while (*place != nullptr) place = &(*place)->next_;
-    *place = &operation;
+    extra_->writers.push_back(&operation);  // it has room
     extra_->look_again.continuation = Continuation(*extra_);
     ReadyList::of(reactor()).push_behind(extra_->look_again);
 }
 
 void StreamProtocol::writers_go_on(bool over) {
-    while (extra_ != nullptr && extra_->first_writer != nullptr && (over || measure_room())) {
-        WriteOperation& writer = *extra_->first_writer;
-        extra_->first_writer = std::exchange(writer.next_, nullptr);
+    while (extra_ != nullptr && !extra_->writers.empty() && (over || measure_room())) {
+        WriteOperation& writer = *extra_->writers.front();
+        extra_->writers.erase(extra_->writers.begin());
         resume(std::exchange(writer.continuation_, Continuation()));
     }
 }
 
+void WriteOperation::start(Root&, Continuation continuation) noexcept {
+    continuation_ = continuation;
+    stream().protocol()->wait_for_room(*this);
+}
+
 // Without memory to wait it goes on at once; Limits::output_limit holds.
 bool WriteOperation::must_wait() noexcept {
-    StreamProtocol* const protocol = stream_->protocol();
+    StreamProtocol* const protocol = stream().protocol();
     if (protocol == nullptr || !protocol->transport().open()) return false;
     try {
         (void)ReadyList::of(protocol->reactor());
-        (void)protocol->extra();
+        std::vector<WriteOperation*>& writers = protocol->extra().writers;
+        writers.reserve(writers.size() + 1);
     } catch (const std::bad_alloc&) {
         return false;
     }
     return true;
 }
 
+void WriteOperation::set_stream(Stream& stream) noexcept {
+    bits_ = reinterpret_cast<std::uintptr_t>(&stream) | (bits_ & (refused | waiting));
+}
+
 void WriteOperation::leave() noexcept {
-    StreamProtocol* const protocol = stream_->protocol();
-    if (protocol == nullptr) return;
-    for (WriteOperation** place = &protocol->extra_->first_writer; *place != nullptr; place = &(*place)->next_) {
-        if (*place != this) continue;
-        *place = next_;
-        return;
-    }
+    if (StreamProtocol* const protocol = stream().protocol()) std::erase(protocol->extra_->writers, this);
 }
 
 }  // namespace coroutine_detail
@@ -272,36 +299,64 @@ void WriteOperation::leave() noexcept {
 
 using coroutine_detail::StreamProtocol;
 
+namespace {
+
+// The categories of errors by number, as far as there are places: programs have a handful.
+constexpr std::size_t most_categories = 64;
+std::atomic<const std::error_category*> categories[most_categories];
+
+// Its number; nullopt if there is no place for it.
+std::optional<std::size_t> number_of(const std::error_category& category) noexcept {
+    for (std::size_t number = 0; number < most_categories; ++number) {
+        const std::error_category* there = nullptr;
+        if (categories[number].compare_exchange_strong(there, &category) || *there == category) return number;
+    }
+    return std::nullopt;
+}
+
+std::uint64_t packed(std::error_code error) noexcept {
+    const std::optional<std::size_t> number = number_of(error.category());
+    if (!number) return packed(std::make_error_code(std::errc::io_error));
+    return std::uint64_t(std::uint32_t(error.value())) << 32 | std::uint64_t(*number + 1) << 1;
+}
+
+}  // namespace
+
+Stream::Stream(StreamProtocol& protocol) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&protocol)) {
+    protocol.stream_ = this;
+}
+
+// Number 0: not_connected, of a Stream that never was.
+std::error_code Stream::error() const noexcept {
+    if (!over()) return {};
+    const std::size_t number = std::size_t(std::uint32_t(bits_) >> 1);
+    const int value = int(std::uint32_t(bits_ >> 32));
+    return {value, number == 0 ? std::generic_category() : *categories[number - 1].load()};
+}
+
 void Stream::end(std::error_code reason) noexcept {
-    category_ = &reason.category();
-    value_ = reason.value();
-    over_ = true;
+    bits_ = packed(reason) | is_over;
 }
 
 // Operations that wait keep to the Stream where it is now.
 void Stream::take(Stream& other) noexcept {
-    value_ = other.value_;
-    over_ = other.over_;
-    if (over_) {
-        category_ = other.category_;
-        return;
-    }
-    protocol_ = other.protocol_;
-    protocol_->hold(*this, this);
-    other.end(std::make_error_code(std::errc::not_connected));
+    bits_ = other.bits_;
+    if (over()) return;
+    protocol()->hold(*this, this);
+    other.bits_ = Stream().bits_;
 }
 
 void Stream::leave() noexcept {
     StreamProtocol* const protocol = this->protocol();
     if (protocol == nullptr) return;
     protocol->hold(coroutine_detail::no_stream(), nullptr);
-    end(std::make_error_code(std::errc::not_connected));
+    bits_ = Stream().bits_;
     protocol->transport().close();
 }
 
 StreamProtocol& Stream::connected() const {
-    if (over_) throw std::system_error(error(), "Stream");
-    return *protocol_;
+    if (over()) throw std::system_error(error(), "Stream");
+    return *protocol();
 }
 
 coroutine_detail::WriteOperation Stream::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
@@ -312,35 +367,35 @@ coroutine_detail::WriteOperation Stream::write_file(FileDescriptor file, std::ui
 }
 
 void Stream::shutdown_write() {
-    if (!over_) protocol_->transport().shutdown_write();
+    if (!over()) protocol()->transport().shutdown_write();
 }
 
 void Stream::close() {
-    if (over_) return;
-    protocol_->transport().close();
-    protocol_->ended_ = true;
-    if (protocol_->delivery_ != nullptr) protocol_->delivery_->input = {};
+    if (over()) return;
+    protocol()->transport().close();
+    protocol()->ended_ = protocol()->canceled_ = true;
+    protocol()->input_ = {};
 }
 
 void Stream::abort(std::error_code reason) {
-    if (over_) return;
-    protocol_->transport().abort(reason);
-    protocol_->ended_ = true;
-    if (protocol_->delivery_ != nullptr) protocol_->delivery_->input = {};
+    if (over()) return;
+    protocol()->transport().abort(reason);
+    protocol()->ended_ = protocol()->canceled_ = true;
+    protocol()->input_ = {};
 }
 
 Address Stream::peer() const {
-    return over_ ? Address() : protocol_->transport().peer();
+    return over() ? Address() : protocol()->transport().peer();
 }
 Address Stream::local() const {
-    return over_ ? Address() : protocol_->transport().local();
+    return over() ? Address() : protocol()->transport().local();
 }
 Limits Stream::limits() const {
     return connected().transport().limits();
 }
 void Stream::set_limits(const Limits& limits) {
     connected().transport().set_limits(limits);
-    protocol_->credit_ = 0;
+    protocol()->credit_ = 0;
 }
 Reactor& Stream::reactor() const {
     return connected().transport().reactor();

@@ -57,7 +57,8 @@ class ReadUntilEnd;
 /// read waits for is left in the kernel: the peer waits. Cancelling a read loses nothing.
 ///
 /// Writing. The bytes are sent or queued by the call; the await completes at once below Limits::high_mark, and waits
-/// for Limits::low_mark() above it. So a slow peer slows the coroutine down. It returns an error if nothing is written.
+/// for Limits::low_mark() above it. So a slow peer slows the coroutine down. False if nothing is written: `error` or
+/// the next read has the reason.
 class REACTOR_EXPORT Stream {
 public:
     /// Of no connection: everything fails with not_connected.
@@ -71,8 +72,7 @@ public:
         return *this;
     }
     ~Stream() {
-        if (!over_) [[unlikely]]
-            leave();
+        if (!over()) leave();
     }
 
     // ── reading ──
@@ -100,10 +100,11 @@ public:
     /// Writes the pieces as one: text, or any contiguous ranges of bytes. Throws std::bad_alloc for several pieces.
     template <ByteSource... Pieces>
     requires(sizeof...(Pieces) > 0) coroutine_detail::WriteOperation write(const Pieces&... pieces) {
-        coroutine_detail::StreamProtocol* const protocol = this->protocol();
-        if (protocol == nullptr) return {*this, false, true};
-        const bool accepted = write_to(protocol->transport(), pieces...);
-        return {*this, accepted, protocol->has_room((bytes_of(pieces).size() + ...))};
+        if (over()) [[unlikely]]
+            return {*this, false, true};
+        coroutine_detail::StreamProtocol& protocol = this->of();
+        const bool accepted = write_to(protocol.transport(), pieces...);
+        return {*this, accepted, protocol.has_room((bytes_of(pieces).size() + ...))};
     }
     /// As Transport::write_file. Throws what that throws.
     coroutine_detail::WriteOperation write_file(FileDescriptor file, std::uint64_t offset = 0,
@@ -118,9 +119,9 @@ public:
     /// Ends it at once: the peer gets a reset.
     void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled));
     /// Has the end not begun?
-    bool open() const noexcept { return !over_ && protocol_->transport().open(); }
+    bool open() const noexcept { return !over() && protocol()->transport().open(); }
     /// The reason of the end, once the connection is over; Error::end_of_stream if both sides closed in order.
-    std::error_code error() const noexcept { return over_ ? std::error_code(value_, *category_) : std::error_code(); }
+    std::error_code error() const noexcept;
 
     // ── the connection ──
 
@@ -135,9 +136,7 @@ public:
     Transport& transport() const;
 
     /// For implementations.
-    explicit Stream(coroutine_detail::StreamProtocol& protocol) noexcept : protocol_(&protocol), over_(false) {
-        protocol.stream_ = this;
-    }
+    explicit Stream(coroutine_detail::StreamProtocol& protocol) noexcept;
 
 private:
     friend class coroutine_detail::Reader;
@@ -153,60 +152,75 @@ private:
         return transport.write(first, second, more...);
     }
 
-    coroutine_detail::StreamProtocol* protocol() const noexcept { return over_ ? nullptr : protocol_; }
+    bool over() const noexcept { return (bits_ & is_over) != 0; }
+    coroutine_detail::StreamProtocol& of() const noexcept {  // if it is not over
+        return *reinterpret_cast<coroutine_detail::StreamProtocol*>(std::uintptr_t(bits_));
+    }
+    coroutine_detail::StreamProtocol* protocol() const noexcept { return over() ? nullptr : &of(); }
     coroutine_detail::StreamProtocol& connected() const;
     void end(std::error_code reason) noexcept;
     void take(Stream& other) noexcept;
     void leave() noexcept;
 
-    union {
-        coroutine_detail::StreamProtocol* protocol_;
-        const std::error_category* category_ = &std::generic_category();  // of the end's reason
-    };
-    int value_ = int(std::errc::not_connected);
-    bool over_ = true;
+    static constexpr std::uint64_t is_over = 1;
+
+    // Its protocol; or, with the lowest bit set, the reason of the end: the number of its category, and above it 32
+    // bits of value. A stream lies in the frame of each idle connection.
+    std::uint64_t bits_ = std::uint64_t(std::uint32_t(int(std::errc::not_connected))) << 32 | is_over;
 };
 
 namespace coroutine_detail {
 
 // ── reads ──
 
-inline bool Reader::ready() {
-    StreamProtocol* const protocol = stream_->protocol();
-    if (protocol == nullptr) [[unlikely]]
-        return true;
-    if (protocol->delivery_ != nullptr && !protocol->delivery_->input.empty()) return ready_in_call(*protocol);
-    return protocol->ended_;
+inline StreamProtocol* Reader::protocol() const noexcept {
+    return stream_->protocol();
 }
 
-inline void Reader::start(Continuation continuation) {
-    StreamProtocol& protocol = *stream_->protocol();
+inline bool Reader::may_take() {
+    if (stream_->over()) [[unlikely]]
+        return true;
+    const StreamProtocol& protocol = stream_->of();
+    return !protocol.input_.empty() || protocol.ended_;
+}
+
+class ReadSome final : public Reader, public Operation<ReadSome> {
+public:
+    explicit ReadSome(Stream& stream) noexcept : Reader(stream) {}
+
+    bool ready() { return may_take(); }
+    void start(Root&, Continuation continuation) { wait(continuation, false); }
+    Result<Bytes> result() {
+        Bytes all;
+        if (!take_all(all)) [[unlikely]]
+            return reason();
+        return all;
+    }
+};
+
+inline bool Reader::take_all(Bytes& all) noexcept {
+    if (stream_->over()) [[unlikely]]
+        return false;
+    all = std::exchange(stream_->of().input_, Bytes());
+    return !all.empty();
+}
+
+inline void Reader::wait(Continuation continuation, bool takes) {
+    StreamProtocol& protocol = stream_->of();
     if (protocol.reader_ != nullptr || protocol.paused_) [[unlikely]]
         protocol.go_on();
     continuation_ = continuation;
+    protocol.reader_takes_ = takes;
     protocol.reader_ = this;
 }
 
-inline Result<Bytes> Reader::result() {
-    StreamProtocol* const protocol = stream_->protocol();
-    if (protocol != nullptr && protocol->delivery_ != nullptr && protocol->delivery_->state == Delivery::State::message)
-        [[likely]] {
-        protocol->delivery_->state = Delivery::State::nothing;
-        return protocol->delivery_->message;
-    }
-    return result_unusual();
-}
-
-/// The common part of the reads.
+/// The common part of the reads that look for an end of their message.
 template <class Derived>
-class ReadOperation : public Reader, public Operation<Derived> {
-public:
-    void start(Root&, Continuation continuation) { Reader::start(continuation); }
-
+class ReadOperation : public TakingReader, public Operation<Derived> {
 protected:
     explicit ReadOperation(Stream& stream) noexcept
-        : Reader(stream, [](Reader& reader, Delivery& delivery, bool at_end) {
-              return static_cast<Derived&>(reader).take(delivery, at_end);
+        : TakingReader(stream, [](TakingReader& reader, Bytes& input, bool at_end) {
+              return static_cast<Derived&>(reader).take(input, at_end);
           }) {}
 };
 
@@ -217,17 +231,18 @@ public:
     FramedRead(Stream& stream, Given&& framing)
         : ReadOperation<FramedRead>(stream), framing_(std::forward<Given>(framing)) {}
 
-    bool take(Delivery& delivery, bool at_end) {
-        const auto decoded = at_end ? framing_.end(delivery.input) : framing_.next(delivery.input);
+    bool take(Bytes& input, bool at_end) {
+        const auto decoded = at_end ? framing_.end(input) : framing_.next(input);
         using Status = typename std::remove_const_t<decltype(decoded)>::Status;
         if (decoded.status == Status::message) [[likely]] {
-            delivery.take(decoded.message, decoded.consumed);
-            this->transport().message_received();
-            return true;
+            this->message_received();
+            return this->take_message(input, decoded.message, decoded.consumed);
         }
-        if (decoded.status == Status::malformed) return delivery.fail(decoded.error.code()), true;
-        if (at_end) return delivery.fail(Error::end_of_stream), true;
-        if (!delivery.input.empty()) this->make_room(framing_.longest());
+        if (decoded.status == Status::malformed) {
+            input = {};
+            return this->fail(decoded.error.code());
+        }
+        if (!at_end && !input.empty()) this->make_room(framing_.longest());
         return false;
     }
 
@@ -235,46 +250,26 @@ private:
     F framing_;  // a reference to the caller's, perhaps
 };
 
-class ReadSome final : public ReadOperation<ReadSome> {
-public:
-    explicit ReadSome(Stream& stream) noexcept : ReadOperation(stream) {}
-    bool take(Delivery& delivery, bool at_end) const noexcept {
-        at_end ? delivery.fail(Error::end_of_stream) : delivery.take(delivery.input, delivery.input.size());
-        return true;
-    }
-};
-
 class REACTOR_EXPORT ReadExactly final : public ReadOperation<ReadExactly> {
 public:
     ReadExactly(Stream& stream, std::size_t size) noexcept : ReadOperation(stream), size_(size) {}
-    bool ready() { return size_ == 0 || Reader::ready(); }
-    bool take(Delivery& delivery, bool at_end);
+    bool ready() { return size_ == 0 ? take_nothing() : TakingReader::ready(); }
+    bool take(Bytes& input, bool at_end);
 
 private:
+    bool take_nothing() noexcept;
+
     std::size_t size_;
 };
 
 class REACTOR_EXPORT ReadUntilEnd final : public ReadOperation<ReadUntilEnd> {
 public:
     ReadUntilEnd(Stream& stream, std::size_t most) noexcept : ReadOperation(stream), most_(most) {}
-    bool take(Delivery& delivery, bool at_end);
+    bool take(Bytes& input, bool at_end);
 
 private:
     std::size_t most_;
 };
-
-// ── writes ──
-
-inline void WriteOperation::start(Root&, Continuation continuation) noexcept {
-    continuation_ = continuation;
-    stream_->protocol()->wait_for_room(*this);
-}
-
-inline Result<void> WriteOperation::result() const noexcept {
-    if (next_ == this) [[unlikely]]
-        return stream_->over_ ? stream_->error() : std::make_error_code(std::errc::broken_pipe);
-    return {};
-}
 
 // ── the server's side ──
 

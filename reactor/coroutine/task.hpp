@@ -50,11 +50,12 @@ public:
     void start(Root& root, Continuation continuation) const noexcept {
         task_.promise().root = &root;
         task_.promise().continuation = continuation;
-        trampoline.next = Continuation(task_);
+        root.next = Continuation(task_);
     }
     T result() const {
-        if (task_.promise().exception) [[unlikely]]
-            std::rethrow_exception(task_.promise().exception);
+        Root& root = *task_.promise().root;
+        if (root.exception) [[unlikely]]
+            std::rethrow_exception(std::exchange(root.exception, nullptr));
         return task_.promise().take();
     }
 

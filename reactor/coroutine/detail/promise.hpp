@@ -1,6 +1,6 @@
 // The way of control between coroutines. A coroutine that suspends names at most one other to continue with, and
-// returns to the trampoline below, which resumes that one: so a chain of awaits of any length or depth needs no stack,
-// with any optimization. (Symmetric transfer is no tail call in code of g++ 12 at -O0.)
+// returns to the trampoline `resume`, which resumes that one: so a chain of awaits of any length or depth needs no
+// stack, with any optimization. (Symmetric transfer is no tail call in code of g++ 12 at -O0.)
 //
 //     loop ──▶ resume(c) ──▶ c runs ──▶ suspends, next = child ──▶ child runs ──▶ ends, next = c ──▶ c runs …
 //                  ▲                                                                                    │
@@ -10,6 +10,7 @@
 #include <reactor/coroutine/detail/coroutine_header.hpp>
 #include <reactor/coroutine/detail/frames.hpp>
 #include <reactor/export.hpp>
+#include <reactor/stream/protocol.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -37,7 +38,15 @@ public:
     explicit Continuation(Branch& branch) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&branch) | of_branch) {}
 
     explicit operator bool() const noexcept { return bits_ != 0; }
-    bool is_branch() const noexcept { return (bits_ & of_branch) != 0; }
+    /// That the root is finished.
+    static Continuation end() noexcept {
+        Continuation result;
+        result.bits_ = of_end;
+        return result;
+    }
+
+    bool is_coroutine() const noexcept { return (bits_ & (of_branch | of_end)) == 0; }
+    bool is_end() const noexcept { return bits_ == of_end; }
     Branch& branch() const noexcept { return *reinterpret_cast<Branch*>(bits_ & ~of_branch); }
     std::coroutine_handle<> coroutine() const noexcept {
         return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(bits_));
@@ -45,49 +54,52 @@ public:
     inline PromiseBase& promise() const noexcept;
 
 private:
-    static constexpr std::uintptr_t of_branch = 1;  // frames and branches are aligned to more than this
+    static constexpr std::uintptr_t of_branch = 1, of_end = 2;  // frames and branches are aligned to more than this
     std::uintptr_t bits_ = 0;
+};
+
+/// The owner of a task that no other task awaits, and of all that this one awaits: a connection, or a place in a Scope.
+/// It is a protocol because that of a connection is one: two tables of virtual functions would cost each connection 16
+/// bytes.
+class REACTOR_EXPORT Root : public Protocol {
+public:
+    /// The loop that its tasks run on.
+    virtual Reactor& reactor() const = 0;
+    /// Called when its task has ended, or it was given up while its task ran and that waits now.
+    virtual void finished() = 0;
+    /// Has its end been asked for, and which operations wait for that? May throw std::bad_alloc.
+    virtual StopState& stop_state() = 0;
+
+    std::size_t received(Bytes) override { return 0; }
+
+    Continuation next;             // of the coroutine that has just suspended
+    std::exception_ptr exception;  // out of the task that has just ended
+    bool running = false;          // one of its coroutines runs
+    bool given_up = false;         // to be finished when none does
 };
 
 /// One of several operations that a coroutine waits for.
 class Branch {
 public:
-    /// Called by the trampoline when its operation is done. Throws what `resume` throws.
+    /// Called when its operation is done. Throws what `resume` throws.
     virtual void completed() = 0;
+
+    Root* root = nullptr;
 
 protected:
     ~Branch() = default;
-};
-
-/// The owner of a task that no other task awaits, and of all that this one awaits: a connection, or a place in a Scope.
-class REACTOR_EXPORT Root {
-public:
-    Root() = default;
-    Root(const Root&) = delete;
-    Root& operator=(const Root&) = delete;
-
-    /// The loop that its tasks run on.
-    virtual Reactor& reactor() const = 0;
-    /// Called by the trampoline: its task has ended, or it was given up while it ran.
-    virtual void finished() = 0;
-    /// Has its end been asked for, and which operations wait for that? May throw std::bad_alloc.
-    virtual StopState& stop_state() = 0;
-
-protected:
-    ~Root() = default;
 };
 
 /// The common part of every promise, at its beginning.
 struct PromiseBase {
     Root* root = nullptr;       // null before it is started
     Continuation continuation;  // none: it is the root's
-    std::exception_ptr exception;
 
     static void* operator new(std::size_t size) { return allocate_frame(size); }
     static void operator delete(void* block, std::size_t size) noexcept { free_frame(block, size); }
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
-    void unhandled_exception() noexcept { exception = std::current_exception(); }
+    void unhandled_exception() const noexcept { root->exception = std::current_exception(); }
 };
 
 // All promises begin with PromiseBase and are aligned to no more than two pointers, which Task requires. So they all
@@ -96,29 +108,21 @@ inline PromiseBase& Continuation::promise() const noexcept {
     return std::coroutine_handle<PromiseBase>::from_address(reinterpret_cast<void*>(bits_)).promise();
 }
 
-struct Trampoline {
-    Continuation next;              // of the coroutine that has just suspended
-    Root* after = nullptr;          // to be finished when the chain is done
-    const Root* running = nullptr;  // of the coroutine that runs
-};
-inline constinit thread_local Trampoline trampoline;
+REACTOR_EXPORT void resume_next(Root& root);
 
-/// From the loop: resumes a coroutine, and all that it continues with. Throws what the end of a root's task throws.
+/// From the loop: resumes a coroutine, and all that it continues with. Throws what the end of the root's task throws.
 inline void resume(Continuation continuation) {
-    Trampoline& jump = trampoline;
-    const Root* const outer = jump.running;
-    do {
-        if (continuation.is_branch()) [[unlikely]] {
-            continuation.branch().completed();
-        } else {
-            jump.running = continuation.promise().root;
-            continuation.coroutine().resume();
-        }
-        continuation = std::exchange(jump.next, Continuation());
-    } while (continuation);
-    jump.running = outer;
-    if (jump.after != nullptr) [[unlikely]]
-        std::exchange(jump.after, nullptr)->finished();
+    if (!continuation.is_coroutine()) [[unlikely]] {
+        Root& root = *continuation.branch().root;
+        root.next = continuation;
+        return resume_next(root);
+    }
+    Root& root = *continuation.promise().root;
+    root.running = true;
+    continuation.coroutine().resume();
+    root.running = false;
+    if (root.next) [[unlikely]]
+        resume_next(root);
 }
 
 /// A coroutine has ended: the one that awaits it goes on, or its root is finished.
@@ -127,11 +131,7 @@ struct FinalAwaiter {
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> ended) const noexcept {
         const PromiseBase& promise = ended.promise();
-        if (promise.continuation) {
-            trampoline.next = promise.continuation;
-        } else {
-            trampoline.after = promise.root;
-        }
+        promise.root->next = promise.continuation ? promise.continuation : Continuation::end();
     }
     void await_resume() const noexcept {}
 };

@@ -13,7 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 namespace reactor {
 
@@ -24,62 +26,68 @@ namespace coroutine_detail {
 class StreamProtocol;
 class WriteOperation;
 
-/// Input while it is being delivered, and the part that a read has taken.
-struct Delivery {
-    explicit Delivery(Bytes all) noexcept : input(all) {}
-    void take(Bytes taken, std::size_t consumed) noexcept {
-        message = taken;
-        input = input.subspan(consumed);
-        state = State::message;
-    }
-    void fail(std::error_code why) noexcept {
-        error = why;
-        state = State::failed;
-    }
-
-    enum class State : std::uint8_t { nothing, message, failed };
-
-    Bytes input;  // that no read has taken
-    State state = State::nothing;
-    union {
-        Bytes message = {};
-        std::error_code error;
-    };
-};
-
-/// A read that waits, or is about to. `take` looks at the front of the input; false if it needs more.
+/// A read that waits, or is about to.
 class REACTOR_EXPORT Reader {
 public:
-    using Take = bool (*)(Reader& reader, Delivery& delivery, bool at_end);
-
-    Reader(Reader&& other) noexcept : stream_(other.stream_), take_(other.take_) {}
+    Reader(Reader&& other) noexcept : stream_(other.stream_) {}
     ~Reader() {
         if (continuation_) [[unlikely]]
             leave();
     }
 
-    inline bool ready();
-    inline void start(Continuation continuation);
-    /// What was read, or why not.
-    inline Result<Bytes> result();
-
-    /// For a message that may have so many bytes: raises Limits::input_limit if it is lower.
-    void make_room(std::size_t longest);
-    Transport& transport() const noexcept;
-
 protected:
-    Reader(Stream& stream, Take take) noexcept : stream_(&stream), take_(take) {}
+    explicit Reader(Stream& stream) noexcept : stream_(&stream) {}
+
+    /// Is there input in the call under way, or an end?
+    inline bool may_take();
+    inline StreamProtocol* protocol() const noexcept;
+    /// The error of a read that could not take anything.
+    std::error_code reason() const noexcept;
+    void wait(Continuation continuation, bool takes);
+    bool take_all(Bytes& all) noexcept;
 
 private:
     friend class reactor::Stream;
     friend class StreamProtocol;
     void leave() noexcept;
-    bool ready_in_call(StreamProtocol& protocol);
-    Result<Bytes> result_unusual();
 
     Stream* stream_;
-    Take take_;
     Continuation continuation_;  // while it waits
+};
+
+/// One that looks at the input before its coroutine is resumed.
+class REACTOR_EXPORT TakingReader : public Reader {
+public:
+    /// Looks at the front of `input`, and shortens it. False if it needs more.
+    using Take = bool (*)(TakingReader& reader, Bytes& input, bool at_end);
+
+    TakingReader(TakingReader&& other) noexcept : Reader(std::move(other)), take_(other.take_) {}
+
+    bool ready();
+    void start(Root&, Continuation continuation) { wait(continuation, true); }
+    Result<Bytes> result();
+
+protected:
+    TakingReader(Stream& stream, Take take) noexcept : Reader(stream), take_(take) {}
+
+    bool take_message(Bytes& input, Bytes message, std::size_t consumed) noexcept {
+        taken_ = message;
+        input = input.subspan(consumed);
+        return true;
+    }
+    bool fail(std::error_code error) noexcept {
+        taken_ = error;
+        return true;
+    }
+    /// For a message that may have so many bytes: raises Limits::input_limit if it is lower.
+    void make_room(std::size_t longest);
+    void message_received() const;
+
+private:
+    friend class StreamProtocol;
+
+    Take take_;
+    std::optional<Result<Bytes>> taken_;
 };
 
 /// What a connect waits for.
@@ -94,24 +102,26 @@ protected:
     ~ConnectWaiter() = default;
 };
 
-class REACTOR_EXPORT StreamProtocol final : public Protocol, public Root {
+class REACTOR_EXPORT StreamProtocol final : public Root {
 public:
     StreamProtocol() noexcept;
     explicit StreamProtocol(ConnectWaiter& waiter) noexcept;
+
     ~StreamProtocol() override;
 
     /// It starts when the connection is there.
     void own(Task<> task) noexcept { task_ = std::move(task); }
     /// The connect is given up.
-    void forget_waiter() noexcept { waiter_ = nullptr; }
+    void forget_waiter() noexcept { (void)take_waiter(); }
 
     using Protocol::transport;
     Reactor& reactor() const override { return transport().reactor(); }
 
     /// After a write of so many bytes: below the high watermark?
     bool has_room(std::size_t written) noexcept {
-        credit_ -= std::int64_t(written);
-        return credit_ >= 0 || measure_room();
+        if (written > credit_) return measure_room();
+        credit_ -= std::uint32_t(written);
+        return true;
     }
 
     std::size_t received(Bytes input) override;
@@ -119,6 +129,8 @@ public:
 private:
     friend class reactor::Stream;
     friend class Reader;
+    friend class ReadSome;
+    friend class TakingReader;
     friend class WriteOperation;
     struct Extra;
 
@@ -130,9 +142,10 @@ private:
     void finished() override;
     StopState& stop_state() override;
 
+    ConnectWaiter* take_waiter() noexcept;
     void pause() noexcept;
     void go_on();
-    void deliver(Delivery& delivery, bool at_end);
+    bool take(bool at_end);
     void resume_reader();
     void hold(Stream& now, Stream* holder) noexcept;
     bool measure_room() noexcept;
@@ -140,43 +153,51 @@ private:
     void wait_for_room(WriteOperation& operation) noexcept;
     void writers_go_on(bool over);
 
-    Task<> task_;                   // of an accepted connection, until it ends
-    Stream* stream_ = nullptr;      // the user's, if there is one
-    Delivery* delivery_ = nullptr;  // while input is delivered
-    Reader* reader_ = nullptr;      // that waits
+    // These are in the place that the base leaves free.
+    bool reader_takes_ : 1 = false;  // it is a TakingReader
+    bool ended_ : 1 = false;         // nothing more comes, and all before was read
+    bool paused_ : 1 = false;        // there is input that no read waited for
+    bool canceled_ : 1 = false;      // that is the reason why nothing more comes
+    bool connecting_ : 1 = false;
+    std::uint32_t credit_ = 0;  // so many bytes may be written before the queue is looked at
+
+    Task<> task_;               // of an accepted connection, until it ends
+    Stream* stream_ = nullptr;  // the user's, if there is one
+    Bytes input_;               // that no read has taken, in the call under way; else empty
+    union {
+        Reader* reader_ = nullptr;  // that waits
+        ConnectWaiter* waiter_;     // while it is `connecting_`
+    };
     std::unique_ptr<Extra> extra_;  // what few connections need
-    ConnectWaiter* waiter_ = nullptr;
-    std::int64_t credit_ = 0;  // so many bytes may be written before the queue is looked at
-    bool ended_ = false;       // the peer has shut its side, and all before that was read
-    bool paused_ = false;      // there is input that no read waited for
 };
 
 /// A write that waits for the low watermark.
 class REACTOR_EXPORT WriteOperation : public Operation<WriteOperation> {
 public:
     WriteOperation(Stream& stream, bool accepted, bool room) noexcept
-        : stream_(&stream), next_(accepted ? nullptr : this), waits_(accepted && !room) {}
-    WriteOperation(WriteOperation&& other) noexcept
-        : stream_(other.stream_), next_(other.next_ == nullptr ? nullptr : this), waits_(other.waits_) {}
+        : bits_(accepted && room ? 0 : reinterpret_cast<std::uintptr_t>(&stream) | (accepted ? waiting : refused)) {}
+    WriteOperation(WriteOperation&& other) noexcept : bits_(other.bits_) {}
     ~WriteOperation() {
         if (continuation_) [[unlikely]]
             leave();
     }
 
-    bool ready() noexcept { return !waits_ || !must_wait(); }
-    inline void start(Root& root, Continuation continuation) noexcept;
-    inline Result<void> result() const noexcept;
+    bool ready() noexcept { return (bits_ & waiting) == 0 || !must_wait(); }
+    void start(Root&, Continuation continuation) noexcept;
+    bool result() const noexcept { return (bits_ & refused) == 0; }
 
 private:
     friend class reactor::Stream;
     friend class StreamProtocol;
+    static constexpr std::uintptr_t refused = 1, waiting = 2;
+
+    Stream& stream() const noexcept { return *reinterpret_cast<Stream*>(bits_ & ~(refused | waiting)); }
+    void set_stream(Stream& stream) noexcept;
     bool must_wait() noexcept;
     void leave() noexcept;
 
-    Stream* stream_;
+    std::uintptr_t bits_;  // the stream, and the write's outcome; 0 if there is nothing to wait for
     Continuation continuation_;
-    WriteOperation* next_;  // that waits behind this one; itself if it was refused
-    bool waits_;
 };
 
 }  // namespace coroutine_detail
