@@ -27,6 +27,7 @@ enum class ClientCertificates : std::uint8_t {
     required   ///< a client without a good one is refused
 };
 
+/// The settings of a server: its certificates, its versions, and the certificates that it asks clients for.
 struct TlsServerOptions {
     /// At least one. The first whose names match the client's SNI (RFC 6066 3) is sent, or else the first of all.
     std::vector<TlsCertificate> certificates = {};
@@ -47,6 +48,7 @@ struct TlsServerOptions {
     unsigned tickets = 1;
 };
 
+/// The settings of a client: its trust, and its offers. A server is verified unless they say otherwise.
 struct TlsClientOptions {
     /// The authorities that are trusted. Empty: those of the system (SSL_CTX_set_default_verify_paths(3)).
     std::vector<Pem> roots = {};

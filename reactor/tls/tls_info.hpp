@@ -10,6 +10,7 @@
 
 namespace reactor {
 
+/// The agreement of one connection's two ends.
 struct TlsInfo {
     std::string version;      ///< "TLSv1.3"
     std::string cipher;       ///< "TLS_AES_256_GCM_SHA384"
