@@ -44,7 +44,7 @@ void SocketConnection::readable() {
     space.unanswered = this;
     const std::size_t consumed = call_received(space, {space.input.get(), size});
     if (consumed != size || !state_.is_ordinary()) [[unlikely]]
-        return after_received(space, {space.input.get(), size}, consumed);
+        return after_received({space.input.get(), size}, consumed);
     if (space.unanswered != this) {
         const ssize_t sent = ::send(socket_.get(), space.gathered.data(), space.gathered.size(), send_flags);
         if (sent != ssize_t(space.gathered.size())) [[unlikely]]
@@ -71,7 +71,7 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
     try {
         return protocol_->received(input);
     } catch (...) {
-        callback_failed(space);
+        call_failed();
         throw;
     }
 }
@@ -81,9 +81,12 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
 void SocketConnection::readable_unusual() {
     if (is(leaves)) return;  // it leaves in its next call of writable()
     if (is(closing)) return discard();
-    if (is(fresh)) return start();
+    if (is(fresh)) return void(make_next());
     if (is(unmeasured) && !make_room_for_reads()) return;
-    if (is(input_due)) return read_rest();
+    if (is(input_due)) {
+        unset(input_due);
+        return void(make(StreamState::Call::received));
+    }
     read_more();
 }
 
@@ -93,7 +96,7 @@ bool SocketConnection::make_room_for_reads() noexcept {
     try {
         workspace().room_for_input(limits().read_size);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
         return false;
     }
     unset(unmeasured);
@@ -106,15 +109,15 @@ void SocketConnection::read_more() {
     if (is(passes_on) && pass_on()) return;
     std::size_t size = is(eager) ? largest_read : limits().read_size;
     if (is(metered)) {
-        size = may_move(extra_->meter->input, size);
+        size = may_move(extra()->meter->input, size);
         if (size == 0) return;
     }
     const std::size_t rest = unconsumed().size();
     std::byte* into = nullptr;
     try {
-        into = rest <= small_rest ? workspace().room_for_input(rest + size) : extra_->input.prepare(size).data();
+        into = rest <= small_rest ? workspace().room_for_input(rest + size) : parts_->input.prepare(size).data();
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
     if (rest <= small_rest) {
         if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
@@ -123,15 +126,15 @@ void SocketConnection::read_more() {
     const ssize_t count =
         is(takes_descriptors) ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
     if (is(over)) return;
-    if (is(metered)) extra_->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
+    if (is(metered)) extra()->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
     if (count <= 0) return nothing_read(count);
     workspace().bytes_received += std::size_t(count);
     note_activity();
-    if (extra_ != nullptr) extra_->since.received = extra_->since.last_activity;
+    if (parts_ != nullptr) parts_->since.received = parts_->since.last_activity;
     judge_read(std::size_t(count));
     if (rest <= small_rest) return deliver({into - rest, rest + std::size_t(count)});
-    extra_->input.commit(std::size_t(count));
-    deliver(extra_->input.view());
+    parts_->input.commit(std::size_t(count));
+    deliver(parts_->input.view());
 }
 
 void SocketConnection::read_unusual(Workspace& space, ssize_t count) {
@@ -152,46 +155,7 @@ void SocketConnection::judge_read(std::size_t count) noexcept {
 void SocketConnection::nothing_read(ssize_t count) {
     if (count == 0) return end_of_input();
     if (would_block(errno)) return;
-    finish(is(write_broken) ? extra_->reason : last_error());
-}
-
-void SocketConnection::read_rest() {
-    unset(input_due);
-    if (extra_ == nullptr || extra_->input.empty()) return settle();
-    deliver(extra_->input.view());
-}
-
-void SocketConnection::deliver(Bytes input) {
-    Workspace& space = workspace();
-    space.begin(*this);
-    after_received(space, input, call_received(space, input));
-}
-
-void SocketConnection::after_received(Workspace& space, Bytes input, std::size_t consumed) {
-    if (space.unanswered == this) space.leave_short_way();
-    if (consumed < input.size() || extra_ != nullptr) keep_rest(input, consumed);
-    leave_callback(space);
-}
-
-// The input lies in the rest's own memory, or in the loop's, which is about to be used again.
-void SocketConnection::keep_rest(Bytes input, std::size_t consumed) {
-    if (is(over | closing)) return;
-    try {
-        ByteQueue& rest = extra().input;
-        const bool begins = state_.keep_rest(rest, input, consumed);
-        if (rest.size() > limits().input_limit) return finish(Error::input_limit);
-        if (!begins || limits().message_timeout <= Duration::zero()) return;
-        extra_->since.rest_since = loop().turn_time();
-        wait_for_deadline();
-    } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-}
-
-void SocketConnection::end_of_input() {
-    const StreamState::Call due = state_.peer_ended();
-    leave_short_way();
-    if (!make(due)) settle();
+    finish(is(output_broken) ? reason() : last_error());
 }
 
 // While closing: input is read and thrown away, so that the kernel need not answer it with a reset.
@@ -200,7 +164,7 @@ void SocketConnection::discard() {
     try {
         into = workspace().room_for_input(limits().read_size);
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
     const std::size_t size = limits().read_size;
     const ssize_t count =
@@ -213,28 +177,20 @@ void SocketConnection::discard() {
 
 // ── calling the protocol ──
 
-// Calls the protocol, as it is owed. False if it is owed nothing.
-bool SocketConnection::make(StreamState::Call due) {
-    switch (due) {
-        case StreamState::Call::none: return false;
-        case StreamState::Call::connected: start(); return true;
-        case StreamState::Call::received: read_rest(); return true;
-        case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
-        case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
-        case StreamState::Call::closing: call([this] { protocol_->closing(); }); return true;
-        case StreamState::Call::end_of_stream:
-            call([this] {
-                protocol_->end_of_stream();
-                if (extra_ != nullptr && !is(over)) extra_->input.clear();
-            });
-            return true;
-    }
-    return false;
+StreamTransport::Calling SocketConnection::calling() const noexcept {
+    const Workspace& space = workspace();
+    if (space.owner != this) return Calling::none;
+    return space.in_received ? Calling::received : Calling::other;
 }
 
-void SocketConnection::callback_failed(Workspace& space) noexcept {
-    finish(Error::exception);
-    space.end();
+void SocketConnection::begin_call(Calling call) noexcept {
+    Workspace& space = workspace();
+    space.begin(*this);
+    space.in_received = call == Calling::received;
+}
+
+void SocketConnection::end_call() noexcept {
+    workspace().end();
 }
 
 void SocketConnection::gathered_sent_in_part(Workspace& space, ssize_t count) {
@@ -242,16 +198,12 @@ void SocketConnection::gathered_sent_in_part(Workspace& space, ssize_t count) {
     space.end();
 }
 
-// Sends what was gathered and does all that the call has led to.
-void SocketConnection::leave_callback(Workspace& space) {
+void SocketConnection::send_written() {
+    Workspace& space = workspace();
     if (!space.gathered.empty() && !is(over)) send_now(space.gathered, {});
     const bool spilled = space.spilled;
     space.end();
     if (spilled && !is(over)) flush();
-    if (is(closing) && make(state_.next_call(output_size(), limits()))) return;
-    settle();
-    // A resume comes from the loop: a protocol that writes without end in it would never return.
-    if (is(over_high) && !is(pause_called | fresh)) make(state_.next_call(output_size(), limits()));
 }
 
 // ── writing ──
@@ -282,7 +234,7 @@ bool SocketConnection::write_unusual(Bytes data) {
 // sent for as long as the kernel may take them: they pass no watermark.
 void SocketConnection::gather_for_later(Bytes data) {
     try {
-        Extra& extra = this->extra();
+        Extra& extra = this->make_extra();
         if (!extra.listed()) {
             std::vector<SocketConnection*>& list = workspace().gathering;
             list.push_back(this);
@@ -295,9 +247,9 @@ void SocketConnection::gather_for_later(Bytes data) {
         if (is(over)) return;
         return output_size() > 0 ? queue(data) : send_now(data, {});
     }
-    if (!is(gathers) && limits().write_timeout > Duration::zero()) extra_->since.output_since = loop().turn_time();
+    if (!is(gathers) && limits().write_timeout > Duration::zero()) parts_->since.output_since = loop().turn_time();
     set(gathers);
-    if (extra_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
+    if (parts_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
 }
 
 // Sends the gathered bytes, and queues those that the kernel does not take.
@@ -310,9 +262,9 @@ void SocketConnection::send_gathered() {
 }
 
 void SocketConnection::leave_gathering() noexcept {
-    if (extra_ == nullptr || !extra_->listed()) return;
-    workspace().gathering[extra_->place_in_gathering] = nullptr;
-    extra_->place_in_gathering = Extra::not_listed;
+    if (parts_ == nullptr || !extra()->listed()) return;
+    workspace().gathering[extra()->place_in_gathering] = nullptr;
+    extra()->place_in_gathering = Extra::not_listed;
 }
 
 // At the iteration's end. Nothing here calls a protocol.
@@ -382,43 +334,30 @@ void SocketConnection::send_now(Bytes first, Bytes second) {
 
 void SocketConnection::requested(Request request) {
     leave_short_way();
-    switch (request) {
-        case Request::shutdown_write:
-            if (workspace().owner != this) settle();
-            return;
-        case Request::close: return begin_close();
-        case Request::resume_reading:
-            // The time of the pause is not the peer's.
-            if (extra_ != nullptr) extra_->since.received = extra_->since.rest_since = loop().turn_time();
-            return update_interest();
-        case Request::pause_reading: return update_interest();
-    }
+    StreamTransport::requested(request);
 }
 
 // ── in between ──
 
-// Does the steps that are due: the end of stream once everything is sent, the end once both sides have closed. Calls no
-// protocol, so that it may run inside any call to the transport.
-void SocketConnection::settle() {
-    if (is(over)) return;
-    for (StreamState::Step step; (step = state_.next_step(output_size())) != StreamState::Step::none;) {
-        if (step == StreamState::Step::finish) return finish(is(write_broken) ? extra_->reason : std::error_code());
-        leave_short_way();
-        if (const auto error = socket_.shutdown_write()) {
-            // ENOTCONN says that the connection is over already, and SO_ERROR how: a connection that was not reading
-            // has not seen a reset, for instance.
-            const auto reason = error == std::errc::not_connected ? socket_.pending_error() : error;
-            return broken(reason ? reason : error);
-        }
-    }
-    if (is(closing) && (extra_ == nullptr || !extra_->scheduled())) {
+std::error_code SocketConnection::end_output() {
+    leave_short_way();
+    const std::error_code error = socket_.shutdown_write();
+    if (error != std::errc::not_connected) return error;
+    // The connection is over already, and SO_ERROR says how: one that was not reading has not seen a reset, for
+    // instance.
+    const std::error_code pending = socket_.pending_error();
+    return pending ? pending : error;
+}
+
+void SocketConnection::settled() {
+    if (is(closing) && (parts_ == nullptr || !parts_->scheduled())) {
         plan_deadline();
         if (is(over)) return;
     }
-    if (output_size() == 0 && extra_ != nullptr && extra_->channel != nullptr) channel_is_empty();
+    if (output_size() == 0 && parts_ != nullptr && extra()->channel != nullptr) channel_is_empty();
     update_interest();
-    if (extra_ == nullptr || is(watches_idleness) || extra_->in_use()) return;
-    extra_.reset();
+    if (parts_ == nullptr || is(watches_idleness) || extra()->in_use()) return;
+    parts_.reset();
     unset(holds_extra);
 }
 
@@ -427,7 +366,7 @@ void SocketConnection::update_interest() {
     if (is(leaves)) return registration().set_interest(Interest::writable);
     Interest wanted = Interest::none;
     const bool waits = is(paused | held_back | input_spent | passing_waits) && !is(closing | fresh);
-    if (!is(peer_ended) && !waits) wanted |= Interest::readable;
+    if (!is(input_ended) && !waits) wanted |= Interest::readable;
     // Without tokens pause_writing() may still be due.
     const bool to_close = state_.owes_closing();
     const bool to_tell = (is(over_high) && !is(pause_called | fresh)) || to_close;
@@ -435,7 +374,7 @@ void SocketConnection::update_interest() {
     if (is(output_spent) ? to_tell : to_send || to_close || is(over_high)) wanted |= Interest::writable;
     // Nothing else would report a reset now, and the descriptor would stay for as long as nothing happens here. A
     // connection that waits for tokens looks again when they come.
-    if (wanted == Interest::none && is(paused | held_back | passing_waits | peer_ended) && !is(hung_up))
+    if (wanted == Interest::none && is(paused | held_back | passing_waits | input_ended) && !is(hung_up))
         wanted = Interest::error;
     const Interest before = registration().interest();
     if (wanted == before) return;
@@ -448,7 +387,7 @@ void SocketConnection::update_interest() {
 // stays ready for ever, as does an error that SO_ERROR does not know (that of an error queue): so it is watched no
 // more.
 void SocketConnection::error() {
-    if (is(write_broken)) return finish(extra_->reason);  // by which SO_ERROR is used up
+    if (is(output_broken)) return finish(reason());  // by which SO_ERROR is used up
     if (const std::error_code reason = socket_.pending_error()) return finish(reason);
     pollfd entry{socket_.get(), POLLPRI, 0};
     if (::poll(&entry, 1, 0) <= 0) return;
@@ -463,7 +402,7 @@ void SocketConnection::trigger(Interest ready) noexcept {
     try {
         registration().trigger(ready);
     } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
+        out_of_memory();
     }
 }
 
@@ -473,12 +412,8 @@ void SocketConnection::note_sent(std::size_t count) noexcept {
 }
 
 void SocketConnection::note_activity() noexcept {
-    if (is(watches_idleness | closing) && extra_ != nullptr) [[unlikely]]
-        extra_->since.last_activity = loop().turn_time();
-}
-
-Bytes SocketConnection::unconsumed() const noexcept {
-    return extra_ == nullptr ? Bytes() : extra_->input.view();
+    if (is(watches_idleness | closing) && parts_ != nullptr) [[unlikely]]
+        parts_->since.last_activity = loop().turn_time();
 }
 
 std::size_t SocketConnection::queued() const noexcept {
@@ -488,8 +423,8 @@ std::size_t SocketConnection::queued() const noexcept {
 }
 
 const Limits& SocketConnection::limits() const noexcept {
-    if (extra_ != nullptr && extra_->limits != nullptr) [[unlikely]]
-        return *extra_->limits;
+    if (parts_ != nullptr && parts_->limits != nullptr) [[unlikely]]
+        return *parts_->limits;
     return group_->limits;
 }
 

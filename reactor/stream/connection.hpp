@@ -8,6 +8,7 @@
 #include <reactor/file_descriptor.hpp>
 #include <reactor/function.hpp>
 #include <reactor/net/socket.hpp>
+#include <reactor/stream/detail/stream_transport.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/stream/rate_limit.hpp>
 #include <reactor/stream/transport.hpp>
@@ -46,7 +47,7 @@ struct REACTOR_EXPORT ConnectionOptions {
 /// A connected stream socket: TCP, or a Unix socket. Acceptors and connectors make them. They belong to the reactor,
 /// and go after their protocol's `disconnected`. A protocol that needs more than Transport of one:
 /// `static_cast<Connection&>(transport())`. Thread: the loop's.
-class REACTOR_EXPORT Connection : public Transport {
+class REACTOR_EXPORT Connection : public StreamTransport {
 public:
     using Transport::open;
 
@@ -90,7 +91,7 @@ public:
     virtual void move_to(Reactor& target, MoveOnlyFunction<void()> arrived = nullptr) = 0;
 
 protected:
-    Connection() = default;
+    using StreamTransport::StreamTransport;
     ~Connection() = default;
 };
 

@@ -33,7 +33,7 @@ bool SocketConnection::send_descriptors(Bytes data, std::span<const int> descrip
                                     " at once; 253 are the most");
     if (socket_.local().family() != Address::Family::unix_domain)
         throw std::invalid_argument("Connection::send_descriptors: not a Unix socket");
-    if (is(shutting | closing | write_broken | over)) return false;
+    if (is(shutting | closing | output_broken | over)) return false;
     if (descriptors.empty()) return write(data);
 
     std::vector<FileDescriptor> copies;
@@ -44,17 +44,17 @@ bool SocketConnection::send_descriptors(Bytes data, std::span<const int> descrip
             throw std::system_error(errno, std::system_category(),
                                     "fcntl(F_DUPFD_CLOEXEC) of " + std::to_string(descriptor));
     }
-    if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
-    Passing& passing = *extra_->passing;
+    if (make_extra().passing == nullptr) extra()->passing = std::make_unique<Passing>();
+    Passing& passing = *extra()->passing;
     return queue_behind([&] {
-        passing.to_send.push_back({passing.sent + extra_->output.in_memory(), std::move(copies)});
+        passing.to_send.push_back({passing.sent + parts_->output.in_memory(), std::move(copies)});
         queue(data);
     });
 }
 
 FileDescriptor SocketConnection::take_descriptor() noexcept {
-    if (extra_ == nullptr || extra_->passing == nullptr || extra_->passing->received.empty()) return {};
-    std::deque<FileDescriptor>& received = extra_->passing->received;
+    if (parts_ == nullptr || extra()->passing == nullptr || extra()->passing->received.empty()) return {};
+    std::deque<FileDescriptor>& received = extra()->passing->received;
     FileDescriptor first = std::move(received.front());
     received.pop_front();
     return first;
@@ -64,16 +64,16 @@ FileDescriptor SocketConnection::take_descriptor() noexcept {
 void SocketConnection::accept_descriptors(std::size_t most) {
     if (most == 0 && !is(takes_descriptors)) return;
     if (socket_.local().family() != Address::Family::unix_domain) return;
-    if (extra().passing == nullptr) extra_->passing = std::make_unique<Passing>();
-    extra_->passing->most = most;
+    if (make_extra().passing == nullptr) extra()->passing = std::make_unique<Passing>();
+    extra()->passing->most = most;
     most > 0 ? set(takes_descriptors) : unset(takes_descriptors);
     socket_.set_accepts_descriptors(most > 0);
 }
 
 // As send(2), of the output: up to the next descriptors, or from them on.
 ssize_t SocketConnection::send_with_descriptors(Bytes data) noexcept {
-    std::deque<Passing::Outgoing>& to_send = extra_->passing->to_send;
-    const std::uint64_t sent = extra_->passing->sent;
+    std::deque<Passing::Outgoing>& to_send = extra()->passing->to_send;
+    const std::uint64_t sent = extra()->passing->sent;
     if (to_send.front().at > sent) {
         data = data.first(std::size_t(std::min<std::uint64_t>(data.size(), to_send.front().at - sent)));
         return ::send(socket_.get(), data.data(), data.size(), send_flags);
@@ -94,7 +94,7 @@ ssize_t SocketConnection::send_with_descriptors(Bytes data) noexcept {
 
 // Why not, if it is not kept.
 std::error_code SocketConnection::keep_descriptor(FileDescriptor& descriptor) noexcept {
-    Passing& passing = *extra_->passing;
+    Passing& passing = *extra()->passing;
     if (passing.received.size() >= passing.most) return Error::descriptor_limit;
     try {
         passing.received.push_back(std::move(descriptor));

@@ -2,17 +2,13 @@
 // call and out of it.
 #pragma once
 
-#include <reactor/detail/byte_queue.hpp>
 #include <reactor/detail/timer_queue.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
-#include <reactor/stream/deadlines_impl.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
-#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/drain.hpp>
-#include <reactor/stream/handle_state_impl.hpp>
-#include <reactor/stream/output_impl.hpp>
+#include <reactor/stream/stream_transport_impl.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -35,11 +31,8 @@ public:
     bool write(Bytes data) override;
     void abort(std::error_code reason) override;
     Reactor& reactor() const override { return loop(); }
-    TransportHandle handle() override;
-    Bytes unconsumed() const noexcept override;
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
-    void set_limits(const Limits& limits) override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
     void message_received() override;
     void pass_on_to(Transport& other) override;
@@ -76,16 +69,30 @@ private:
     void readable() override;
     void writable() override;
     void error() override;
-    void lost(std::error_code reason) override;
+    void lost(std::error_code reason) override { finish(reason); }
     void retired() override;
-    void deadline();
-    static bool run_posted(Transport& transport, HandleState::Call& posted);
+
+    // As StreamTransport says.
+    Calling calling() const noexcept override;
+    void begin_call(Calling call) noexcept override;
+    void end_call() noexcept override;
+    void send_written() override;
+    void flush() override;
+    std::error_code end_output() override;
+    void update_interest() override;
+    void call_soon() noexcept override { trigger(Interest::writable); }
+    void prepare() override;
+    void settled() override;
+    void ended(std::error_code reason, std::size_t unsent) noexcept override;
+    std::string name() const override { return peer().to_string(); }
+    StreamParts& parts() override;
+    void broken(std::error_code reason) override;
+    void plan_deadline() override;
+    void deadline() override;
 
     Workspace& workspace() const noexcept;
-    Extra& extra();
-    bool make(StreamState::Call due);
-    void start();
-    void prepare();
+    Extra* extra() const noexcept;
+    Extra& make_extra();
     const ConnectionGroup* group() const noexcept override { return group_.get(); }
     void tell_draining() override;
     void begin_drain() noexcept override { unset(told_of_drain); }
@@ -96,7 +103,6 @@ private:
     std::error_code keep_descriptor(FileDescriptor& descriptor) noexcept;
     void readable_unusual();
     void read_more();
-    void read_rest();
     ssize_t receive_with_descriptors(std::byte* into, std::size_t size) noexcept;
     ssize_t send_with_descriptors(Bytes data) noexcept;
     void read_unusual(Workspace& space, ssize_t count);
@@ -104,14 +110,6 @@ private:
     void nothing_read(ssize_t count);
     void discard();
     std::size_t call_received(Workspace& space, Bytes input);
-    void after_received(Workspace& space, Bytes input, std::size_t consumed);
-    void deliver(Bytes input);
-    void keep_rest(Bytes input, std::size_t consumed);
-    void end_of_input();
-    template <class Call>
-    void call(Call&& protocol_call);
-    void callback_failed(Workspace& space) noexcept;
-    void leave_callback(Workspace& space);
     bool write_unusual(Bytes data);
     void gather(Workspace& space, Bytes data);
     void gather_for_later(Bytes data);
@@ -120,15 +118,9 @@ private:
     void send_now(Bytes first, Bytes second);
     void gathered_sent_in_part(Workspace& space, ssize_t count);
     void sent_in_part(ssize_t count, Bytes first, Bytes second);
-    void queue(Bytes data);
     template <class Append>
     bool queue_behind(Append&& append);
-    void note_queued(bool first);
     ssize_t send_queued(Bytes data, bool more) noexcept;
-    void flush();
-    void broken(std::error_code reason);
-    void settle();
-    void update_interest();
     void trigger(Interest ready) noexcept;
     void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
     void pass_on_from(SocketConnection& source);
@@ -141,33 +133,16 @@ private:
     void wait_for_tokens(Flow& flow, TimePoint ready) noexcept;
     void tokens_came(Flow& flow);
     std::size_t may_move(Flow& flow, std::size_t wanted) noexcept;
-    void plan_deadline();
-    void wait_for_deadline() noexcept;
     void note_sent(std::size_t count) noexcept;
     void note_activity() noexcept;
-    void begin_close();
-    void finish(std::error_code reason) noexcept;
     void reset_on_close() noexcept;
-    std::size_t output_size() const noexcept;
 
-    // The common flags are StreamState's. The first of its own are reasons not to read.
-    enum Flag : std::uint32_t {
-        fresh = StreamState::fresh,
-        paused = StreamState::paused,
-        over_high = StreamState::over_high,
-        held_back = StreamState::held_back,
-        pause_called = StreamState::pause_called,
-        peer_ended = StreamState::input_ended,
-        shutting = StreamState::shutting,
-        closing = StreamState::closing,
-        write_broken = StreamState::output_broken,
-        input_due = StreamState::input_due,
-        over = StreamState::over,
+    // Beside StreamState's. The first are reasons not to read.
+    enum OwnFlag : std::uint32_t {
         input_spent = StreamState::of_transport << 0,    // nothing is read before there are tokens
         passing_waits = StreamState::of_transport << 1,  // nothing is read before the one it passes on to has sent
-        leaves = StreamState::of_transport << 2,         // to another loop: `extra_->move` has the way
+        leaves = StreamState::of_transport << 2,         // to another loop: `extra()->move` has the way
         output_spent = StreamState::of_transport << 4,   // nothing is sent before there are tokens
-        out_of_memory = StreamState::of_transport << 5,  // there was none even to note the reason
         watches_idleness = StreamState::of_transport << 6,
         holds_extra = StreamState::of_transport << 7,
         eager = StreamState::of_transport << 8,    // the last read was filled: the next one is larger
@@ -180,22 +155,19 @@ private:
         hung_up = StreamState::of_transport << 15,     // while it does not read its socket has no further news
         resets = StreamState::of_transport << 16,      // the peer gets a reset and no end of stream
     };
-    bool is(std::uint32_t flags) const noexcept { return state_.is(flags); }
-    void set(Flag flag) noexcept {
+    void set(std::uint32_t flag) noexcept {
         state_.set(flag);
         leave_short_way();
     }
-    void unset(Flag flag) noexcept { state_.unset(flag); }
+    void unset(std::uint32_t flag) noexcept { state_.unset(flag); }
     void leave_short_way() noexcept;
     Reactor& loop() const noexcept;  // not on the way to another one, as for workspace()
     RegistrationView registration() const noexcept { return {loop(), socket_.get(), registration_id_}; }
 
     // A line of the cache, of which malloc takes the rest: a million idle ones are a million of these.
-    std::uint32_t registration_id_ = 0;
-    std::unique_ptr<Protocol> protocol_;
     ConnectionGroup::Reference group_;
-    std::unique_ptr<Extra> extra_;  // only while there is something in it
     Socket socket_;
+    std::uint32_t registration_id_ = 0;
 };
 
 // The way of bytes that go from one connection to another without being copied: splice(2) needs a pipe in between.
@@ -336,31 +308,19 @@ struct SocketConnection::Passing {
 };
 
 // The parts that an idle connection does not need.
-struct SocketConnection::Extra final : TimerQueue::Node {
-    explicit Extra(SocketConnection& owner) noexcept : connection(owner), timers(&owner.loop().timers()) {}
-    ~Extra() {
-        if (scheduled()) timers->cancel(*this);
-    }
-    void due() override { connection.deadline(); }
+struct SocketConnection::Extra final : StreamParts {
+    explicit Extra(SocketConnection& owner) noexcept : StreamParts(owner, &owner.loop().timers()) {}
 
-    SocketConnection& connection;
-    TimerQueue* timers;  // its loop's, or the last one's while it is on the way to another
     std::unique_ptr<Move> move;
-    ByteQueue input;  // unconsumed input
-    Output output;    // bytes that the kernel did not take
-    std::unique_ptr<Limits> limits;
     std::unique_ptr<Meter> meter;
     std::unique_ptr<Passing> passing;
     std::unique_ptr<Channel> channel;       // from another one
     SocketConnection* passes_to = nullptr;  // by its channel
-    std::shared_ptr<HandleState> handles;   // if there are any
-    Deadlines since;
-    std::error_code reason;
     static constexpr std::size_t not_listed = std::size_t(-1);
     std::size_t place_in_gathering = not_listed;  // of the loop's workspace
 
-    Deadlines::Next next_deadline() const noexcept {
-        return since.next(connection.limits(), connection.is(closing), !input.empty(), connection.output_size() > 0);
+    std::size_t output_size() const noexcept override {
+        return output.size() + (channel == nullptr ? 0 : channel->held);
     }
     bool listed() const noexcept { return place_in_gathering != not_listed; }
     bool in_use() const noexcept {
@@ -370,18 +330,20 @@ struct SocketConnection::Extra final : TimerQueue::Node {
     }
 };
 
-// Bytes that wait to be sent.
-inline std::size_t SocketConnection::output_size() const noexcept {
-    if (extra_ == nullptr) return 0;
-    return extra_->output.size() + (extra_->channel == nullptr ? 0 : extra_->channel->held);
+inline SocketConnection::Extra* SocketConnection::extra() const noexcept {
+    return static_cast<Extra*>(parts_.get());
 }
 
-inline SocketConnection::Extra& SocketConnection::extra() {
-    if (extra_ == nullptr) {
-        extra_ = std::make_unique<Extra>(*this);
+inline SocketConnection::Extra& SocketConnection::make_extra() {
+    if (parts_ == nullptr) {
+        parts_ = std::make_unique<Extra>(*this);
         set(holds_extra);
     }
-    return *extra_;
+    return *extra();
+}
+
+inline StreamParts& SocketConnection::parts() {
+    return make_extra();
 }
 
 // The short way is for the ordinary state alone.
@@ -394,34 +356,19 @@ inline void SocketConnection::leave_short_way() noexcept {
 template <class Append>
 bool SocketConnection::queue_behind(Append&& append) {
     Workspace& space = workspace();
-    const bool in_callback = space.owner == this;
+    const bool in_call = space.owner == this;
     if (space.unanswered == this) space.leave_short_way();
     send_gathered();
     if (is(over)) return false;
-    if (in_callback) queue(std::exchange(space.gathered, {}));
+    if (in_call) queue(std::exchange(space.gathered, {}));
     if (is(over)) return false;
     append();
-    if (in_callback) {
+    if (in_call) {
         space.spilled = true;
     } else if (!is(over)) {
         flush();
     }
     return !is(over);
-}
-
-// For every call but received().
-template <class Call>
-void SocketConnection::call(Call&& protocol_call) {
-    Workspace& space = workspace();
-    space.begin(*this);
-    space.in_received = false;
-    try {
-        protocol_call();
-    } catch (...) {
-        callback_failed(space);
-        throw;
-    }
-    leave_callback(space);
 }
 
 }  // namespace reactor

@@ -2,7 +2,6 @@
 // connection.cpp.
 #include <reactor/probes_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
-#include <reactor/stream/last_calls_impl.hpp>
 
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -82,15 +81,13 @@ SocketConnection& SocketConnection::open(Reactor& reactor, Socket socket, std::u
 
 SocketConnection::SocketConnection(Socket socket, std::unique_ptr<Protocol> protocol,
                                    ConnectionGroup::Reference group) noexcept
-    : protocol_(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
-    attach(*protocol_, this);
+    : Connection(std::move(protocol)), group_(std::move(group)), socket_(std::move(socket)) {
     group_->join();
     group_->enter_loop(*group_->workspace);
 }
 
 SocketConnection::~SocketConnection() {
-    if (extra_ != nullptr && extra_->handles != nullptr) extra_->handles->end();
-    protocol_.reset();
+    destroy_protocol();
     if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask for its address
     group_->leave(*this);
     group_->leave_loop();
@@ -100,7 +97,7 @@ SocketConnection::~SocketConnection() {
 void SocketConnection::join(ConnectionGroup::Reference group) {
     if (group->workspace != group_->workspace)
         throw std::invalid_argument("Acceptor::adopt: the connection is on another loop");
-    const Meter* const meter = extra_ == nullptr ? nullptr : extra_->meter.get();
+    const Meter* const meter = parts_ == nullptr ? nullptr : extra()->meter.get();
     const bool own_rates = meter != nullptr && meter->own;
     use_rates(own_rates ? RateLimits(meter->rates) : group->rates, own_rates, *group.get());
     if (!is(fresh)) accept_descriptors(group->descriptors);
@@ -158,38 +155,15 @@ void ConnectionGroup::note_end(std::error_code reason) noexcept {
     }
 }
 
-void SocketConnection::start() {
-    unset(fresh);
-    prepare();
-    if (is(over)) return set(fresh);  // `connected` has not been called, so `closing` is not either
-    call([this] { protocol_->connected(); });
-}
-
 void SocketConnection::prepare() {
     if (!make_room_for_reads()) return;
     try {
         accept_descriptors(group_->descriptors);
         if (group_->limits_rates && !is(metered)) use_rates(group_->rates, false, *group_.get());
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
     plan_deadline();
-}
-
-TransportHandle SocketConnection::handle() {
-    if (is(over)) return {};
-    std::shared_ptr<HandleState>& handles = extra().handles;
-    if (handles == nullptr) handles = std::make_shared<HandleState>(loop(), *this, &run_posted);
-    return handles->handle();
-}
-
-// From the loop: a call that a handle posted.
-bool SocketConnection::run_posted(Transport& transport, HandleState::Call& posted) {
-    auto& connection = static_cast<SocketConnection&>(transport);
-    if (!connection.open()) return true;
-    if (connection.is(fresh)) return false;
-    connection.call([&] { posted(connection, *connection.protocol_); });
-    return true;
 }
 
 Transport::Answer SocketConnection::ask(Question question) const {
@@ -200,13 +174,6 @@ Transport::Answer SocketConnection::ask(Question question) const {
 }
 
 // ── the end ──
-
-void SocketConnection::begin_close() {
-    if (extra_ != nullptr) plan_deadline();  // otherwise settle() does, if it is not over by then, as it mostly is
-    if (is(over) || workspace().owner == this) return;
-    settle();
-    if (!is(over) && state_.owes_closing()) trigger(Interest::writable);  // not from inside this call
-}
 
 void SocketConnection::tell_draining() {
     if (is(fresh)) return close();  // it has not even begun
@@ -232,97 +199,49 @@ void SocketConnection::reset_on_close() noexcept {
 
 // Takes the connection out of the loop. The socket stays open until disconnected() has returned, at the end of
 // the iteration, so that the protocol can still ask for its addresses.
-void SocketConnection::finish(std::error_code reason) noexcept {
-    if (is(over)) return;
+void SocketConnection::ended(std::error_code /*reason*/, std::size_t unsent) noexcept {
+    leave_short_way();
     // The output is lost, and the peer must not take its part for the whole, as it would at an end of stream.
-    if (const std::size_t unsent = queued(); unsent > 0) {
+    if (unsent > 0) {
         reset_on_close();
         group_->note_unsent(unsent);
     }
-    set(over);
-    if (reason) {
-        try {
-            extra().reason = reason;
-        } catch (const std::bad_alloc&) {
-            set(out_of_memory);
-        }
-    }
     leave_gathering();
     unset(gathers);
-    if (extra_ != nullptr) {
-        extra_->timers->cancel(*extra_);
-        if (extra_->handles != nullptr) extra_->handles->end();
+    if (parts_ != nullptr) {
         pass_on_no_longer();
         drop_channel();
-        extra_->meter.reset();
+        extra()->meter.reset();
         unset(metered);
-        extra_->output.clear();  // not the input: received() may be looking at it
     }
     loop().retire(registration());
 }
 
 void SocketConnection::retired() {
-    std::error_code reason = extra_ == nullptr ? std::error_code() : extra_->reason;
-    if (is(out_of_memory)) reason = std::make_error_code(std::errc::not_enough_memory);
-    group_->note_end(reason);
-    REACTOR_PROBE(connection_ended, socket_.get(), reason.value());
-    make_last_calls(state_, *protocol_, reason);
+    group_->note_end(reason());
+    REACTOR_PROBE(connection_ended, socket_.get(), reason().value());
+    last_calls();
 }
 
-void SocketConnection::lost(std::error_code reason) {
-    finish(reason);
-}
+// ── deadlines ──
 
-// ── deadlines: of all that hold, one timer waits for the first ──
-
-// From now on other deadlines hold; that of idleness, and to close in, begins now.
+// A time is noted for each message only while one of these two limits holds.
 void SocketConnection::plan_deadline() {
     const bool idleness = !is(closing) && std::max(limits().idle_timeout, limits().receive_timeout) > Duration::zero();
     try {
-        if (is(closing) || idleness) extra();
+        if (is(closing) || idleness) make_extra();
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
-    if (extra_ == nullptr) return unset(watches_idleness);
-    extra_->since.begin(loop().now());
     idleness ? set(watches_idleness) : unset(watches_idleness);
-    wait_for_deadline();
+    if (parts_ != nullptr) StreamTransport::plan_deadline();
 }
 
-void SocketConnection::wait_for_deadline() noexcept {
-    const TimePoint first = extra_->next_deadline().at;
-    try {
-        if (first == TimePoint::max() && !is(closing)) {
-            extra_->timers->cancel(*extra_);
-        } else {
-            extra_->timers->schedule(*extra_, first);
-        }
-    } catch (const std::bad_alloc&) {
-        finish(std::make_error_code(std::errc::not_enough_memory));
-    }
-}
-
-// Traffic only stores a time; here, once a period, that is turned into the next deadline. Input since the loop's last
-// look is still unread: so the time of that look counts, and not the present one.
+// While it waits for tokens it is not the peer's time that passes.
 void SocketConnection::deadline() {
-    Reactor& reactor = loop();
-    const TimePoint now = reactor.turn_time();
-    // While nothing is read, nothing can come: it is not the peer's time.
-    if (!reading()) extra_->since.rest_since = extra_->since.received = now;
-    if (is(input_spent) && !is(closing)) extra_->since.last_activity = now;  // nor, here, the peer's
-    if (is(output_spent)) extra_->since.last_activity = extra_->since.output_since = now;
-    const Deadlines::Next next = extra_->next_deadline();
-    if (now < next.at) return wait_for_deadline();
-    reactor.notice(next.notice, [&] {
-        return peer().to_string() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
-    });
-    finish(next.error);  // resets a connection with output; the kernel may still deliver the bytes that it has taken
-}
-
-void SocketConnection::set_limits(const Limits& limits) {
-    if (is(over)) return;
-    extra().limits = std::make_unique<Limits>(limits.bounded());
-    if (!is(closing)) plan_deadline();
+    if (is(input_spent) && !is(closing)) parts_->since.last_activity = turn_time();
+    if (is(output_spent)) parts_->since.last_activity = parts_->since.output_since = turn_time();
+    StreamTransport::deadline();
 }
 
 }  // namespace reactor

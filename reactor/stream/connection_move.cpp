@@ -1,7 +1,6 @@
 // How a living connection goes to another loop: it leaves in a turn of its own, travels as a posted task, and is
 // adopted there.
 #include <reactor/stream/connection_impl.hpp>
-#include <reactor/stream/last_calls_impl.hpp>
 
 #include <memory>
 #include <new>
@@ -14,10 +13,11 @@ void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived
     auto move = std::make_unique<Move>(Move{target, std::move(arrived)});
     // A turn of its own, in which no stack frame lies in this object: the other loop may have it at once.
     if (!is(leaves)) registration().trigger(Interest::writable);
-    extra().move = std::move(move);
+    make_extra().move = std::move(move);
     set(leaves);
     pass_on_no_longer();
-    if (extra_->channel != nullptr && extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
+    if (extra()->channel != nullptr && extra()->channel->source != nullptr)
+        extra()->channel->source->pass_on_no_longer();
     update_interest();
 }
 
@@ -33,7 +33,7 @@ void SocketConnection::depart() {
     send_gathered();
     if (is(over)) return;
     Reactor& here = loop();
-    Reactor& target = extra_->move->target;
+    Reactor& target = extra()->move->target;
     try {
         const auto traveller = std::make_shared<Traveller>();
         traveller->workspace = std::make_unique<Workspace>(target);
@@ -44,19 +44,19 @@ void SocketConnection::depart() {
         });
         ConnectionOptions options;  // it travels with options of its own
         options.limits = limits();
-        options.rates = extra_->meter != nullptr ? extra_->meter->rates : group_->rates;
+        options.rates = extra()->meter != nullptr ? extra()->meter->rates : group_->rates;
         options.descriptors = group_->descriptors;
         join(ConnectionGroup::make(here, options));
         // From here on nothing needs memory. A drain of the target that sees this on its way waits for it to arrive.
-        extra_->timers->cancel(*extra_);
-        traveller->arrived = std::move(extra_->move->arrived);
+        parts_->timers->cancel(*parts_);
+        traveller->arrived = std::move(extra()->move->arrived);
         traveller->connection = here.release(registration());
         Workspace& space = workspace();
         ++target.arriving();  // before it is counted here no more: a drain of both loops waits for it
         group_->leave_loop();
         group_->workspace = nullptr;
-        // Not through `extra_`: once it is posted it is the other loop's.
-        const std::shared_ptr<HandleState> handles = extra_->handles;
+        // Not through `parts_`: once it is posted it is the other loop's.
+        const std::shared_ptr<HandleState> handles = parts_->handles;
         const auto send = [&] { return target.post(std::move(task)); };
         if (handles == nullptr ? send() : handles->move_to(target, send)) return;
         --target.arriving();
@@ -71,9 +71,9 @@ void SocketConnection::depart() {
 
 // From the other loop, as a task.
 void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
-    extra_->move.reset();
+    extra()->move.reset();
     state_.unset(leaves);
-    extra_->timers = &reactor.timers();
+    parts_->timers = &reactor.timers();
     group_->enter_loop(*reactor.workspace());
     --reactor.arriving();
     set(unmeasured);
@@ -81,12 +81,13 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
         state_.set(over);
-        group_->note_end(std::make_error_code(std::errc::not_enough_memory));
-        return make_last_calls(state_, *protocol_, std::make_error_code(std::errc::not_enough_memory));
+        parts_->reason = std::make_error_code(std::errc::not_enough_memory);
+        group_->note_end(reason());
+        return last_calls();
     }
-    if (!extra_->input.empty() && !is(closing)) set(input_due);
+    if (!parts_->input.empty() && !is(closing)) set(input_due);
     if (is(fresh) && !is(closing)) {
-        start();
+        make_next();
     } else {
         plan_deadline();
     }

@@ -27,14 +27,14 @@ void SocketConnection::set_rates(const RateLimits& rates) {
 void SocketConnection::use_rates(const RateLimits& rates, bool own, ConnectionGroup& group) {
     std::unique_ptr<Meter> meter;
     if (own || rates.any() || group.limits_rates) {
-        extra();
+        make_extra();
         meter = std::make_unique<Meter>(*this, rates, own, group.budget);
     }
-    if (extra_ != nullptr) extra_->meter = std::move(meter);
+    if (parts_ != nullptr) extra()->meter = std::move(meter);
     pass_on_no_longer();
-    if (extra_ != nullptr && extra_->channel != nullptr && extra_->channel->source != nullptr)
-        extra_->channel->source->pass_on_no_longer();
-    extra_ != nullptr && extra_->meter != nullptr ? set(metered) : unset(metered);
+    if (parts_ != nullptr && extra()->channel != nullptr && extra()->channel->source != nullptr)
+        extra()->channel->source->pass_on_no_longer();
+    parts_ != nullptr&& extra()->meter != nullptr ? set(metered) : unset(metered);
     unset(input_spent);
     unset(output_spent);
     update_interest();
@@ -63,11 +63,11 @@ std::size_t SocketConnection::may_move(Flow& flow, std::size_t wanted) noexcept 
 
 // Also for two reasons at once: for the later one.
 void SocketConnection::wait_for_tokens(Flow& flow, TimePoint ready) noexcept {
-    flow.timers = extra_->timers;
+    flow.timers = parts_->timers;
     try {
         flow.timers->schedule(flow, flow.scheduled() ? std::max(flow.deadline(), ready) : ready);
     } catch (const std::bad_alloc&) {
-        return finish(std::make_error_code(std::errc::not_enough_memory));
+        return out_of_memory();
     }
     set(flow.of_input ? input_spent : output_spent);
     update_interest();
@@ -79,18 +79,18 @@ void SocketConnection::tokens_came(Flow& flow) {
     if (is(leaves)) return;
     const TimePoint now = loop().turn_time();
     if (flow.of_input) {
-        if (!is(closing)) extra_->since.last_activity = extra_->since.received = extra_->since.rest_since = now;
+        if (!is(closing)) parts_->since.last_activity = parts_->since.received = parts_->since.rest_since = now;
         unset(input_spent);
         return update_interest();
     }
-    extra_->since.last_activity = extra_->since.output_since = now;
+    parts_->since.last_activity = parts_->since.output_since = now;
     unset(output_spent);
     writable();
 }
 
 void SocketConnection::message_received() {
     if (!is(metered) || is(over)) return;
-    Meter& meter = *extra_->meter;
+    Meter& meter = *extra()->meter;
     const TimePoint now = loop().turn_time();
     TimePoint ready = now;
     for (TokenBucket* bucket : {&meter.messages, &meter.messages_together}) {

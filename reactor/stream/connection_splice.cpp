@@ -33,7 +33,7 @@ bool cannot_splice(int error) noexcept {
 }  // namespace
 
 bool SocketConnection::can_be_passed_on_to() const noexcept {
-    return !is(fresh | shutting | closing | write_broken | over | metered | leaves);
+    return !is(fresh | shutting | closing | output_broken | over | metered | leaves);
 }
 
 void SocketConnection::pass_on_to(Transport& other) {
@@ -42,10 +42,10 @@ void SocketConnection::pass_on_to(Transport& other) {
 }
 
 void SocketConnection::pass_on_from(SocketConnection& source) {
-    constexpr unsigned other_ways = passes_on | peer_ended | closing | over | metered | takes_descriptors | leaves;
+    constexpr unsigned other_ways = passes_on | input_ended | closing | over | metered | takes_descriptors | leaves;
     if (!can_be_passed_on_to() || source.is(other_ways) || &source == this) return;
     if (group_->workspace != source.group_->workspace) return;
-    if (extra_ != nullptr && extra_->channel != nullptr) return;
+    if (parts_ != nullptr && extra()->channel != nullptr) return;
     Workspace& space = workspace();
     try {
         std::unique_ptr<Channel> channel;
@@ -60,19 +60,19 @@ void SocketConnection::pass_on_from(SocketConnection& source) {
             channel = std::move(space.channels.back());
             space.channels.pop_back();
         }
-        source.extra();
-        extra().channel = std::move(channel);
+        source.make_extra();
+        make_extra().channel = std::move(channel);
     } catch (const std::bad_alloc&) {
         return;  // then they are copied
     }
-    extra_->channel->source = &source;
-    source.extra_->passes_to = this;
+    extra()->channel->source = &source;
+    source.extra()->passes_to = this;
     source.set(passes_on);
 }
 
 // Instead of reading. False: it is to be read after all.
 bool SocketConnection::pass_on() {
-    SocketConnection& target = *extra_->passes_to;
+    SocketConnection& target = *extra()->passes_to;
     if (!target.can_be_passed_on_to() || !unconsumed().empty()) {
         pass_on_no_longer();
         return false;
@@ -82,7 +82,7 @@ bool SocketConnection::pass_on() {
         update_interest();
         return true;
     }
-    Channel& channel = *target.extra_->channel;
+    Channel& channel = *target.extra()->channel;
     const ssize_t count = ::splice(socket_.get(), nullptr, channel.in.get(), nullptr, pipe_size, splice_flags);
     // A reset, for one. The socket reports it once: recv(2) would then say that the stream has ended (Linux 6.18).
     if (count < 0 && !would_block(errno) && !cannot_splice(errno)) {
@@ -97,7 +97,7 @@ bool SocketConnection::pass_on() {
     }
     workspace().bytes_received += std::size_t(count);
     note_activity();
-    extra_->since.received = extra_->since.last_activity;
+    parts_->since.received = parts_->since.last_activity;
     channel.held = std::size_t(count);
     if (std::size_t(count) < worthwhile) {
         unset(eager);
@@ -110,7 +110,7 @@ bool SocketConnection::pass_on() {
 }
 
 void SocketConnection::send_channel() {
-    Channel& channel = *extra_->channel;
+    Channel& channel = *extra()->channel;
     const bool first = !any(registration().interest(), Interest::writable);
     const ssize_t count = without_sigpipe(channel.held, [&] {
         return ::splice(channel.out.get(), nullptr, socket_.get(), nullptr, channel.held, splice_flags);
@@ -121,7 +121,7 @@ void SocketConnection::send_channel() {
         note_sent(std::size_t(count));
     }
     if (channel.held == 0 || limits().write_timeout <= Duration::zero() || (count <= 0 && !first)) return;
-    extra_->since.output_since = loop().turn_time();
+    parts_->since.output_since = loop().turn_time();
     if (!is(closing)) wait_for_deadline();
 }
 
@@ -141,31 +141,31 @@ void SocketConnection::send_channel() {}
 // Bytes in the channel are sent all the same.
 void SocketConnection::pass_on_no_longer() noexcept {
     if (!is(passes_on)) return;
-    SocketConnection& target = *std::exchange(extra_->passes_to, nullptr);
-    target.extra_->channel->source = nullptr;
+    SocketConnection& target = *std::exchange(extra()->passes_to, nullptr);
+    target.extra()->channel->source = nullptr;
     unset(passes_on);
     unset(passing_waits);
     update_interest();
-    if (target.extra_->channel->held == 0) target.channel_is_empty();
+    if (target.extra()->channel->held == 0) target.channel_is_empty();
 }
 
 // With the bytes that it holds.
 void SocketConnection::drop_channel() noexcept {
-    if (extra_->channel == nullptr) return;
-    if (extra_->channel->source != nullptr) extra_->channel->source->pass_on_no_longer();
-    extra_->channel.reset();
+    if (extra()->channel == nullptr) return;
+    if (extra()->channel->source != nullptr) extra()->channel->source->pass_on_no_longer();
+    extra()->channel.reset();
 }
 
 // Its source may go on; if there is none, it is kept for another one.
 void SocketConnection::channel_is_empty() noexcept {
-    if (SocketConnection* const source = extra_->channel->source) {
+    if (SocketConnection* const source = extra()->channel->source) {
         if (!source->is(passing_waits)) return;
         source->unset(passing_waits);
         return source->update_interest();
     }
     Workspace& space = workspace();
-    if (space.channels.size() < space.channels.capacity()) space.channels.push_back(std::move(extra_->channel));
-    extra_->channel.reset();
+    if (space.channels.size() < space.channels.capacity()) space.channels.push_back(std::move(extra()->channel));
+    extra()->channel.reset();
 }
 
 }  // namespace reactor

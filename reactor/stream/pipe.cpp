@@ -1,22 +1,15 @@
-// A pipe's transport: StreamState decides, read and write move the bytes. Connection does the same for sockets, with a
-// short way for each message that this one does not need.
+// A pipe's transport: read and write move the bytes, and all else is StreamTransport's. Connection does the same for
+// sockets, with a short way for each message that this one does not need.
 #include <reactor/stream/pipe.hpp>
 
-#include <reactor/detail/byte_queue.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/stream/deadlines_impl.hpp>
-#include <reactor/stream/detail/stream_state.hpp>
-#include <reactor/stream/handle_state_impl.hpp>
-#include <reactor/stream/last_calls_impl.hpp>
-#include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
-#include <reactor/timer.hpp>
+#include <reactor/stream/stream_transport_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <new>
@@ -40,70 +33,43 @@ class Pipe final : public OwnedHandler, public PipeTransport {
 public:
     Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
          const Limits& limits);
-    ~Pipe() override {
-        if (handles_ != nullptr) handles_->end();
-        protocol_.reset();
-    }
+    ~Pipe() override { destroy_protocol(); }
     static Pipe& begin(Reactor& reactor, std::unique_ptr<Pipe> made);
 
     using Transport::write;
     bool write(Bytes data) override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
-    void abort(std::error_code reason) override { finish(reason); }
     Reactor& reactor() const override { return reactor_; }
-    TransportHandle handle() override;
-    Bytes unconsumed() const noexcept override { return rest_.view(); }
-    std::size_t queued() const noexcept override { return output_queue_.size(); }
-    const Limits& limits() const noexcept override { return limits_; }
-    void set_limits(const Limits& limits) override;
 
 private:
-    void requested(Request request) override;
-
     // From the loop.
     void readable() override;
     void writable() override;
     void lost(std::error_code reason) override { finish(reason); }
-    void retired() override { make_last_calls(state_, *protocol_, reason_); }
-    void deadline();
-    static bool run_posted(Transport& transport, HandleState::Call& posted);
+    void retired() override { last_calls(); }
 
-    bool make(StreamState::Call due);
-    template <class ProtocolCall>
-    void call(ProtocolCall&& protocol_call);
-    void leave_callback();
-    void deliver(Bytes input);
-    void queue(Bytes data);
-    void note_queued(bool first);
-    std::size_t write_now(Bytes data);
+    // As StreamTransport says.
+    void requested(Request request) override;
+    void flush() override;
+    std::error_code end_output() override;
+    void update_interest() override;
+    void call_soon() noexcept override { trigger(writing_); }
+    void ended(std::error_code reason, std::size_t unsent) noexcept override;
+    std::string name() const override { return "a pipe"; }
+    StreamParts& parts() override { return *parts_; }
+
     std::size_t written(ssize_t count);
-    void flush();
-    void broken(std::error_code reason);
-    void begin_close();
-    void settle();
-    void update_interest() noexcept;
-    void trigger(Interest ready) noexcept;
-    void plan_deadline();
-    void wait_for_deadline() noexcept;
-    void note_activity() noexcept;
-    void finish(std::error_code reason) noexcept;
-    void out_of_memory() noexcept { finish(std::make_error_code(std::errc::not_enough_memory)); }
+    void trigger(Registration& registration) noexcept;
+    void note_activity() noexcept {
+        // Without a deadline nothing looks at the time, and it is not asked for.
+        if (parts_->scheduled()) parts_->since.last_activity = reactor_.turn_time();
+    }
 
     Reactor& reactor_;
-    std::unique_ptr<Protocol> protocol_;
-    Limits limits_;
     PipeEnd input_, output_;
     Registration reading_, writing_;  // the reactor owns this object by the first of them that there is
     std::unique_ptr<std::byte[]> buffer_;
     std::size_t buffer_size_ = 0;
-    ByteQueue rest_;  // unconsumed input
-    Output output_queue_;
-    Timer deadline_;
-    Deadlines since_;
-    std::error_code reason_;
-    std::shared_ptr<HandleState> handles_;  // if there are any
-    bool inside_ = false;                   // the protocol is being called,
-    bool answering_ = false;                // with input
 };
 
 // ── beginning and end ──
@@ -115,68 +81,46 @@ Pipe& Pipe::begin(Reactor& reactor, std::unique_ptr<Pipe> made) {
         // gives it to the reactor.
         if (pipe.output_) pipe.writing_ = reactor.watch(pipe.output_.get(), Interest::none, pipe);
         pipe.reading_ = reactor.adopt(pipe.input_.get(), Interest::readable, std::move(made));
-        pipe.trigger(Interest::readable);  // connected() comes from the loop
     } else {
         pipe.writing_ = reactor.adopt(pipe.output_.get(), Interest::writable, std::move(made));
-        pipe.trigger(Interest::writable);
     }
+    pipe.trigger(pipe.input_ ? pipe.reading_ : pipe.writing_);  // connected() comes from the loop
     return pipe;
 }
 
 Pipe::Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
            const Limits& limits)
-    : reactor_(reactor),
-      protocol_(std::move(protocol)),
-      limits_(limits.bounded()),
-      input_(std::move(input)),
-      output_(std::move(output)),
-      deadline_(reactor, [this] { deadline(); }) {
+    : PipeTransport(std::move(protocol)), reactor_(reactor), input_(std::move(input)), output_(std::move(output)) {
+    parts_ = std::make_unique<StreamParts>(*this, &reactor.timers());
+    parts_->limits = std::make_unique<Limits>(limits.bounded());
     // A direction that is not there has ended already, in good order: StreamState then needs no other case.
-    attach(*protocol_, this);
-    if (!input_) state_.set(StreamState::input_ended);
-    if (!output_) state_.set(StreamState::shutting | StreamState::output_ended);
+    if (!input_) state_.set(input_ended);
+    if (!output_) state_.set(shutting | output_ended);
 }
 
-void Pipe::finish(std::error_code reason) noexcept {
-    if (state_.is(StreamState::over)) return;
-    state_.set(StreamState::over);
-    reason_ = reason;
-    deadline_.cancel();
-    if (handles_ != nullptr) handles_->end();
-    output_queue_.clear();  // not the rest: received() may be looking at it
+void Pipe::ended(std::error_code, std::size_t) noexcept {
     // The reactor owns this object by one of these. Ending it retires the object, which is destroyed when the iteration
     // ends, and not under the feet of a caller.
     writing_.reset();
     reading_.reset();
 }
 
-TransportHandle Pipe::handle() {
-    if (state_.is(StreamState::over)) return {};
-    // Shared by all the handles, and ended by finish(): a handle may live on in another thread for ever.
-    if (handles_ == nullptr) handles_ = std::make_shared<HandleState>(reactor_, *this, &run_posted);
-    return handles_->handle();
+// The directions of a pipe know nothing of each other: nothing is read any more, and no end is waited for.
+void Pipe::requested(Request request) {
+    if (request == Request::close) state_.set(input_ended);
+    StreamTransport::requested(request);
 }
 
-// From the loop: a call that a handle posted.
-bool Pipe::run_posted(Transport& transport, HandleState::Call& posted) {
-    auto& pipe = static_cast<Pipe&>(transport);
-    if (!pipe.open()) return true;
-    // No call comes before `connected`. It is kept until then.
-    if (pipe.state_.is(StreamState::fresh)) return false;
-    pipe.call([&] { posted(pipe, *pipe.protocol_); });
-    return true;
-}
-
-// ── reading ──
+// ── bytes ──
 
 void Pipe::readable() {
     // Not reading: it was closed before it began.
-    if (make(state_.next_call(queued(), limits_)) || !reading()) return;
+    if (make_next() || !reading()) return;
     // Made at the first input, and anew when set_limits() has changed its size: a pipe that only writes has none.
-    if (buffer_size_ != limits_.read_size) {
+    if (buffer_size_ != limits().read_size) {
         try {
-            buffer_.reset(new std::byte[limits_.read_size]);
-            buffer_size_ = limits_.read_size;
+            buffer_.reset(new std::byte[limits().read_size]);
+            buffer_size_ = limits().read_size;
         } catch (const std::bad_alloc&) {
             return out_of_memory();
         }
@@ -185,120 +129,39 @@ void Pipe::readable() {
     if (count < 0 && would_block(errno)) return;
     // EIO: Linux says so if the other side of a terminal is gone. From anything but a terminal it is a broken disk or
     // device, and an error.
-    if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) {
-        if (!make(state_.peer_ended())) settle();
-        return;
-    }
+    if (count == 0 || (count < 0 && errno == EIO && ::isatty(input_.get()) == 1)) return end_of_input();
     // The first error counts: behind a write that failed, a read that fails has the same cause.
-    if (count < 0) return finish(state_.is(StreamState::output_broken) ? reason_ : last_error());
+    if (count < 0) return finish(is(output_broken) ? reason() : last_error());
     note_activity();
-    since_.received = since_.last_activity;
+    parts_->since.received = parts_->since.last_activity;
+    ByteQueue& rest = parts_->input;
     const Bytes input(buffer_.get(), std::size_t(count));
-    if (rest_.empty()) return deliver(input);
+    if (rest.empty()) return deliver(input);
     try {
         // The protocol is given the old bytes and the new ones as one piece of memory.
-        rest_.append(input);
+        rest.append(input);
     } catch (const std::bad_alloc&) {
         return out_of_memory();
     }
-    deliver(rest_.view());
+    deliver(rest.view());
 }
 
-void Pipe::deliver(Bytes input) {
-    answering_ = true;
-    call([&] {
-        const std::size_t consumed = protocol_->received(input);
-        try {
-            const bool begins = state_.keep_rest(rest_, input, consumed);
-            if (rest_.size() > limits_.input_limit) return finish(Error::input_limit);
-            if (!begins || limits_.message_timeout <= Duration::zero()) return;
-            since_.rest_since = reactor_.turn_time();
-            wait_for_deadline();
-        } catch (const std::bad_alloc&) {
-            out_of_memory();
-        }
-    });
-}
-
-// ── calling the protocol ──
-
-bool Pipe::make(StreamState::Call due) {
-    switch (due) {
-        case StreamState::Call::none: return false;
-        case StreamState::Call::connected:
-            plan_deadline();
-            // Planning the deadline needs memory. Without it the pipe has ended here, before it began.
-            if (state_.is(StreamState::over)) {
-                state_.set(StreamState::fresh);  // `connected` has not been called, so `closing` is not either
-            } else {
-                call([this] { protocol_->connected(); });
-            }
-            return true;
-        case StreamState::Call::received: rest_.empty() ? settle() : deliver(rest_.view()); return true;
-        case StreamState::Call::end_of_stream:
-            call([this] {
-                protocol_->end_of_stream();
-                // Behind the end nothing completes them.
-                if (!state_.is(StreamState::over)) rest_.clear();
-            });
-            return true;
-        case StreamState::Call::closing: call([this] { protocol_->closing(); }); return true;
-        case StreamState::Call::pause_writing: call([this] { protocol_->pause_writing(); }); return true;
-        case StreamState::Call::resume_writing: call([this] { protocol_->resume_writing(); }); return true;
-    }
-    return false;
-}
-
-template <class ProtocolCall>
-void Pipe::call(ProtocolCall&& protocol_call) {
-    inside_ = true;
-    try {
-        protocol_call();
-    } catch (...) {
-        inside_ = answering_ = false;
-        finish(Error::exception);
-        throw;
-    }
-    inside_ = answering_ = false;
-    leave_callback();
-}
-
-// Sends what was written in the call, and does everything that it led to. A resume comes from the loop: a protocol that
-// writes without end in it would never return.
-void Pipe::leave_callback() {
-    flush();
-    // `closing` comes right behind the call that began the end, and this again behind `closing`.
-    if (state_.is(StreamState::closing) && make(state_.next_call(queued(), limits_))) return;
+void Pipe::writable() {
+    // Writable and nothing written: a terminal's master whose other side has closed is so for ever (PipeEnd::hung_up).
+    const std::size_t waiting = queued();
+    writable_now();
+    if (waiting == 0 || queued() != waiting || !output_.hung_up()) return;
+    broken(std::make_error_code(std::errc::broken_pipe));
     settle();
-    if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called))
-        make(state_.next_call(queued(), limits_));
 }
-
-// ── writing ──
 
 bool Pipe::write(Bytes data) {
     if (!state_.accepts_writes()) return false;
     // In a call of the protocol's, writes are gathered; behind queued bytes, order demands it. Otherwise one write(2)
     // may do, and nothing is copied.
-    if (inside_ || !output_queue_.empty()) {
-        queue(data);
-    } else {
-        queue(data.subspan(write_now(data)));
-    }
-    return !state_.is(StreamState::over);
-}
-
-void Pipe::queue(Bytes data) {
-    // Output for a peer that reads no more is dropped without an error, as long as it may still have something to say.
-    if (data.empty() || state_.is(StreamState::over | StreamState::output_broken)) return;
-    try {
-        if (output_queue_.in_memory() >= limits_.output_limit) return finish(Error::output_limit);
-        const bool first = output_queue_.empty();
-        output_queue_.append(data);
-        note_queued(first);
-    } catch (const std::bad_alloc&) {
-        out_of_memory();
-    }
+    const bool waits = calling() != Calling::none || queued() > 0;
+    queue(waits || data.empty() ? data : data.subspan(written(output_.write(data))));
+    return !is(over);
 }
 
 bool Pipe::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) {
@@ -306,186 +169,71 @@ bool Pipe::write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t l
     if (!state_.accepts_writes()) return false;
     // One read(2) of so little costs less than keeping a file open, and than the system call that sends it.
     if (length <= small_file) return write_at_once(file, offset, length);
-    try {
-        const bool first = output_queue_.empty();
-        if (output_queue_.size() >= std::min(limits_.output_limit, Output::most_size)) {
-            finish(Error::output_limit);
-            return false;
-        }
-        output_queue_.append(std::move(file), offset, length, output_.is_socket());
-        note_queued(first);
-    } catch (const std::bad_alloc&) {
-        out_of_memory();
-    }
-    if (!inside_) flush();
-    return !state_.is(StreamState::over);
-}
-
-void Pipe::note_queued(bool first) {
-    if (first && limits_.write_timeout > Duration::zero()) {
-        since_.output_since = reactor_.turn_time();
-        if (!state_.is(StreamState::closing)) wait_for_deadline();
-        if (state_.is(StreamState::over)) return;
-    }
-    const bool passed = state_.output_queued(queued(), limits_, answering_);
-    update_interest();
-    if (passed && !inside_) trigger(Interest::writable);  // not from inside this call
-}
-
-// How much of it the kernel took.
-std::size_t Pipe::write_now(Bytes data) {
-    if (data.empty()) return 0;
-    return written(output_.write(data));
+    queue_file(std::move(file), offset, length, output_.is_socket());
+    if (calling() == Calling::none) flush();
+    return !is(over);
 }
 
 // The bytes that a system call has written.
 std::size_t Pipe::written(ssize_t count) {
-    if (count < 0) {
-        if (!would_block(errno)) broken(last_error());
-        return 0;
+    if (count >= 0) {
+        note_activity();
+        return std::size_t(count);
     }
-    note_activity();
-    return std::size_t(count);
+    if (errno == EPIPE) {
+        broken(last_error());
+    } else if (!would_block(errno)) {
+        finish(last_error());
+    }
+    return 0;
 }
 
 void Pipe::flush() {
-    if (state_.is(StreamState::over) || output_queue_.empty()) return;
+    if (is(over) || queued() == 0) return;
     // One system call for each direction and iteration, however much waits: a fast reader must not keep the loop here.
+    Output& output = parts_->output;
     std::size_t taken = 0;
-    if (output_queue_.begins_with_file()) {
-        const ssize_t count = output_queue_.send_file(output_.get(), Output::file_piece);
+    if (output.begins_with_file()) {
+        const ssize_t count = output.send_file(output_.get(), Output::file_piece);
         // sendfile(2) returns 0 at the end of the file. The bytes that were promised by `length` will not come.
         if (count == 0) return finish(Error::file_shortened);
         taken = written(count);
     } else {
-        taken = write_now(output_queue_.bytes());
-        if (taken > 0) output_queue_.consume(taken);
+        taken = written(output_.write(output.bytes()));
+        if (taken > 0) output.consume(taken);
     }
     // A byte that was taken is a sign of life: the peer's time for the rest begins anew.
-    if (taken > 0 && limits_.write_timeout > Duration::zero()) since_.output_since = reactor_.turn_time();
+    if (taken > 0 && limits().write_timeout > Duration::zero()) parts_->since.output_since = reactor_.turn_time();
 }
 
-void Pipe::writable() {
-    if (make(state_.next_call(queued(), limits_))) return;
-    // Writable and nothing written: a terminal's master whose other side has closed is so for ever (PipeEnd::hung_up).
-    const std::size_t waiting = queued();
-    flush();
-    if (waiting > 0 && queued() == waiting && output_.hung_up()) broken(std::make_error_code(std::errc::broken_pipe));
-    if (!make(state_.next_call(queued(), limits_))) settle();
+std::error_code Pipe::end_output() {
+    writing_.reset();
+    // The peer sees the end when the last descriptor of the pipe's writing end is closed; a pipe has no shutdown(2).
+    output_.close();
+    return {};
 }
 
-// A write failed. A peer that does not read may still have something to say: a child that was asked enough answers.
-void Pipe::broken(std::error_code reason) {
-    if (!state_.write_failed(reason == std::errc::broken_pipe)) return finish(reason);
-    reason_ = reason;
-    output_queue_.clear();
-    update_interest();
-}
-
-void Pipe::requested(Request request) {
-    switch (request) {
-        case Request::shutdown_write:
-            if (!inside_) settle();
-            return;
-        case Request::close: return begin_close();
-        case Request::resume_reading:
-            since_.received = since_.rest_since = reactor_.turn_time();  // the time of the pause is not the peer's
-            return update_interest();
-        case Request::pause_reading: return update_interest();
-    }
-}
-
-// The directions of a pipe know nothing of each other: nothing is read any more, and no end is waited for.
-void Pipe::begin_close() {
-    state_.set(StreamState::input_ended);
-    plan_deadline();
-    if (inside_) return;
-    settle();
-    // Not from inside this call. It is not over, so it has output, and the interest in sending it.
-    if (!state_.is(StreamState::over) && state_.owes_closing()) trigger(Interest::writable);
-}
-
-// ── in between ──
-
-// Does what became due. Calls no protocol, so that it may run inside any call to the transport.
-void Pipe::settle() {
-    for (;;) {
-        const StreamState::Step step = state_.next_step(queued());
-        if (step == StreamState::Step::none) return update_interest();
-        if (step == StreamState::Step::finish)
-            return finish(state_.is(StreamState::output_broken) ? reason_ : std::error_code());
-        writing_.reset();
-        // The peer sees the end when the last descriptor of the pipe's writing end is closed; a pipe has no
-        // shutdown(2).
-        output_.close();
-    }
-}
-
-void Pipe::update_interest() noexcept {
-    if (state_.is(StreamState::over)) return;
+void Pipe::update_interest() {
+    if (is(over)) return;
     // `connected` is still to come. It comes as the first readable or, without an input, as the first writable.
-    const bool fresh = state_.is(StreamState::fresh) && !state_.is(StreamState::closing);
-    const bool send = !output_queue_.empty() || state_.is(StreamState::over_high);
-    const Interest writable = send || (fresh && !input_) ? Interest::writable : Interest::none;
+    const bool begins = is(fresh) && !is(closing);
+    const bool send = queued() > 0 || is(over_high);
+    const Interest writable = send || (begins && !input_) ? Interest::writable : Interest::none;
     if (writing_ && writing_.interest() != writable) writing_.set_interest(writable);
     if (!reading_) return;
-    const Interest before = reading_.interest();
-    const Interest readable = reading() || fresh ? Interest::readable : Interest::none;
-    if (readable == before) return;
+    const Interest readable = reading() || begins ? Interest::readable : Interest::none;
+    if (readable == reading_.interest()) return;
     reading_.set_interest(readable);
     // Unconsumed bytes are given again although the kernel has no new ones: it would say nothing.
-    if (state_.is(StreamState::input_due) && readable != Interest::none) trigger(Interest::readable);
+    if (is(input_due) && readable != Interest::none) trigger(reading_);
 }
 
-void Pipe::trigger(Interest ready) noexcept {
+void Pipe::trigger(Registration& registration) noexcept {
     try {
-        (ready == Interest::readable ? reading_ : writing_).trigger(ready);
+        registration.trigger(&registration == &reading_ ? Interest::readable : Interest::writable);
     } catch (const std::bad_alloc&) {
         out_of_memory();
     }
-}
-
-// ── deadlines ──
-
-void Pipe::set_limits(const Limits& limits) {
-    limits_ = limits.bounded();
-    if (!state_.is(StreamState::closing | StreamState::fresh | StreamState::over)) plan_deadline();
-}
-
-// From now on other deadlines hold, and begin.
-void Pipe::plan_deadline() {
-    since_.begin(reactor_.now());
-    wait_for_deadline();
-}
-
-void Pipe::wait_for_deadline() noexcept {
-    const bool closing = state_.is(StreamState::closing);
-    const TimePoint at = since_.next(limits_, closing, !rest_.empty(), !output_queue_.empty()).at;
-    if (at == TimePoint::max() && !closing) return void(deadline_.cancel());
-    try {
-        deadline_.start_at(at);
-    } catch (const std::bad_alloc&) {
-        out_of_memory();
-    }
-}
-
-// As Connection::deadline.
-void Pipe::deadline() {
-    const TimePoint now = reactor_.turn_time();
-    // A peer that is not read from is not late.
-    if (!reading()) since_.rest_since = since_.received = now;
-    const Deadlines::Next next =
-        since_.next(limits_, state_.is(StreamState::closing), !rest_.empty(), !output_queue_.empty());
-    if (now < next.at) return wait_for_deadline();
-    reactor_.notice(next.notice, [&] {
-        return std::string("a pipe: ") + next.text + ", with " + std::to_string(queued()) + " bytes unsent";
-    });
-    finish(next.error);
-}
-
-void Pipe::note_activity() noexcept {
-    // Without a deadline nothing looks at the time, and it is not asked for.
-    if (deadline_.active()) since_.last_activity = reactor_.turn_time();
 }
 
 }  // namespace

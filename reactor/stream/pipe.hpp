@@ -5,6 +5,7 @@
 
 #include <reactor/export.hpp>
 #include <reactor/file_descriptor.hpp>
+#include <reactor/stream/detail/stream_transport.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/stream/transport.hpp>
 
@@ -29,7 +30,7 @@ class Reactor;
 ///
 /// Regular files are always ready, on every backend, and a read from a slow disk holds up the loop. They suit a small
 /// program's redirected standard input. `write_file` sends one.
-class REACTOR_EXPORT PipeTransport : public Transport {
+class REACTOR_EXPORT PipeTransport : public StreamTransport {
 public:
     using Transport::open;
 
@@ -56,7 +57,7 @@ public:
     static PipeTransport& standard(Reactor& reactor, std::unique_ptr<Protocol> protocol, const Limits& limits = {});
 
 protected:
-    PipeTransport() = default;
+    using StreamTransport::StreamTransport;
     ~PipeTransport() = default;
 };
 

@@ -11,6 +11,7 @@
 
 #include <reactor/clock.hpp>
 #include <reactor/export.hpp>
+#include <reactor/stream/detail/stream_transport.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/stream/transport.hpp>
 
@@ -27,7 +28,7 @@ namespace reactor::testing {
 /// transport, and the end comes once, last. Small inputs lie in memory of their own for the time of a call,
 /// so that a sanitizer sees a protocol that reads past them or keeps them. An exception out of a protocol ends the
 /// connection (Error::exception) and leaves the peer's call that led to it.
-class REACTOR_EXPORT MemoryTransport final : public Transport {
+class REACTOR_EXPORT MemoryTransport final : public StreamTransport {
 public:
     /// Connects: `connected` is called. The protocol is destroyed after `disconnected`, as by any transport.
     explicit MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits = {});
@@ -101,17 +102,30 @@ public:
     /// A loop of its own, made when it is first asked for, whose clock `advance` moves. Everything that is due on it
     /// happens in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
     Reactor& reactor() const override;
-    TransportHandle handle() override;
-    Bytes unconsumed() const noexcept override;
-    std::size_t queued() const noexcept override;
-    const Limits& limits() const noexcept override;
-    void set_limits(const Limits& limits) override;
     Answer ask(Question question) const override;
 
 private:
-    void requested(Request request) override;
-
     struct Memory;
+
+    MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits, bool kept);
+
+    // As StreamTransport says.
+    void flush() override;
+    std::error_code end_output() override { return {}; }
+    void update_interest() override {}
+    void call_soon() noexcept override {}
+    void prepare() override {}
+    void ended(std::error_code reason, std::size_t unsent) noexcept override;
+    std::string name() const override { return "memory"; }
+    TimePoint now() const override;
+    TimePoint turn_time() const override { return now(); }
+    StreamParts& parts() override { return *parts_; }
+
+    bool step();
+    bool receive();
+    bool run_loop();
+    std::size_t taken(Bytes data);
+
     std::unique_ptr<Memory> memory_;
 };
 

@@ -39,8 +39,9 @@ public:
         input_due = 1 << 10,       // unconsumed input is to be given to received() again
         over = 1 << 11,            // disconnected() is the next call, and the last
         closing_called = 1 << 12,  // closing() was called
+        no_memory = 1 << 13,       // there was none even to note the reason of the end
         // From here on a transport has flags of its own. The first four are reasons not to read.
-        of_transport = 1 << 13,
+        of_transport = 1 << 14,
     };
     static constexpr std::uint32_t reading_stops =
         paused | held_back | input_ended | closing | over | 0xf * of_transport;
