@@ -1,8 +1,8 @@
 // The order of the calls is StreamState's. This makes them, and does what they lead to.
+#include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 
 #include <algorithm>
-#include <exception>
 #include <new>
 #include <string>
 
@@ -134,21 +134,8 @@ void StreamTransport::end_of_input() {
     if (!make(state_.peer_ended())) settle();
 }
 
-// The stream is over: calls `closing`, if that has not been, and `disconnected`. An exception out of the former is the
-// reason for the latter, and goes on.
 void StreamTransport::last_calls() {
-    std::error_code last = reason();
-    std::exception_ptr failure;
-    if (state_.take_closing()) {
-        try {
-            protocol_->closing();
-        } catch (...) {
-            failure = std::current_exception();
-            last = Error::exception;
-        }
-    }
-    protocol_->disconnected(last);
-    if (failure) std::rethrow_exception(failure);
+    make_last_calls(state_, *protocol_, reason());
 }
 
 TransportHandle StreamTransport::handle() {
