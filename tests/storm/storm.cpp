@@ -161,6 +161,7 @@ private:
     struct Alarm;
     struct Ear;
     struct Bell;
+    struct Later;
     struct Watcher;
     struct Wish;
     struct RawEnd;
@@ -254,10 +255,13 @@ private:
     void use_watcher();
     void adopt_handler();
     void post();
+    void defer();
+    void use_handle();
     void stop();
     void run_inside();
     void use_empty_callables();
     void drain_loop();
+    void cut_loop();
     void set_hooks();
     static const std::vector<Choice>& choices();
 
@@ -301,6 +305,8 @@ private:
     std::vector<std::unique_ptr<Alarm>> alarms_;
     std::vector<std::unique_ptr<Ear>> ears_;
     std::vector<std::unique_ptr<Bell>> bells_;  // a signal has one watcher in a process, so at most one
+    std::vector<std::unique_ptr<Later>> laters_;
+    std::vector<std::pair<TransportHandle, Life*>> handles_;
     std::vector<std::unique_ptr<Watcher>> watchers_;
     std::vector<std::unique_ptr<RawEnd>> raw_ends_;
 };
@@ -359,6 +365,12 @@ struct Storm::Bell {
     Token alive = std::make_shared<bool>(true);
     std::unique_ptr<Signals> signals;
     ~Bell() { *alive = false; }
+};
+
+struct Storm::Later {
+    Token alive = std::make_shared<bool>(true);
+    Deferred call;
+    ~Later() { *alive = false; }
 };
 
 /// The other end of a connection or pipe, without a protocol.
@@ -963,10 +975,13 @@ const std::vector<Storm::Choice>& Storm::choices() {
         {4, &Storm::use_watcher},
         {2, &Storm::adopt_handler},
         {4, &Storm::post},
+        {3, &Storm::defer},
+        {3, &Storm::use_handle},
         {1, &Storm::stop},
         {1, &Storm::run_inside},
         {1, &Storm::use_empty_callables},
         {1, &Storm::drain_loop},
+        {1, &Storm::cut_loop},
         {1, &Storm::set_hooks},
     };
     return all;
@@ -1584,15 +1599,58 @@ void Storm::adopt_handler() {
 void Storm::post() {
     operate("post", [&] {
         const std::size_t loop = any_loop();
-        const bool taken =
-            reactor(loop).post([this, loop, end = std::string("what a task has captured lives as long as it")] {
-                callback("task", loop, [&] {
-                    act();
-                    maybe_throw();
-                    check(end.size() > 40, end);
-                });
+        auto task = [this, loop, end = std::string("what a task has captured lives as long as it")] {
+            callback("task", loop, [&] {
+                act();
+                maybe_throw();
+                check(end.size() > 40, end);
             });
+        };
+        const bool taken =
+            dice_.chance(300) ? reactor(loop).post(PreparedPost(std::move(task))) : reactor(loop).post(std::move(task));
         check(taken, "a living loop takes what is posted");
+    });
+}
+
+void Storm::defer() {
+    operate("defer", [&] {
+        if (laters_.size() >= most_of_a_kind) {
+            const std::size_t place = std::size_t(dice_.below(laters_.size()));
+            if (dice_.chance(500) && laters_[place]->call.cancel()) *laters_[place]->alive = false;
+            std::swap(laters_[place], laters_.back());
+            return laters_.pop_back();
+        }
+        laters_.push_back(std::make_unique<Later>());
+        Later& later = *laters_.back();
+        const std::size_t loop = any_loop();
+        later.call = reactor(loop).defer([this, loop, alive = later.alive, made = false]() mutable {
+            callback("deferred", loop, [&] {
+                check(*alive && !made, "a deferred call is made once, and not when it is cancelled");
+                made = true;
+                act();
+                maybe_throw();
+            });
+        });
+    });
+}
+
+void Storm::use_handle() {
+    operate("handle", [&] {
+        Life* const life = some_stream();
+        if (life != nullptr && handles_.size() < most_of_a_kind) handles_.emplace_back(life->transport->handle(), life);
+        if (handles_.empty()) return;
+        const std::size_t place = std::size_t(dice_.below(handles_.size()));
+        const auto [handle, its] = handles_[place];
+        if (dice_.chance(200)) handles_.erase(handles_.begin() + std::ptrdiff_t(place));
+        (void)handle.post([this, life = its](Protocol&) {
+            told(*life, "handle", [&] {
+                check(life->stage == Life::Stage::begun,
+                      "a handle calls nothing before connected or after disconnected");
+                check(!life->finished, "a handle calls nothing once the end has begun");
+                act();
+                maybe_throw();
+            });
+        });
     });
 }
 
@@ -1632,6 +1690,10 @@ void Storm::drain_loop() {
         if (last_wish_[loop] != nullptr) last_wish_[loop]->replaced = last_wish_[loop]->done == 0;
         last_wish_[loop] = &last;
     });
+}
+
+void Storm::cut_loop() {
+    operate("cut a drain", [&] { cut_drain(reactor(any_loop())); });
 }
 
 void Storm::set_hooks() {
@@ -1786,7 +1848,10 @@ void Storm::end_abruptly() {
             case 1: packet_doors_.clear(); break;
             case 2: callers_.clear(); break;
             case 3: alarms_.clear(); break;
-            case 4: ears_.clear(); break;
+            case 4:
+                ears_.clear();
+                laters_.clear();
+                break;
             case 5: watchers_.clear(); break;
             case 6: bells_.clear(); break;
             default: raw_ends_.clear(); break;
