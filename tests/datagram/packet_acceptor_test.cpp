@@ -27,6 +27,12 @@ Socket connect_to(const Address& address) {
     return socket;
 }
 
+std::vector<Socket> connect_to(const Address& address, int count) {
+    std::vector<Socket> clients;
+    while (count-- > 0) clients.push_back(connect_to(address));
+    return clients;
+}
+
 // Does the server at the other end echo? An end is an answer too.
 bool echoes(Reactor& reactor, const Socket& client, std::string_view text = "hello") {
     write_some(client, text);
@@ -76,8 +82,7 @@ const auto make_echo = [] { return std::make_unique<DatagramEcho>(); };
 TEST_CASE("At its limit an acceptor of packets leaves others waiting, and goes on when one ends") {
     Reactor reactor;
     PacketAcceptor acceptor(reactor, fresh_name(), make_echo, {}, 2);
-    std::vector<Socket> clients;
-    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.address()));
+    std::vector<Socket> clients = connect_to(acceptor.address(), 3);
     CHECK(echoes(reactor, clients[0]));
     CHECK(echoes(reactor, clients[1]));
     CHECK(write_some(clients[2], "waiting") == 7);
@@ -104,8 +109,7 @@ TEST_CASE("An acceptor of packets that is paused leaves others waiting until it 
 TEST_CASE("A flood of packet connections is accepted in portions") {
     Reactor reactor;
     PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
-    std::vector<Socket> clients;
-    for (int i = 0; i < 100; ++i) clients.push_back(connect_to(acceptor.address()));
+    std::vector<Socket> clients = connect_to(acceptor.address(), 100);
     std::uint64_t before = 0;
     while (before < 100) {
         reactor.run_once();
@@ -124,8 +128,7 @@ TEST_CASE("S27: out of descriptors an acceptor of packets sheds, says so, does n
         if (what == Notice::connection_shed) told_shed += text.starts_with(address.to_string()) ? 1 : 0;
         if (what == Notice::accept_backed_off) ++told_back_offs;
     });
-    std::vector<Socket> clients;
-    for (int i = 0; i < 30; ++i) clients.push_back(connect_to(address));
+    std::vector<Socket> clients = connect_to(address, 30);
     {
         const FewDescriptors few(10);
         run_until(reactor, [&] { return acceptor.counters().accepted + acceptor.counters().shed == 30; });
@@ -251,8 +254,7 @@ TEST_CASE("S69: a protocol of packets that throws when it is told of a drain end
         notes.back().on_draining = [] { throw std::runtime_error("as planned"); };
         return std::make_unique<Noted>(notes.back());
     });
-    std::vector<Socket> clients;
-    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(acceptor.address()));
+    std::vector<Socket> clients = connect_to(acceptor.address(), 3);
     for (const Socket& client : clients) CHECK(echoes(reactor, client));
     std::optional<PacketAcceptor::Drained> report;
     acceptor.drain(std::chrono::hours(1), [&](const PacketAcceptor::Drained& drained) { report = drained; });

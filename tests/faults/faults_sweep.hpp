@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace faults {
 
@@ -40,6 +41,19 @@ void run(const Plan& plan, bool over_network, Traces& traces, Body&& body) {
         traces.bad_closes = bad_closes();
     }
     traces.leaked = live_allocations() - before;
+}
+
+/// Runs `body` with a plan in which the first allocation fails, then with the second, and so on until none has failed.
+/// `body` arms the plan where it wants it, and returns whether anything failed.
+template <class Body>
+void fail_each_allocation(Body&& body) {
+    Plan plan;
+    plan.call = Call::allocation;
+    for (bool failed = true; failed; ++plan.from) {
+        INFO("from allocation ", plan.from);
+        REQUIRE(plan.from < 100);
+        failed = body(std::as_const(plan));
+    }
 }
 
 /// Each of these calls fails once, with each of its errors but these: `run` says what came of it and `check` judges

@@ -2,6 +2,7 @@
 // run again and again, and each time another system call or another allocation fails.
 #include "faults.hpp"
 #include "../support/loop.hpp"
+#include "faults_sweep.hpp"
 
 #include <protocols/echo.hpp>
 #include <protocols/framing/framed.hpp>
@@ -784,17 +785,11 @@ TEST_CASE("S82, S85: an acceptor that cannot be made, whatever fails, leaves no 
 }
 
 TEST_CASE("S75, S76: a look-up that runs out of memory throws where it begins, or says so later, and is told once") {
-    bool complete = false;
-    for (unsigned first = 1; !complete; ++first) {
-        INFO("from allocation ", first);
-        REQUIRE(first < 100);
-        faults::Plan plan;
-        plan.call = Call::allocation;
-        plan.from = first;
-        plan.times = 1;
+    faults::fail_each_allocation([](const faults::Plan& plan) {
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
         int told = 0;
+        bool complete = false, struck = false;
         std::error_code reason;
         std::optional<Resolver> resolver;
         {
@@ -803,27 +798,24 @@ TEST_CASE("S75, S76: a look-up that runs out of memory throws where it begins, o
                 resolver.emplace(reactor, "localhost", 80, [&](std::error_code error, std::vector<Address> found) {
                     ++told;
                     reason = error;
-                    complete = !error && found.size() == 2 && !faults::struck();
+                    complete = !error && found.size() == 2;
                 });
                 CHECK(told == 0);
             } catch (const std::bad_alloc&) {
                 CHECK_FALSE(resolver);
             }
+            struck = faults::struck();
         }
         for (int turn = 0; turn < 3; ++turn) reactor.run_once(Duration::zero());
         CHECK(told == (resolver ? 1 : 0));
         if (reason) CHECK(reason == std::errc::not_enough_memory);
-    }
+        CHECK((complete || struck));
+        return struck;
+    });
 }
 
 TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop, and a drain finds none of it") {
-    bool complete = false;
-    for (unsigned first = 1; !complete; ++first) {
-        INFO("from allocation ", first);
-        REQUIRE(first < 100);
-        faults::Plan plan;
-        plan.call = Call::allocation;
-        plan.from = first;
+    faults::fail_each_allocation([](const faults::Plan& plan) {
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
         // As many durations as a loop has lists for, and the heap behind them is full.
@@ -835,6 +827,7 @@ TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop,
         const std::unique_ptr<std::byte[]> place(new std::byte[sizeof(Connector)]);
         std::vector<Address> addresses{*Address::ip("127.0.0.1", 9)};
         ProtocolFactory factory = reactor::factory<Echo>();
+        bool complete = false;
         {
             const faults::Armed armed(plan, clock, false);
             try {
@@ -850,7 +843,8 @@ TEST_CASE("S93: a connector whose constructor throws leaves nothing in the loop,
         drain(reactor, std::chrono::seconds(1), [&](const Drained&) { drained = true; });
         for (int turns = 0; !drained && turns < 10; ++turns) reactor.run_once(Duration::zero());
         CHECK(drained);
-    }
+        return !complete;
+    });
 }
 
 TEST_CASE("S47, S75: a connection that is told to abort ends, also where the kernel takes no option for a reset") {
@@ -875,13 +869,7 @@ TEST_CASE("S47, S75: a connection that is told to abort ends, also where the ker
 }
 
 TEST_CASE("S75: a peer whose connection could not be made for lack of memory is not counted as having one") {
-    bool complete = false;
-    for (unsigned first = 1; !complete; ++first) {
-        INFO("from allocation ", first);
-        REQUIRE(first < 100);
-        faults::Plan plan;
-        plan.call = Call::allocation;
-        plan.from = first;
+    faults::fail_each_allocation([](const faults::Plan& plan) {
         testing::ManualClock clock;
         Reactor reactor("auto", clock);
         std::vector<std::error_code> reasons;
@@ -889,6 +877,7 @@ TEST_CASE("S75: a peer whose connection could not be made for lack of memory is 
         options.max_connections_per_peer = 1;
         Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons), options);
         reactor.run_once(Duration::zero());  // so that the loop itself has what it needs
+        bool struck = false;
         {
             Socket client = Socket::open(Address::Family::ipv4);
             (void)client.connect(acceptor.addresses().at(0));
@@ -899,7 +888,7 @@ TEST_CASE("S75: a peer whose connection could not be made for lack of memory is 
                 } catch (const std::bad_alloc&) {
                 }
             }
-            complete = !faults::struck();
+            struck = faults::struck();
         }
         for (int turn = 0; turn < 100 && acceptor.connections() > 0; ++turn) reactor.run_once(Duration::zero());
         CHECK(acceptor.connections() == 0);
@@ -909,7 +898,8 @@ TEST_CASE("S75: a peer whose connection could not be made for lack of memory is 
         for (int turn = 0; turn < 100 && acceptor.connections() == 0; ++turn) reactor.run_once(Duration::zero());
         CHECK(acceptor.connections() == 1);
         CHECK(acceptor.counters().refused == 0);
-    }
+        return struck;
+    });
 }
 
 TEST_CASE("S75: a connection that closes and has no memory to throw its input away into ends") {
@@ -959,6 +949,23 @@ TEST_CASE("S75: one number watched and let go again and again between two waits 
     const std::uint64_t before = reactor.counters().changes;
     reactor.run_once(Duration::zero());
     CHECK(reactor.counters().changes <= before + 1);  // the wake-up's own
+}
+
+TEST_CASE("S75: a timer between others needs no memory where a later one of the same list was cancelled") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    std::vector<Timer> early, late;
+    const auto add = [&](std::vector<Timer>& to, int seconds) {
+        to.push_back(Timer(reactor, [] {}));
+        to.back().start(std::chrono::seconds(seconds));
+    };
+    for (int i = 0; i < 12; ++i) add(early, 100 - i);   // as many lists as there are
+    for (int i = 0; i < 12; ++i) add(late, 1'000 - i);  // one more in each
+    for (Timer& timer : late) timer.cancel();
+    Timer between(reactor, [] {});
+    const faults::Armed armed({}, clock, false);
+    between.start(std::chrono::seconds(500));
+    CHECK(faults::calls(Call::allocation) == 0);
 }
 
 TEST_CASE("A connection's messages on their ordinary way allocate nothing, nor does its end if nothing is owed") {

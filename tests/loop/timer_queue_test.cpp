@@ -115,6 +115,26 @@ TEST_CASE("S69: an exception of one that is due costs no other its call, and lea
     CHECK(called == 1);
 }
 
+TEST_CASE("S58: one that is cancelled in the heap leaves the others in order, also where the last one rises") {
+    TimerQueue queue;
+    std::vector<std::unique_ptr<Probe>> probes;
+    std::vector<int> called;
+    const auto add = [&](int deadline) {
+        probes.push_back(std::make_unique<Probe>([&called, deadline](Probe&) { called.push_back(deadline); }));
+        queue.schedule(*probes.back(), at(deadline));
+        return probes.back().get();
+    };
+    for (int i = 0; i < 12; ++i) add(10'000 - i);  // as many lists as there are: what is earlier is in the heap
+    // In the order of the heap: 100 stands beside 2, and has 101 to 104 below it. 5, 6, 7 and 3 stand below 2.
+    for (const int deadline : {1, 100, 2, 30, 40}) add(deadline);
+    Probe* const cancelled = add(101);
+    for (const int deadline : {102, 103, 104, 5, 6, 7, 3}) add(deadline);
+    CHECK(queue.cancel(*cancelled));  // 3 takes its place, and is before 100, which stands above it
+    queue.run_due(at(50));
+    CHECK(called == std::vector<int>{1, 2, 3, 5, 6, 7, 30, 40});
+    for (auto& probe : probes) queue.cancel(*probe);
+}
+
 TEST_CASE("S61: a hundred thousand added and cancelled leave nothing behind") {
     TimerQueue queue;
     std::vector<std::unique_ptr<Probe>> probes;

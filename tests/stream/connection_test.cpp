@@ -268,32 +268,23 @@ TEST_CASE("S12: data and the end that come together are told as data, then one e
     CHECK(talk.journal.count("end") == 1);
 }
 
-TEST_CASE("S14: data, then a reset: the bytes come first, then one connection_reset") {
-    Reactor reactor;
-    Conversation talk(reactor);
-    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
-    write_some(talk.peer, "last words");
-    reset_by_peer(talk.peer);
-
-    run_until(reactor, [&] { return talk.journal.over; });
-    CHECK(talk.journal.input == "last words");
-    CHECK(talk.journal.reason == std::errc::connection_reset);
-    CHECK(talk.journal.count("disconnected") == 1);
-    CHECK(talk.journal.count("end") == 0);
-}
-
-TEST_CASE("S14: what came before a reset is received even if a write finds the reset first") {
-    Reactor reactor;
-    Conversation talk(reactor);
-    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
-    write_some(talk.peer, "last words");
-    reset_by_peer(talk.peer);
-
-    talk.journal.transport->write("into the void");
-    CHECK_FALSE(talk.journal.over);
-    run_until(reactor, [&] { return talk.journal.over; });
-    CHECK(talk.journal.input == "last words");
-    CHECK(talk.journal.reason);
+TEST_CASE("S14: data, then a reset: the bytes come first, then one end, also if a write finds the reset first") {
+    for (const bool writes : {false, true}) {
+        CAPTURE(writes);
+        Reactor reactor;
+        Conversation talk(reactor);
+        run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+        write_some(talk.peer, "last words");
+        reset_by_peer(talk.peer);
+        if (writes) talk.journal.transport->write("into the void");
+        CHECK_FALSE(talk.journal.over);
+        run_until(reactor, [&] { return talk.journal.over; });
+        CHECK(talk.journal.input == "last words");
+        CHECK(talk.journal.reason);
+        if (!writes) CHECK(talk.journal.reason == std::errc::connection_reset);
+        CHECK(talk.journal.count("disconnected") == 1);
+        CHECK(talk.journal.count("end") == 0);
+    }
 }
 
 TEST_CASE("S14: what came before a reset is received also by who was not reading, because its answers were not read") {
@@ -545,6 +536,20 @@ TEST_CASE(
         CHECK(count < 0);
         CHECK(errno == ECONNRESET);
     }
+}
+
+TEST_CASE("S40: output that fills its limit exactly lets nothing more in") {
+    Reactor reactor;
+    Conversation talk(reactor);
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    talk.journal.transport->write(std::string(8'000'000, 'x'));
+    Limits limits = talk.journal.transport->limits();
+    limits.output_limit = talk.journal.transport->queued() + 1;
+    talk.journal.transport->set_limits(limits);
+    CHECK(talk.journal.transport->write("y"));
+    CHECK_FALSE(talk.journal.transport->write("z"));
+    run_until(reactor, [&] { return talk.journal.over; });
+    CHECK(talk.journal.reason == Error::output_limit);
 }
 
 TEST_CASE("S91: a limit may have any value: the conversation goes on, or ends by that limit") {
@@ -895,6 +900,26 @@ TEST_CASE("Neighbouring pieces of the input that are written one by one leave to
     std::string got;
     run_until(reactor, [&] { return (got += read_all(talk.peer)).size() == text.size(); });
     CHECK(got == text);
+}
+
+TEST_CASE("A small piece and a large one that one callback writes arrive whole, wherever the kernel's room ends") {
+    for (const std::size_t size : {1, 1000, 4000}) {
+        CAPTURE(size);
+        Reactor reactor;
+        ConnectionOptions options;
+        options.send_buffer = 8192;
+        Conversation talk(reactor, options, 8192);
+        const std::string head = random_bytes(size, 5), body = random_bytes(1'000'000, 6);
+        talk.journal.on_received = [&](Bytes input) {
+            CHECK(talk.journal.transport->write(head));
+            CHECK(talk.journal.transport->write(body));
+            return input.size();
+        };
+        write_some(talk.peer, "please");
+        std::string got;
+        run_until(reactor, [&] { return (got += read_all(talk.peer)).size() >= size + body.size(); });
+        CHECK((got == head + body));
+    }
 }
 
 TEST_CASE("S46: the FIN comes only after the queue is out, and a second shutdown changes nothing") {

@@ -384,27 +384,49 @@ pid_t fork_as(pid_t number, int asked) {
     ::_exit(::read(asked, &byte, 1) == 1 ? 7 : 1);
 }
 
+// Another process with the number of a child that has ended. SIGCHLD was ignored, so that the kernel gave it away.
+class Stranger {
+public:
+    /// `start` starts a child that ends, and returns its number.
+    template <class Start>
+    explicit Stranger(Start&& start) {
+        struct sigaction before {
+        }, ignored{};
+        ignored.sa_handler = SIG_IGN;
+        ::sigaction(SIGCHLD, &ignored, &before);
+        number_ = start();
+        // Where SIGCHLD is ignored this waits for the end.
+        CHECK(::waitpid(number_, nullptr, 0) == -1);
+        ::sigaction(SIGCHLD, &before, nullptr);
+        int ends[2];
+        REQUIRE(::pipe(ends) == 0);
+        asked_ = FileDescriptor(ends[0]);
+        asks_ = FileDescriptor(ends[1]);
+        id_ = fork_as(number_, asked_.get());
+        if (!exists()) MESSAGE("only root can give a process a number: " << std::strerror(errno));
+    }
+    bool exists() const { return id_ == number_; }
+    void let_end() const { REQUIRE(::write(asks_.get(), "!", 1) == 1); }
+    /// It ended by itself, and nothing has waited for it.
+    void check_untouched() const {
+        int status = 0;
+        CHECK(::waitpid(id_, &status, 0) == id_);
+        CHECK(WIFEXITED(status));
+        CHECK(WEXITSTATUS(status) == 7);
+    }
+
+private:
+    pid_t number_ = -1, id_ = -1;
+    FileDescriptor asked_, asks_;
+};
+
 }  // namespace
 
 TEST_CASE("S106: a child whose number another process has by now is neither signalled nor waited for in its place") {
     Reactor reactor;
-    struct sigaction before {
-    }, ignored{};
-    ignored.sa_handler = SIG_IGN;
-    ::sigaction(SIGCHLD, &ignored, &before);
-    std::optional<Child> child(std::in_place, reactor, shell("exit 4"));
-    const pid_t number = child->process->id();
-    // Where SIGCHLD is ignored this waits for the end, after which the kernel gives the number away.
-    CHECK(::waitpid(number, nullptr, 0) == -1);
-    ::sigaction(SIGCHLD, &before, nullptr);
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    const FileDescriptor asked(ends[0]), asks(ends[1]);
-    const pid_t stranger = fork_as(number, asked.get());
-    if (stranger != number) {
-        MESSAGE("only root can give a process a number: " << std::strerror(errno));
-        return;
-    }
+    std::optional<Child> child;
+    const Stranger stranger([&] { return child.emplace(reactor, shell("exit 4")).process->id(); });
+    if (!stranger.exists()) return;
     CHECK(child->process->running());
     CHECK_FALSE(child->process->kill(SIGTERM));
     SUBCASE("destroyed") {
@@ -415,39 +437,26 @@ TEST_CASE("S106: a child whose number another process has by now is neither sign
         CHECK_FALSE(child->result.code);
         CHECK_FALSE(child->result.signal);
     }
-    REQUIRE(::write(asks.get(), "!", 1) == 1);
-    int status = 0;
-    CHECK(::waitpid(stranger, &status, 0) == stranger);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 7);
+    stranger.let_end();
+    stranger.check_untouched();
 }
 
 TEST_CASE("S98, S106: a successor whose number another process has by now has failed, and that one is left alone") {
     Reactor reactor;
-    struct sigaction before {
-    }, ignored{};
-    ignored.sa_handler = SIG_IGN;
-    ::sigaction(SIGCHLD, &ignored, &before);
     int decisions = 0;
     std::error_code reason;
     const std::vector<std::string> arguments{"sh", "-c", "exit 4"};
-    std::optional<Successor> successor(std::in_place, reactor, std::vector<int>(), "/bin/sh", arguments,
-                                       std::chrono::hours(1), [&](std::error_code error) {
-                                           ++decisions;
-                                           reason = error;
-                                       });
-    const pid_t number = successor->id();
-    CHECK(::waitpid(number, nullptr, 0) == -1);
-    ::sigaction(SIGCHLD, &before, nullptr);
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    const FileDescriptor asked(ends[0]), asks(ends[1]);
-    const pid_t stranger = fork_as(number, asked.get());
-    if (stranger != number) {
-        MESSAGE("only root can give a process a number: " << std::strerror(errno));
-        return;
-    }
-    REQUIRE(::write(asks.get(), "!", 1) == 1);
+    const auto decided = [&](std::error_code error) {
+        ++decisions;
+        reason = error;
+    };
+    std::optional<Successor> successor;
+    const Stranger stranger([&] {
+        return successor.emplace(reactor, std::vector<int>(), "/bin/sh", arguments, std::chrono::hours(1), decided)
+            .id();
+    });
+    if (!stranger.exists()) return;
+    stranger.let_end();
     SUBCASE("destroyed") {
         successor.reset();
     }
@@ -455,10 +464,7 @@ TEST_CASE("S98, S106: a successor whose number another process has by now has fa
         run_until(reactor, [&] { return decisions > 0; });
         CHECK(reason == Error::successor_ended);
     }
-    int status = 0;
-    CHECK(::waitpid(stranger, &status, 0) == stranger);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 7);
+    stranger.check_untouched();
 }
 #endif
 

@@ -40,6 +40,37 @@ struct Timed {
     void settle() { settle(reactor); }
 };
 
+// Connections of one acceptor, for which one rate of input holds together.
+struct Together {
+    Together(Timed& loop, Rate bytes_in, std::size_t count)
+        : acceptor(loop.reactor, "127.0.0.1", 0, factory(), rates(bytes_in)) {
+        for (std::size_t i = 0; i < count; ++i) {
+            clients.push_back(Socket::open(Address::Family::ipv4));
+            (void)clients.back().connect(acceptor.addresses()[0]);
+            run_until(loop.reactor, [&] { return journals.size() == i + 1 && journals.back().transport != nullptr; });
+        }
+    }
+    ProtocolFactory factory() {
+        return [this] {
+            journals.emplace_back();
+            return std::make_unique<Recorder>(journals.back());
+        };
+    }
+    static AcceptorOptions rates(Rate bytes_in) {
+        AcceptorOptions options;
+        options.connection.rates_together.bytes_in = bytes_in;
+        return options;
+    }
+    std::size_t received() const {
+        std::size_t sum = 0;
+        for (const Journal& journal : journals) sum += journal.input.size();
+        return sum;
+    }
+    std::deque<Journal> journals;
+    Acceptor acceptor;
+    std::vector<Socket> clients;
+};
+
 ConnectionOptions with(const RateLimits& rates) {
     ConnectionOptions options;
     options.rates = rates;
@@ -261,78 +292,43 @@ TEST_CASE("Output over the rate meets the marks: the writer is told to pause and
 
 TEST_CASE("Connections that share a rate have no more together than that, and each its part") {
     Timed loop;
-    AcceptorOptions options;
-    options.connection.rates_together.bytes_in = {3000};
-    std::deque<Journal> journals;
-    Acceptor acceptor(
-        loop.reactor, "127.0.0.1", 0,
-        [&] {
-            journals.emplace_back();
-            return std::make_unique<Recorder>(journals.back());
-        },
-        options);
-    std::vector<Socket> clients;
-    for (std::size_t i = 0; i < 30; ++i) {
-        clients.push_back(Socket::open(Address::Family::ipv4));
-        (void)clients.back().connect(acceptor.addresses()[0]);
-        run_until(loop.reactor, [&] { return journals.size() == i + 1 && journals.back().transport != nullptr; });
-    }
-    for (const Socket& client : clients) REQUIRE(write_some(client, std::string(10'000, 'x')) == 10'000);
-    const auto sum = [&] {
-        std::size_t result = 0;
-        for (const Journal& journal : journals) result += journal.input.size();
-        return result;
-    };
+    Together all(loop, {3000}, 30);
+    for (const Socket& client : all.clients) REQUIRE(write_some(client, std::string(10'000, 'x')) == 10'000);
     loop.settle();
-    CHECK(sum() == 3000);
+    CHECK(all.received() == 3000);
     const std::uint64_t timers = loop.reactor.counters().timers;
     loop.pass(seconds(40));
-    CHECK(sum() <= 3000 + 40 * 3000);
-    CHECK(sum() >= 40 * 3000);
-    for (const Journal& journal : journals) CHECK(journal.input.size() >= 3000);  // a thirtieth would be 4000
+    CHECK(all.received() <= 3000 + 40 * 3000);
+    CHECK(all.received() >= 40 * 3000);
+    for (const Journal& journal : all.journals) CHECK(journal.input.size() >= 3000);  // a thirtieth would be 4000
     CHECK(loop.reactor.counters().timers - timers <= 40 * 21);  // a waiting connection is woken when it is its turn
 
     SUBCASE("also if some of them go while they wait") {
-        for (std::size_t i = 0; i < 30; i += 2) journals[i].transport->abort();
-        const std::size_t before = sum();
+        for (std::size_t i = 0; i < 30; i += 2) all.journals[i].transport->abort();
+        const std::size_t before = all.received();
         loop.pass(seconds(10));
-        CHECK(sum() >= before + 9 * 3000);
-        CHECK(sum() <= before + 10 * 3000 + 150);
+        CHECK(all.received() >= before + 9 * 3000);
+        CHECK(all.received() <= before + 10 * 3000 + 150);
     }
     SUBCASE("also if the acceptor is gone") {
-        acceptor.close();
+        all.acceptor.close();
     }
-    const std::size_t before = sum();
+    const std::size_t before = all.received();
     loop.pass(seconds(2));
-    CHECK(sum() > before + 5000);
+    CHECK(all.received() > before + 5000);
 }
 
 TEST_CASE("A read that finds little takes from the rate of all together no more than that") {
     Timed loop;
-    AcceptorOptions options;
-    options.connection.rates_together.bytes_in = {1000, 10'000};
-    std::deque<Journal> journals;
-    Acceptor acceptor(
-        loop.reactor, "127.0.0.1", 0,
-        [&] {
-            journals.emplace_back();
-            return std::make_unique<Recorder>(journals.back());
-        },
-        options);
-    std::vector<Socket> clients;
-    for (std::size_t i = 0; i < 2; ++i) {
-        clients.push_back(Socket::open(Address::Family::ipv4));
-        (void)clients.back().connect(acceptor.addresses()[0]);
-        run_until(loop.reactor, [&] { return journals.size() == i + 1 && journals.back().transport != nullptr; });
-    }
+    Together both(loop, {1000, 10'000}, 2);
     for (std::size_t i = 1; i <= 20; ++i) {
-        write_some(clients[0], "x");
-        run_until(loop.reactor, [&] { return journals[0].input.size() == i; });
+        write_some(both.clients[0], "x");
+        run_until(loop.reactor, [&] { return both.journals[0].input.size() == i; });
     }
-    write_some(clients[1], std::string(10'000, 'y'));
-    run_until(loop.reactor, [&] { return !journals[1].input.empty(); });
+    write_some(both.clients[1], std::string(10'000, 'y'));
+    run_until(loop.reactor, [&] { return !both.journals[1].input.empty(); });
     loop.settle();
-    CHECK(journals[1].input.size() == 10'000 - 20);
+    CHECK(both.journals[1].input.size() == 10'000 - 20);
 }
 
 TEST_CASE("A connection gets so many messages a second and no more, also if all have come in one piece") {

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -40,6 +41,27 @@ bool happens(Reactor& reactor, const std::function<bool()>& condition) {
     for (int turns = 0; turns < 20'000 && !condition(); ++turns) reactor.run_once(std::chrono::milliseconds(1));
     return condition();
 }
+
+// A server whose name is looked up by a connector, on a clock that stands still. Its name server says what the test
+// scripts, before connect() or later.
+struct Named {
+    explicit Named(std::string_view host) : acceptor(reactor, host, 0, factory<Echo>()) {}
+    void connect() { connector.emplace(reactor, "server.test", acceptor.addresses()[0].port(), record(journal)); }
+    bool connects() {
+        return happens(reactor, [this] { return journal.transport != nullptr; });
+    }
+    /// When the answer with IPv4 addresses is there, nothing is due before the end of the resolution delay.
+    bool waits_for_ipv6() {
+        return happens(reactor, [this] { return reactor.next_timeout() == std::chrono::milliseconds(50); });
+    }
+
+    names::Script script;
+    testing::ManualClock clock;
+    Reactor reactor{"auto", clock};
+    Acceptor acceptor;
+    Journal journal;
+    std::optional<Connector> connector;
+};
 
 }  // namespace
 
@@ -198,79 +220,58 @@ TEST_CASE("S73, S76: a child forked while look-ups are stuck looks names up by i
 // ── a connector's two look-ups ──
 
 TEST_CASE("S99: a name server that never answers for IPv6 costs a connector the resolution delay, and no more") {
-    names::Script script;
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
-    script.answer("server.test", AF_INET, {"127.0.0.1"});
-    Journal journal;
-    const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
-    // When the answer is there, nothing is due before the end of the delay.
-    REQUIRE(happens(reactor, [&] { return reactor.next_timeout() == std::chrono::milliseconds(50); }));
-    clock.advance(std::chrono::milliseconds(49));
-    settle(reactor);
-    CHECK(acceptor.counters().accepted == 0);
-    clock.advance(std::chrono::milliseconds(1));
-    CHECK(happens(reactor, [&] { return journal.transport != nullptr; }));
-    CHECK(script.wait_for(1));  // the question may still be on its way to the name server
-    CHECK(script.asked("server.test", AF_INET6) == 1);
-    CHECK(connector.failures().empty());
+    Named server("127.0.0.1");
+    server.script.answer("server.test", AF_INET, {"127.0.0.1"});
+    server.connect();
+    REQUIRE(server.waits_for_ipv6());
+    server.clock.advance(std::chrono::milliseconds(49));
+    settle(server.reactor);
+    CHECK(server.acceptor.counters().accepted == 0);
+    server.clock.advance(std::chrono::milliseconds(1));
+    CHECK(server.connects());
+    CHECK(server.script.wait_for(1));  // the question may still be on its way to the name server
+    CHECK(server.script.asked("server.test", AF_INET6) == 1);
+    CHECK(server.connector->failures().empty());
 }
 
 TEST_CASE("S99: a name server that never answers for IPv4 costs a connector nothing where IPv6 connects") {
-    names::Script script;
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "::1", 0, factory<Echo>());
-    script.answer("server.test", AF_INET6, {"::1"});
-    Journal journal;
-    const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
-    CHECK(happens(reactor, [&] { return journal.transport != nullptr; }));
+    Named server("::1");
+    server.script.answer("server.test", AF_INET6, {"::1"});
+    server.connect();
+    CHECK(server.connects());
 }
 
 TEST_CASE("S99: IPv6 addresses that come within the resolution delay are tried before IPv4 ones") {
-    names::Script script;
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "localhost", 0, factory<Echo>());
-    script.answer("server.test", AF_INET, {"127.0.0.1"});
-    Journal journal;
-    const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
-    REQUIRE(happens(reactor, [&] { return reactor.next_timeout() == std::chrono::milliseconds(50); }));
-    script.answer("server.test", AF_INET6, {"::1"});
-    CHECK(happens(reactor, [&] { return journal.transport != nullptr; }));
-    CHECK(journal.transport->peer().host() == "::1");
+    Named server("localhost");
+    server.script.answer("server.test", AF_INET, {"127.0.0.1"});
+    server.connect();
+    REQUIRE(server.waits_for_ipv6());
+    server.script.answer("server.test", AF_INET6, {"::1"});
+    CHECK(server.connects());
+    CHECK(server.journal.transport->peer().host() == "::1");
 }
 
 TEST_CASE("S99: that a name has no IPv6 address is an answer, after which IPv4 is tried without a delay") {
     for (const bool ipv4_is_first : {true, false}) {
-        names::Script script;
-        testing::ManualClock clock;
-        Reactor reactor("auto", clock);
-        Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
-        Journal journal;
-        const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
-        const auto answer_ipv4 = [&] { script.answer("server.test", AF_INET, {"127.0.0.1"}); };
+        Named server("127.0.0.1");
+        server.connect();
+        const auto answer_ipv4 = [&] { server.script.answer("server.test", AF_INET, {"127.0.0.1"}); };
         if (ipv4_is_first) answer_ipv4();
-        script.answer("server.test", AF_INET6, {});
+        server.script.answer("server.test", AF_INET6, {});
         if (!ipv4_is_first) answer_ipv4();
-        CHECK(happens(reactor, [&] { return journal.transport != nullptr; }));
-        CHECK(connector.failures().empty());
+        CHECK(server.connects());
+        CHECK(server.connector->failures().empty());
     }
 }
 
 TEST_CASE("S99: addresses that come late join those that are tried, also after all of the others have failed") {
-    names::Script script;
-    testing::ManualClock clock;
-    Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, "127.0.0.1", 0, factory<Echo>());
-    script.answer("server.test", AF_INET6, {"ff02::1", "ff02::2"});  // to groups nothing connects
-    Journal journal;
-    const Connector connector(reactor, "server.test", acceptor.addresses()[0].port(), record(journal));
-    REQUIRE(happens(reactor, [&] { return connector.failures().size() == 2; }));
-    CHECK(connector.connecting());
-    script.answer("server.test", AF_INET, {"127.0.0.1"});
-    CHECK(happens(reactor, [&] { return journal.transport != nullptr; }));
+    Named server("127.0.0.1");
+    server.script.answer("server.test", AF_INET6, {"ff02::1", "ff02::2"});  // to groups nothing connects
+    server.connect();
+    REQUIRE(happens(server.reactor, [&] { return server.connector->failures().size() == 2; }));
+    CHECK(server.connector->connecting());
+    server.script.answer("server.test", AF_INET, {"127.0.0.1"});
+    CHECK(server.connects());
 }
 
 TEST_CASE("S99: a name server that does not answer at all is timed_out at the deadline, once") {

@@ -91,6 +91,17 @@ void come_to_rest(Reactor& reactor) {
 
 const char* const ways[] = {"TCP", "Unix", "pipe"};
 
+// The same on each of them, with the number of descriptors that are open before.
+template <class Body>
+void on_each_way(Body&& body) {
+    for (const char* kind : ways) {
+        CAPTURE(kind);
+        Reactor reactor;
+        Way way(reactor, kind);
+        body(reactor, way, open_descriptors());
+    }
+}
+
 }  // namespace
 
 TEST_CASE(
@@ -314,11 +325,7 @@ TEST_CASE("A file that becomes shorter while it is sent ends the connection, and
 
 TEST_CASE("What is no file, and what a file does not have, is refused before anything is sent") {
     const File file(random_bytes(1000, 7));
-    for (const char* kind : ways) {
-        CAPTURE(kind);
-        Reactor reactor;
-        Way way(reactor, kind);
-        const std::size_t before = open_descriptors();
+    on_each_way([&](Reactor& reactor, Way& way, std::size_t before) {
         Transport& transport = way.transport();
         CHECK_THROWS_AS(transport.write_file(FileDescriptor(::open("/dev/zero", O_RDONLY | O_CLOEXEC))),
                         std::invalid_argument);
@@ -334,16 +341,12 @@ TEST_CASE("What is no file, and what a file does not have, is refused before any
         CHECK(transport.write("fine"));
         transport.shutdown_write();
         CHECK(way.whole(reactor) == "fine");
-    }
+    });
 }
 
 TEST_CASE("S42: a peer that goes in the middle of a file costs its connection and no signal, and the file is closed") {
     const File file(random_bytes(8'000'000, 8));
-    for (const char* kind : ways) {
-        CAPTURE(kind);
-        Reactor reactor;
-        Way way(reactor, kind);
-        const std::size_t before = open_descriptors();
+    on_each_way([&](Reactor& reactor, Way& way, std::size_t before) {
         CHECK(way.transport().write_file(file.open()));
         way.read();
         settle(reactor);
@@ -354,7 +357,7 @@ TEST_CASE("S42: a peer that goes in the middle of a file costs its connection an
         std::signal(SIGPIPE, was);
         CHECK(way.journal.reason);
         CHECK(open_descriptors() < before);
-    }
+    });
 }
 
 TEST_CASE("S42: a peer that is gone before a long file begins costs no signal") {
@@ -393,14 +396,10 @@ TEST_CASE("A file that is written before the connection has begun does not make 
 
 TEST_CASE("Short files are read at once, so that none of them keeps a descriptor") {
     const File file(random_bytes(100, 24));
-    for (const char* kind : ways) {
-        CAPTURE(kind);
-        Reactor reactor;
-        Way way(reactor, kind);
-        const std::size_t before = open_descriptors();
+    on_each_way([&](Reactor&, Way& way, std::size_t before) {
         for (int i = 0; i < 1'000; ++i) CHECK(way.transport().write_file(file.open()));
         CHECK(open_descriptors() == before);
-    }
+    });
 }
 
 TEST_CASE("What stands in front of a file waits with it for the tokens of a rate, and does not leave alone") {
