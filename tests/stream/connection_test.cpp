@@ -907,7 +907,7 @@ TEST_CASE("A small piece and a large one that one callback writes arrive whole, 
         CAPTURE(size);
         Reactor reactor;
         ConnectionOptions options;
-        options.send_buffer = 8192;
+        options.prepare = send_buffer(8192);
         Conversation talk(reactor, options, 8192);
         const std::string head = random_bytes(size, 5), body = random_bytes(1'000'000, 6);
         talk.journal.on_received = [&](Bytes input) {
