@@ -5,6 +5,7 @@
 
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/net/bind_everywhere_impl.hpp>
+#include <reactor/net/detail/network.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/stream/connection_impl.hpp>
 
@@ -26,7 +27,9 @@ namespace reactor {
 // A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
 class ListeningSocket {
 public:
-    ListeningSocket(Socket socket, const Address& address) : socket_(std::move(socket)) {
+    // `known_as` is another address than the socket's own in a network of a test's.
+    ListeningSocket(Socket socket, const Address& address, const Address& known_as = {})
+        : socket_(std::move(socket)), known_as_(known_as) {
         bind_replacing(socket_, address);
         file_ = SocketFile(address);
     }
@@ -40,7 +43,7 @@ public:
     Socket* operator->() noexcept { return &socket_; }
     const Socket* operator->() const noexcept { return &socket_; }
     const Socket& get() const noexcept { return socket_; }
-    Address local() const noexcept { return socket_.local(); }
+    Address local() const noexcept { return known_as_.family() == Address::Family::none ? socket_.local() : known_as_; }
 
     // It was closed behind our back, and its number may be another file's by now.
     void forget() noexcept {
@@ -55,6 +58,7 @@ public:
 private:
     Socket socket_;
     SocketFile file_;
+    Address known_as_;
 };
 
 namespace {
@@ -98,7 +102,22 @@ AcceptorFactory required(AcceptorFactory factory) {
     return factory;
 }
 
-ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options) {
+std::vector<Address> addresses_of(const Reactor& reactor, std::string_view host, std::uint16_t port) {
+    Network* const network = Network::of(reactor);
+    return network != nullptr ? network->look_up(host, port, true) : resolve_blocking(host, port);
+}
+
+ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options,
+                              Network* network) {
+    if (network != nullptr && Network::has(address)) {
+        Address known_as = address;
+        const Address place = network->place_of(known_as);
+        Socket socket = Socket::open(place.family(), kind);
+        options.connection.apply_to(socket);
+        ListeningSocket listening(std::move(socket), place, known_as);
+        listening->listen(backlog);
+        return listening;
+    }
     Socket socket = Socket::open(address.family(), kind);
     if (address.family() != Address::Family::unix_domain) {
         // Unix sockets know neither: there a second bind(2) to a path fails whatever is set.
@@ -189,7 +208,7 @@ struct Acceptor::Listener final : EventHandler {
 
 Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
                    AcceptorOptions options)
-    : Acceptor(reactor, resolve_blocking(host, port), std::move(factory), std::move(options)) {}
+    : Acceptor(reactor, addresses_of(reactor, host, port), std::move(factory), std::move(options)) {}
 
 Acceptor::Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, AcceptorOptions options)
     : reactor_(reactor),
@@ -240,7 +259,8 @@ Acceptor::Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptio
 }
 
 void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
-    const auto listen = [&](const Address& address) { return listen_on_one(address, sockets, options_); };
+    Network* const network = Network::of(reactor_);
+    const auto listen = [&](const Address& address) { return listen_on_one(address, sockets, options_, network); };
     for (ListeningSocket& socket : bind_everywhere(addresses, listen))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
 }
@@ -253,13 +273,13 @@ Acceptor::~Acceptor() {
 std::vector<Address> Acceptor::addresses() const {
     std::vector<Address> result;
     for (const auto& listener : listeners_)
-        if (listener->socket) result.push_back(listener->socket->local());
+        if (listener->socket) result.push_back(listener->socket.local());
     return result;
 }
 
 std::uint16_t Acceptor::port() const {
     for (const auto& listener : listeners_)
-        if (listener->socket) return listener->socket->local().port();
+        if (listener->socket) return listener->socket.local().port();
     return 0;
 }
 

@@ -54,7 +54,7 @@ private:
 /// The options of an Acceptor: of its listening sockets, and of the connections that it accepts.
 struct AcceptorOptions {
     /// For the connections that it accepts.
-    ConnectionOptions connection;
+    ConnectionOptions connection = {};
     /// Several acceptors may share the port: SO_REUSEPORT. Closing one then resets what waits in its queue.
     bool reuse_port = false;
     /// At this many live connections it stops accepting, and goes on when one ends. Others wait in the kernel.

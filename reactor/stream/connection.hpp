@@ -25,7 +25,7 @@ class Reactor;
 
 /// The options of the connections of one acceptor or connector.
 struct REACTOR_EXPORT ConnectionOptions {
-    Limits limits;
+    Limits limits = {};
     /// The rates of each connection, and of all of them together.
     RateLimits rates = {};
     RateLimits rates_together = {};

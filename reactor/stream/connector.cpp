@@ -1,6 +1,7 @@
 // Connecting: names are looked up by family, addresses are tried side by side, and exactly one outcome is reported (RFC
 // 8305, Happy Eyeballs 2). The order is begin → look_up → try_next → answered → succeed or fail, each of them called
 // from the loop.
+#include <reactor/net/detail/network.hpp>
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/connector.hpp>
@@ -47,6 +48,22 @@ struct Connector::Attempt final : EventHandler {
           socket(std::move(connecting)),
           registration(owner.reactor_.watch(socket.get(), Interest::writable, *this)) {}
 
+    // In a network of a test's, where it is known after a time how this ends.
+    Attempt(Connector& owner, const Address& to, const Network::Way& way)
+        : connector(owner), address(to), later(std::in_place, owner.reactor_, [this, way] { begin(way); }) {
+        later->start(way.delay);
+    }
+    void begin(const Network::Way& way) {
+        std::error_code error = way.refused;
+        try {
+            if (!error) error = connector.begin_connecting(socket, way.to);
+        } catch (const std::system_error& failure) {
+            error = failure.code();
+        }
+        if (error && error != std::errc::operation_in_progress) return connector.answered(*this, error);
+        connector.or_fail([this] { registration = connector.reactor_.watch(socket.get(), Interest::writable, *this); });
+    }
+
     // Writable says that connecting has ended, not how.
     void writable() override {
         // Reading SO_ERROR clears it, so it is read once, here.
@@ -63,6 +80,7 @@ struct Connector::Attempt final : EventHandler {
     Address address;
     Socket socket;
     Registration registration;
+    std::optional<Timer> later;
 };
 
 Connector::Connector(Reactor& reactor, std::string_view host, std::uint16_t port, ProtocolFactory factory,
@@ -135,7 +153,8 @@ void Connector::begin() {
 void Connector::look_up() {
     std::optional<std::vector<Address>> known;
     try {
-        known = addresses_without_look_up(host_, port_);
+        Network* const network = Network::of(reactor_);
+        known = network != nullptr ? network->look_up(host_, port_, false) : addresses_without_look_up(host_, port_);
     } catch (const std::system_error& failure) {
         look_up_error_ = failure.code();
         known.emplace();
@@ -203,12 +222,15 @@ void Connector::try_next() {
 
 // True if there is now something to wait for.
 bool Connector::try_address(const Address& address) {
+    if (Network* const network = Network::of(reactor_); network != nullptr && network->has(address)) {
+        attempts_.push_back(std::make_unique<Attempt>(*this, address, network->way_to(address)));
+        if (!ipv6_waiting_.empty() || !others_waiting_.empty()) next_timer_.start(attempt_delay);
+        return true;
+    }
     std::error_code error;
     try {
-        Socket socket = Socket::open(address.family());
-        options_.connection.apply_to(socket);
-        if (options_.local) bind(socket, address);
-        error = socket.connect(address);
+        Socket socket;
+        error = begin_connecting(socket, address);
         // A socket that is connected at once, as a Unix socket is, is writable at once: it takes the same way, by the
         // loop.
         if (!error || error == std::errc::operation_in_progress) {
@@ -226,6 +248,13 @@ bool Connector::try_address(const Address& address) {
     }
     failures_.push_back({address, error});
     return false;
+}
+
+std::error_code Connector::begin_connecting(Socket& socket, const Address& address) const {
+    socket = Socket::open(address.family());
+    options_.connection.apply_to(socket);
+    if (options_.local && Network::of(reactor_) == nullptr) bind(socket, address);
+    return socket.connect(address);
 }
 
 void Connector::answered(Attempt& attempt, std::error_code error) {

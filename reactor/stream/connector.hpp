@@ -23,14 +23,14 @@ namespace reactor {
 
 /// The options of a Connector: of its tries, and of the connection that comes of them.
 struct ConnectorOptions {
-    ConnectionOptions connection;
+    ConnectionOptions connection = {};
     /// For everything, from looking up the name until one address has answered. Zero or less: timed_out at once.
     Duration timeout = std::chrono::seconds(30);
     /// Where to connect from; by default the kernel chooses. Addresses of another family are not connected to
     /// (address_family_not_supported). With port 0 the kernel chooses the port when it knows the destination, so that
     /// one port serves many of them (ip(7): IP_BIND_ADDRESS_NO_PORT). Any other port is taken also while connections
     /// that ended wait in TIME_WAIT (SO_REUSEADDR).
-    std::optional<Address> local;
+    std::optional<Address> local = {};
     /// The longest wait before connecting again; zero or less: never. If it is given, the connector begins again when
     /// connecting has failed, when the factory has thrown or returned null, and when the connection has ended, until
     /// `cancel`. Each time the factory makes a new protocol.
@@ -96,6 +96,7 @@ private:
     bool take_next(Address& address);
     void try_next();
     bool try_address(const Address& address);
+    std::error_code begin_connecting(Socket& socket, const Address& address) const;
     void bind(Socket& socket, const Address& destination) const;
     void answered(Attempt& attempt, std::error_code error);
     std::error_code verdict();

@@ -32,7 +32,7 @@ struct ExitStatus {
     bool success() const noexcept { return code == 0; }
 };
 
-/// A program to start: its name and its arguments, and where and with what it runs.
+/// A program to start: its name and arguments, its folder and its environment.
 struct Command {
     Command(std::vector<std::string> name_and_arguments) : arguments(std::move(name_and_arguments)) {}
     Command(std::initializer_list<std::string> name_and_arguments) : arguments(name_and_arguments) {}
@@ -60,9 +60,9 @@ struct ProcessOptions {
     Stream error = Stream::inherit;
     /// Writes to the child's standard input and receives its standard output, those of them that are pipes:
     /// shutdown_write() is the end of its input. There is one if, and only if, one of them is.
-    std::unique_ptr<Protocol> protocol;
+    std::unique_ptr<Protocol> protocol = {};
     /// Receives the child's standard error, if that is a pipe. Both may set their transport's limits in `connected`.
-    std::unique_ptr<Protocol> error_protocol;
+    std::unique_ptr<Protocol> error_protocol = {};
 };
 
 /// One child. On the loop's thread only; must go before its reactor. Its transports belong to the reactor, and end when
