@@ -1,6 +1,6 @@
 #include <protocols/forward.hpp>
 
-#include <memory>
+#include <stdexcept>
 #include <utility>
 
 namespace reactor {
@@ -15,6 +15,11 @@ void ForwardEnd::join(ForwardEnd& other) noexcept {
 }
 
 std::size_t ForwardEnd::received(Bytes input) {
+    if (observer_ && other_ != nullptr) {
+        observer_(input);
+        if (other_ != nullptr) other_->transport().write(input);
+        return input.size();
+    }
     if (other_ == nullptr) return input.size();
     other_->transport().write(input);
     transport().pass_on_to(other_->transport());
@@ -51,34 +56,71 @@ void ForwardEnd::disconnected(std::error_code reason) {
 // Joined from its beginning, so that either may go first, also while this one's `connected` is still to come.
 class Forward::Far final : public ForwardEnd {
 public:
-    explicit Far(Forward& near) noexcept : near_(near) { join(near); }
+    explicit Far(Forward& near) : near_(near) {
+        join(near);
+        if (near.observed_by_ == nullptr) return;
+        set_observer([by = near.observed_by_](Bytes bytes) { (*by)(Way::to_client, bytes); });
+    }
 
 private:
     void connected() override {
         if (!joined()) return transport().abort();
         near_.connector_.reset();
+        near_.target_answered({});
+        if (!joined()) return;
         near_.transport().resume_reading();
         if (near_.tried_) near_.tried_({});
     }
     void disconnected(std::error_code reason) override {
-        const bool was_connecting = joined() && near_.connector_;
-        ForwardEnd::disconnected(reason);
-        if (was_connecting && near_.tried_) near_.tried_(reason);
+        if (!joined() || !near_.connector_) return ForwardEnd::disconnected(reason);
+        near_.chosen_ = false;  // there never was a connection: another target may be chosen
+        const auto tried = near_.tried_;
+        near_.target_answered(reason);
+        if (tried) tried(reason);
     }
 
     Forward& near_;  // only while joined
 };
 
-Forward::Forward(Reactor& reactor, std::string host, std::uint16_t port, ConnectorOptions options,
+Forward::Forward(std::string host, std::uint16_t port, ConnectorOptions options,
                  std::function<void(std::error_code)> tried)
-    : reactor_(reactor), host_(std::move(host)), port_(port), options_(std::move(options)), tried_(std::move(tried)) {}
+    : host_(std::move(host)), port_(port), options_(std::move(options)), tried_(std::move(tried)) {}
+
+Forward::Forward(ConnectorOptions options) : chosen_later_(true), options_(std::move(options)) {}
 
 Forward::~Forward() = default;
 
+void Forward::observe(std::function<void(Way, Bytes)> observer) {
+    if (!observer) throw std::invalid_argument("Forward::observe: an empty observer");
+    if (joined()) throw std::logic_error("Forward::observe: the target is connected already");
+    observed_by_ = std::make_shared<const std::function<void(Way, Bytes)>>(std::move(observer));
+    set_observer([by = observed_by_](Bytes bytes) { (*by)(Way::to_target, bytes); });
+}
+
 void Forward::connected() {
-    transport().pause_reading();
+    if (!chosen_later_) connect_to(host_, port_);
+}
+
+void Forward::connect_to(std::string host, std::uint16_t port) {
+    if (chosen_) throw std::logic_error("Forward::connect_to: a target is chosen already");
+    if (!transport().open()) return;
     connector_.emplace(
-        reactor_, host_, port_, [this] { return std::make_unique<Far>(*this); }, options_);
+        transport().reactor(), host, port, [this] { return std::make_unique<Far>(*this); }, options_);
+    chosen_ = true;
+    transport().pause_reading();
+}
+
+void Forward::target_answered(std::error_code error) {
+    if (error) transport().abort(error);
+}
+
+std::size_t Forward::received(Bytes input) {
+    return chosen_ ? ForwardEnd::received(input) : asked(input);
+}
+
+void Forward::end_of_stream() {
+    if (!chosen_) return transport().close();
+    ForwardEnd::end_of_stream();
 }
 
 void Forward::disconnected(std::error_code reason) {

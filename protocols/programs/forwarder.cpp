@@ -95,8 +95,8 @@ int serve(const Settings& settings) {
     Watched target(settings.to);
     Reactor reactor(settings.backend);  // its connections use what stands before it
     const auto tried = [&target](std::error_code error) { target.tried(error); };
-    Acceptor acceptor(reactor, listen.host, listen.port,
-                      factory<Forward>(std::ref(reactor), to.host, to.port, connecting, tried), accepting);
+    Acceptor acceptor(reactor, listen.host, listen.port, factory<Forward>(to.host, to.port, connecting, tried),
+                      accepting);
     refuse_itself(acceptor.addresses(), to);
 
     // Whether a conversation has come to its end is for its two ends to know.
