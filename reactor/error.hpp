@@ -21,7 +21,7 @@ enum class Error {
     descriptor_limit,      ///< more descriptors came than ConnectionOptions::descriptors, and were not taken
     file_shortened,        ///< a file became shorter while it was being sent (Transport::write_file)
     successor_ended,       ///< a successor ended before it accepted (Successor)
-    end_of_stream,      ///< the peer has shut its side, in order (coroutines; Protocol::end_of_stream is a call)
+    end_of_stream,         ///< the peer has shut its side, in order (coroutines; Protocol::end_of_stream is a call)
     // Each of these but `truncated` also compares equal to std::errc::timed_out.
     idle_timeout,       ///< nothing came or went for Limits::idle_timeout
     message_timeout,    ///< the rest of a message did not come within Limits::message_timeout
