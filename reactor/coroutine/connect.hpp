@@ -34,11 +34,19 @@ private:
 }  // namespace coroutine_detail
 
 /// Connects as a Connector does: the name's addresses are tried side by side (RFC 8305), within `options.timeout`;
-/// `options.reconnect` is ignored. `auto server = co_await connect(reactor, "localhost", 80, {.timeout = 2s});` Errors:
-/// those of Connector, as values; it throws std::bad_alloc, and std::system_error if the limits cannot be. Destroying
-/// the await gives the attempt up. Thread: that of the reactor, which must be the coroutine's own.
+/// `options.reconnect` is ignored. Options that are built in an expression with an await are destroyed twice by g++ 12:
+/// give them a name first. Errors: those of Connector, as values; it throws std::bad_alloc, and std::system_error if
+/// the limits cannot be. Destroying the await gives the attempt up. Thread: that of the reactor, which must be the
+/// coroutine's own.
 inline coroutine_detail::ConnectOperation connect(Reactor& reactor, std::string_view host, std::uint16_t port,
                                                   ConnectorOptions options = {}) {
+    return {reactor, host, port, std::move(options)};
+}
+/// The same within so long: `auto server = co_await connect(reactor, "localhost", 80, 2s);`
+inline coroutine_detail::ConnectOperation connect(Reactor& reactor, std::string_view host, std::uint16_t port,
+                                                  Duration within) {
+    ConnectorOptions options;
+    options.timeout = within;
     return {reactor, host, port, std::move(options)};
 }
 /// The same to the first of these addresses that answers.
