@@ -31,7 +31,6 @@ struct ServerConnection::Work {
     bool has_length = false;
     std::unique_ptr<Callback<void()>> writable;
     std::optional<Timer> head_timer;  // while a head is incomplete
-    std::unique_ptr<Protocol> upgraded;
     // For the log.
     bool logged = false;
     std::string method, target;
@@ -67,7 +66,7 @@ void ServerConnection::let_go() noexcept {
 // ── input ──
 
 std::size_t ServerConnection::received(Bytes input) {
-    if (is(upgraded)) return work_->upgraded->received(input);
+    if (upgraded_ != nullptr) return upgraded_->received(input);
     set(receiving);
     std::size_t consumed = 0;
     while (consumed < input.size()) {
@@ -77,8 +76,8 @@ std::size_t ServerConnection::received(Bytes input) {
         }
         const Bytes rest = input.subspan(consumed);
         std::size_t taken = 0;
-        if (is(upgraded)) {
-            taken = work_->upgraded->received(rest);
+        if (upgraded_ != nullptr) {
+            taken = upgraded_->received(rest);
             consumed += taken;
             break;
         }
@@ -180,7 +179,7 @@ std::size_t ServerConnection::take_content(Bytes input) {
 }
 
 void ServerConnection::end_of_stream() {
-    if (is(upgraded)) return work_->upgraded->end_of_stream();
+    if (upgraded_ != nullptr) return upgraded_->end_of_stream();
     if (content_to_come()) {
         if (work_->receive != nullptr) (*work_->receive)(Problem::ended_inside_message, {}, true);
         return refuse(Problem::ended_inside_message);
@@ -210,18 +209,18 @@ void ServerConnection::refuse(Problem problem) {
 // ── the end ──
 
 void ServerConnection::draining() {
-    if (is(upgraded)) return work_->upgraded->draining();
+    if (upgraded_ != nullptr) return upgraded_->draining();
     if (!is(answering) && !parser_.begun()) return transport().close();
     unset(keep_alive);
     set(drained);
 }
 
 void ServerConnection::closing() {
-    if (is(upgraded)) work_->upgraded->closing();
+    if (upgraded_ != nullptr) upgraded_->closing();
 }
 
 void ServerConnection::disconnected(std::error_code reason) {
-    if (is(upgraded)) return work_->upgraded->disconnected(reason);
+    if (upgraded_ != nullptr) return upgraded_->disconnected(reason);
     set(ending);
     let_go();
     if (work_ == nullptr) return;
@@ -232,11 +231,11 @@ void ServerConnection::disconnected(std::error_code reason) {
 }
 
 void ServerConnection::pause_writing() {
-    if (is(upgraded)) work_->upgraded->pause_writing();
+    if (upgraded_ != nullptr) upgraded_->pause_writing();
 }
 
 void ServerConnection::resume_writing() {
-    if (is(upgraded)) return work_->upgraded->resume_writing();
+    if (upgraded_ != nullptr) return upgraded_->resume_writing();
     if (work_ != nullptr && work_->writable != nullptr && is(answering)) (*work_->writable)();
 }
 
@@ -554,10 +553,10 @@ void Exchange::upgrade(std::string_view name, std::unique_ptr<Protocol> protocol
     if (connection.content_to_come()) throw std::logic_error("http::Exchange: upgrade() before the content has come");
     connection.write_head(101, {}, std::nullopt, {});
     connection.let_go();
-    connection.work().upgraded = std::move(protocol);
-    connection.set(ServerConnection::upgraded);
-    connection.lend_transport_to(*connection.work_->upgraded);
-    connection.work_->upgraded->connected();
+    connection.work_.reset();
+    connection.upgraded_ = std::move(protocol);
+    connection.lend_transport_to(*connection.upgraded_);
+    connection.upgraded_->connected();
     if (connection.is(ServerConnection::held)) {
         connection.unset(ServerConnection::held);
         connection.transport().resume_reading();

@@ -40,9 +40,8 @@ private:
         receiving = 64,        // in a call of received()
         held = 128,            // reading is paused until the answer is complete
         ending = 256,          // nothing more is understood
-        upgraded = 512,        // another protocol speaks
-        answering = 1024,      // a request is not completely answered
-        drained = 2048,        // the request under way is the last
+        answering = 512,       // a request is not completely answered
+        drained = 1024,        // the request under way is the last
     };
     bool is(std::uint16_t flags) const noexcept { return (flags_ & flags) != 0; }
     void set(std::uint16_t flags) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flags); }
@@ -75,8 +74,9 @@ private:
     void ask_for_content();
 
     std::shared_ptr<Service> service_;
-    Exchange* exchange_ = nullptr;  // the handle of the request that is being answered
-    std::unique_ptr<Work> work_;    // for requests that take more than one head and one answer
+    Exchange* exchange_ = nullptr;        // the handle of the request that is being answered
+    std::unique_ptr<Work> work_;          // for requests that take more than one head and one answer
+    std::unique_ptr<Protocol> upgraded_;  // the protocol that speaks after an upgrade
     HeadParser parser_;
     std::uint16_t flags_ = 0;
 };

@@ -4,10 +4,14 @@
 #include <protocols/programs/program.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/run_until_signal.hpp>
+#ifdef WITH_WEBSOCKET
+#include <protocols/websocket/websocket.hpp>
+#endif
 
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -24,7 +28,20 @@ struct Settings {
     double grace = 10;
     std::size_t connections = 10'000;
     bool log = false;
+    std::string websocket_echo;
 };
+
+#ifdef WITH_WEBSOCKET
+class EchoSocket final : public websocket::WebSocket {
+public:
+    using WebSocket::WebSocket;
+
+private:
+    void message(websocket::Kind kind, Bytes content) override {
+        kind == websocket::Kind::text ? send(text_of(content)) : send_binary(content);
+    }
+};
+#endif
 
 int serve(const Settings& settings) {
     program::raise_descriptor_limit();
@@ -35,6 +52,12 @@ int serve(const Settings& settings) {
     options.acceptor.max_connections = settings.connections;
     http::Server server(reactor, settings.host, settings.port, options);
     server.get("/{path...}", http::static_files(settings.root));
+#ifdef WITH_WEBSOCKET
+    if (!settings.websocket_echo.empty()) {
+        server.get(settings.websocket_echo,
+                   websocket::accept([](const http::Request&) { return std::make_unique<EchoSocket>(); }));
+    }
+#endif
     if (settings.log) {
         server.on_access([](const http::Access& access) {
             program::say("{} {} {} {} {} {:.6f}", access.peer.to_string(), access.method.empty() ? "-" : access.method,
@@ -66,6 +89,9 @@ int main(int argc, char** argv) {
     arguments.add_option("--max-connections", settings.connections, "more than these wait")
         ->check(program::from_to(std::size_t(1), std::size_t(1) << 20));
     arguments.add_flag("--log", settings.log, "a line for each answer: client, method, target, status, bytes, seconds");
+#ifdef WITH_WEBSOCKET
+    arguments.add_option("--websocket-echo", settings.websocket_echo, "path of a WebSocket that sends messages back");
+#endif
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("http_server", [&] { return serve(settings); });

@@ -68,10 +68,10 @@ class Floors(unittest.TestCase):
                 for name in includes(path):
                     self.assertFalse(name.endswith("_impl.hpp"), f"{path} includes {name}")
 
-    def test_openssl_is_seen_by_the_library_of_tls_alone(self):
+    def test_openssl_is_seen_by_the_libraries_of_tls_and_websocket_alone(self):
         for path in self.files:
             if path.startswith(("reactor/", "protocols/")):
-                private = path.startswith("reactor/tls/") and path.endswith((".cpp", "_impl.hpp"))
+                private = path.startswith(("reactor/tls/", "protocols/websocket/")) and path.endswith((".cpp", "_impl.hpp"))
                 for name in includes(path):
                     self.assertFalse(name.startswith("openssl/") and not private, f"{path} includes {name}")
 

@@ -1,6 +1,8 @@
 """http_server as a process: real clients, real signals, on the backend that REACTOR_BACKEND names. HTTP_SERVER says where
 the program is."""
 
+import base64
+import hashlib
 import http.client
 import os
 import shutil
@@ -91,6 +93,35 @@ class HttpServer(ProcessTest):
         status, _, errors = server.end()
         self.assertEqual(status, 1)
         self.assertEqual(errors, "http_server: http::static_files: open of /does/not/exist: No such file or directory\n")
+
+    def test_a_websocket_sends_messages_back_and_answers_a_close(self):
+        described = subprocess.run([HTTP_SERVER, "--help"], capture_output=True, check=True, text=True).stdout
+        if "--websocket-echo" not in described:
+            self.skipTest("built without WebSocket")
+        _, port = self.serve("--websocket-echo", "/echo")
+        key = base64.b64encode(os.urandom(16)).decode()
+        expected = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())
+        mask = os.urandom(4)
+
+        def frame(first, payload):
+            length = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+            masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+            return bytes([first]) + length + mask + masked
+
+        with socket.create_connection(("127.0.0.1", int(port)), PATIENCE) as client:
+            client.sendall(f"GET /echo HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                           f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+            answers = client.makefile("rb")
+            self.assertEqual(answers.readline(), b"HTTP/1.1 101 Switching Protocols\r\n")
+            head = b""
+            while (line := answers.readline()) != b"\r\n":
+                head += line
+            self.assertIn(b"Sec-WebSocket-Accept: " + expected + b"\r\n", head)
+            client.sendall(frame(0x81, b"hello") + frame(0x82, bytes(300)))
+            self.assertEqual(answers.read(7), b"\x81\x05hello")
+            self.assertEqual(answers.read(304), b"\x82\x7e\x01\x2c" + bytes(300))
+            client.sendall(frame(0x88, b"\x03\xe8"))
+            self.assertEqual(answers.read(), b"\x88\x02\x03\xe8")
 
     @unittest.skipUnless(shutil.which("curl"), "there is no curl")
     def test_curl_gets_parts_over_a_unix_socket_and_asks_for_changes_only(self):

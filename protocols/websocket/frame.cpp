@@ -1,0 +1,223 @@
+#include <protocols/websocket/frame.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+namespace reactor::websocket {
+
+namespace {
+
+unsigned byte_at(Bytes bytes, std::size_t at) noexcept {
+    return std::to_integer<unsigned>(bytes[at]);
+}
+
+std::uint64_t number_at(Bytes bytes, std::size_t at, std::size_t size) noexcept {
+    std::uint64_t number = 0;
+    for (std::size_t place = 0; place < size; ++place) number = number << 8 | byte_at(bytes, at + place);
+    return number;
+}
+
+constexpr std::uint64_t longest_control = 125;
+
+}  // namespace
+
+bool may_be_sent(std::uint16_t code) noexcept {
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+}
+
+bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, const std::array<unsigned char, 4>& mask,
+                std::size_t place) noexcept {
+    std::array<unsigned char, 8> turned;
+    for (std::size_t at = 0; at < turned.size(); ++at) turned[at] = mask[(place + at) % 4];
+    std::uint64_t word, mask_word, seen = 0;
+    std::memcpy(&mask_word, turned.data(), sizeof mask_word);
+    std::size_t at = 0;
+    for (; size - at >= 8; at += 8) {
+        std::memcpy(&word, from + at, sizeof word);
+        word ^= mask_word;
+        seen |= word;
+        std::memcpy(to + at, &word, sizeof word);
+    }
+    for (; at < size; ++at) {
+        to[at] = from[at] ^ std::byte(turned[at % 8]);
+        seen |= std::to_integer<std::uint64_t>(to[at]);
+    }
+    return (seen & 0x8080808080808080) == 0;
+}
+
+FrameDecoder::Step FrameDecoder::next(Bytes input, std::vector<std::byte>& room) {
+    return in_frame_ ? data(input, 0, room) : begin_frame(input, room);
+}
+
+/// The head of a frame (RFC 6455, 5.2), and all of a control frame, which is short.
+FrameDecoder::Step FrameDecoder::begin_frame(Bytes input, std::vector<std::byte>& room) {
+    if (input.empty()) return {};
+    const unsigned first = byte_at(input, 0), opcode = first & 0x0f;
+    const bool final = (first & 0x80) != 0, is_control = opcode >= 8;
+    if ((first & 0x70) != 0) return refuse(close_code::protocol_error, "a reserved bit is set");
+    if ((opcode > 2 && opcode < 8) || opcode > 10) return refuse(close_code::protocol_error, "an unknown opcode");
+    if (is_control && !final) return refuse(close_code::protocol_error, "a control frame in fragments");
+    if (opcode == 0 && !in_message_) return refuse(close_code::protocol_error, "a continuation of nothing");
+    if (!is_control && opcode != 0 && in_message_) {
+        return refuse(close_code::protocol_error, "a message inside another one");
+    }
+    if (input.size() < 2) return {};
+
+    const unsigned second = byte_at(input, 1);
+    const bool masked = (second & 0x80) != 0;
+    if (masked != (role_ == Role::server)) {
+        return refuse(close_code::protocol_error, masked ? "a mask from a server" : "no mask from a client");
+    }
+    std::uint64_t length = second & 0x7f;
+    const std::size_t length_size = length == 126 ? 2 : length == 127 ? 8 : 0;
+    if (is_control && length > longest_control)
+        return refuse(close_code::protocol_error, "a control frame is too long");
+    const std::size_t head = 2 + length_size + (masked ? 4 : 0);
+    if (input.size() < 2 + length_size) return {};
+    if (length_size != 0) {
+        length = number_at(input, 2, length_size);
+        const std::uint64_t least = length_size == 2 ? 126 : 65536;
+        if (length < least) return refuse(close_code::protocol_error, "a length in more bytes than it needs");
+        if (length >> 63 != 0) return refuse(close_code::protocol_error, "a length with its highest bit set");
+    }
+    // A limit is checked as soon as the length is known, before any of the payload.
+    const std::uint64_t taken = opcode == 0 ? taken_ : 0;
+    if (!is_control && length > longest_ - std::min(taken, longest_)) {
+        return refuse(close_code::message_too_big, "a message is too long");
+    }
+    if (input.size() < head) return {};
+    if (masked) std::memcpy(mask_.data(), input.data() + 2 + length_size, 4);
+    mask_place_ = 0;
+
+    if (is_control) {
+        const auto size = static_cast<std::size_t>(length);
+        if (input.size() - head < size) return {};
+        Bytes payload = input.subspan(head, size);
+        if (masked) {
+            room.resize(size);
+            apply_mask(payload.data(), room.data(), size, mask_, 0);
+            payload = room;
+        }
+        return control(payload, head + size, opcode);
+    }
+    if (opcode != 0) {
+        kind_ = opcode == 1 ? Kind::text : Kind::binary;
+        text_ = {};
+    }
+    in_message_ = in_frame_ = true;
+    final_ = final;
+    left_ = length;
+    taken_ = taken + length;
+    return data(input.subspan(head), head, room);
+}
+
+FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, unsigned opcode) {
+    Step step;
+    step.consumed = consumed;
+    step.payload = payload;
+    if (opcode != 8) {
+        step.event = opcode == 9 ? Event::ping : Event::pong;
+        return step;
+    }
+    // RFC 6455, 5.5.1: nothing, or a code and a reason in UTF-8.
+    step.event = Event::close;
+    step.code = close_code::none_received;
+    if (payload.empty()) return step;
+    if (payload.size() == 1) return refuse(close_code::protocol_error, "a close frame with half a code");
+    step.code = static_cast<std::uint16_t>(number_at(payload, 0, 2));
+    step.payload = payload.subspan(2);
+    if (!may_be_sent(step.code))
+        return refuse(close_code::protocol_error, "a close frame with a code that is not sent");
+    Utf8Check reason;
+    if (!reason.accept(step.payload) || !reason.complete()) {
+        return refuse(close_code::invalid_data, "the reason of a close frame is not UTF-8");
+    }
+    return step;
+}
+
+/// The payload of a data frame, as far as it is there. `consumed`: the bytes before `input` that belong to this step.
+FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed, std::vector<std::byte>& room) {
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size()));
+    Step step;
+    step.consumed = consumed + size;
+    step.payload = input.first(size);
+    left_ -= size;
+    bool is_ascii = false;
+    if (role_ == Role::server) {
+        room.resize(size);
+        is_ascii = apply_mask(input.data(), room.data(), size, mask_, mask_place_);
+        mask_place_ = static_cast<std::uint8_t>((mask_place_ + size) % 4);
+        step.payload = room;
+    }
+    if (left_ == 0) {
+        in_frame_ = false;
+        step.last = final_;
+        if (final_) in_message_ = false;
+    }
+    if (kind_ == Kind::text) {
+        if (!(is_ascii && text_.complete()) && !text_.accept(step.payload)) {
+            return refuse(close_code::invalid_data, "a text is not UTF-8");
+        }
+        if (step.last && !text_.complete()) return refuse(close_code::invalid_data, "a text ends inside a character");
+    }
+    if (size == 0 && !step.last) {  // nothing to tell yet: the head is consumed
+        step.event = Event::need_more;
+        return step;
+    }
+    step.event = Event::part;
+    return step;
+}
+
+std::size_t Frame::write_head(std::array<std::byte, 14>& head, Opcode opcode, std::uint64_t length, bool final,
+                              const std::uint32_t* mask) noexcept {
+    const unsigned mask_bit = mask != nullptr ? 0x80 : 0;
+    head[0] = std::byte((final ? 0x80u : 0u) | static_cast<unsigned>(opcode));
+    std::size_t size = 2;
+    const auto put = [&](std::size_t bytes) noexcept {
+        for (std::size_t place = 0; place < bytes; ++place)
+            head[size++] = std::byte(static_cast<unsigned char>(length >> (8 * (bytes - 1 - place))));
+    };
+    if (length < 126) {
+        head[1] = std::byte(mask_bit | static_cast<unsigned>(length));
+    } else if (length < 65536) {
+        head[1] = std::byte(mask_bit | 126);
+        put(2);
+    } else {
+        head[1] = std::byte(mask_bit | 127);
+        put(8);
+    }
+    if (mask != nullptr) {
+        std::memcpy(head.data() + size, mask, 4);
+        size += 4;
+    }
+    return size;
+}
+
+namespace {
+
+std::vector<std::byte> make_frame(Frame::Opcode opcode, Bytes payload, bool final, const std::uint32_t* mask) {
+    std::array<std::byte, 14> head;
+    const std::size_t size = Frame::write_head(head, opcode, payload.size(), final, mask);
+    std::vector<std::byte> frame(size + payload.size());
+    std::copy_n(head.begin(), size, frame.begin());
+    if (mask == nullptr) {
+        std::copy(payload.begin(), payload.end(), frame.begin() + std::ptrdiff_t(size));
+    } else {
+        std::array<unsigned char, 4> bytes;
+        std::memcpy(bytes.data(), mask, 4);
+        apply_mask(payload.data(), frame.data() + size, payload.size(), bytes, 0);
+    }
+    return frame;
+}
+
+}  // namespace
+
+std::vector<std::byte> Frame::unmasked(Opcode opcode, Bytes payload, bool final) {
+    return make_frame(opcode, payload, final, nullptr);
+}
+
+std::vector<std::byte> Frame::masked(Opcode opcode, Bytes payload, std::uint32_t mask, bool final) {
+    return make_frame(opcode, payload, final, &mask);
+}
+
+}  // namespace reactor::websocket

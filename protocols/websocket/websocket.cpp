@@ -1,0 +1,229 @@
+#include <protocols/websocket/websocket.hpp>
+
+#include <reactor/reactor.hpp>
+#include <reactor/timer.hpp>
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+namespace reactor::websocket {
+
+namespace {
+
+/// A mask that a page cannot predict (RFC 6455, 5.3; 10.3 says why). One system call brings 64 of them.
+std::uint32_t next_mask() {
+    thread_local std::array<std::uint32_t, 64> masks;
+    thread_local std::size_t used = masks.size();
+    if (used == masks.size()) {
+        if (::getrandom(masks.data(), sizeof masks, 0) != static_cast<ssize_t>(sizeof masks))
+            throw std::system_error(errno, std::system_category(), "websocket: getrandom");
+        used = 0;
+    }
+    return masks[used++];
+}
+
+/// Where payloads lie without their masks, for the time of one call.
+std::vector<std::byte>& room() {
+    thread_local std::vector<std::byte> bytes;
+    if (bytes.capacity() > 1024 * 1024) bytes = {};
+    return bytes;
+}
+
+}  // namespace
+
+struct WebSocket::More {
+    std::vector<std::byte> message;  // the parts of one that is not whole yet
+    std::optional<Timer> idle_timer;
+    std::optional<Timer> close_timer;
+    std::optional<Encoded> latest;  // that waits for the low watermark
+    bool pinged = false;
+};
+
+Encoded::Encoded(Kind kind, Bytes payload) : kind_(kind) {
+    const auto opcode = kind == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
+    auto frame = Frame::unmasked(opcode, payload);
+    head_ = frame.size() - payload.size();
+    frame_ = std::make_shared<const std::vector<std::byte>>(std::move(frame));
+}
+
+WebSocket::WebSocket(const Options& options) noexcept
+    : decoder_(Role::server, options.longest_message), options_(options) {}
+
+WebSocket::~WebSocket() = default;
+
+// ── output ──
+
+bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final) {
+    if (role_ == Role::client) return transport().write(Frame::masked(opcode, payload, next_mask(), final));
+    std::array<std::byte, 14> head;
+    const Bytes head_bytes(head.data(), Frame::write_head(head, opcode, payload.size(), final, nullptr));
+    constexpr std::size_t together = 2048;  // with one copy, and one send also outside of a call
+    if (payload.size() <= together) return transport().write(head_bytes, payload);
+    return transport().write(head_bytes) && transport().write(payload);
+}
+
+bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload, bool final) {
+    if (!is_open_) return false;
+    if (sending_parts_) throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
+    return write_frame(opcode, payload, final);
+}
+
+bool WebSocket::send_part(Kind kind, Bytes part, bool last) {
+    if (!is_open_) return false;
+    const auto first = kind == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
+    const bool sent = write_frame(sending_parts_ ? Frame::Opcode::continuation : first, part, last);
+    sending_parts_ = !last;
+    return sent;
+}
+
+bool WebSocket::send(const Encoded& message) {
+    if (!is_open_) return false;
+    if (sending_parts_) throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
+    if (options_.slow != Slow::queue && transport().queued() > transport().limits().high_mark) {
+        if (options_.slow == Slow::close) {
+            close(close_code::policy_violation, "too slow");
+        } else if (options_.slow == Slow::latest) {
+            if (more_ == nullptr) more_ = std::make_unique<More>();
+            more_->latest = message;
+            return true;
+        }
+        return false;
+    }
+    if (role_ == Role::server) return transport().write(Bytes(*message.frame_));
+    const auto opcode = message.kind_ == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
+    return write_frame(opcode, Bytes(*message.frame_).subspan(message.head_), true);
+}
+
+void WebSocket::resume_writing() {
+    if (more_ == nullptr || !more_->latest) return;
+    const Encoded latest = *std::exchange(more_->latest, std::nullopt);
+    send(latest);
+}
+
+bool WebSocket::ping(Bytes payload) {
+    if (payload.size() > 125) throw std::invalid_argument("WebSocket::ping: more than 125 bytes");
+    return is_open_ && write_frame(Frame::Opcode::ping, payload, true);
+}
+
+bool WebSocket::write_close(std::uint16_t code, std::string_view reason) {
+    is_open_ = false;
+    if (std::exchange(close_sent_, true)) return false;
+    std::array<std::byte, 125> payload;
+    if (code == close_code::none_received) return write_frame(Frame::Opcode::close, {}, true);
+    payload[0] = std::byte(static_cast<unsigned char>(code >> 8));
+    payload[1] = std::byte(static_cast<unsigned char>(code & 0xff));
+    std::copy_n(bytes_of(reason).begin(), reason.size(), payload.begin() + 2);
+    return write_frame(Frame::Opcode::close, Bytes(payload.data(), reason.size() + 2), true);
+}
+
+// ── the end ──
+
+void WebSocket::close(std::uint16_t code, std::string_view reason) {
+    if (!may_be_sent(code)) throw std::invalid_argument("WebSocket::close: not a code that is sent");
+    if (reason.size() > 123) throw std::invalid_argument("WebSocket::close: a reason of more than 123 bytes");
+    if (close_sent_ || over_) return;
+    write_close(code, reason);
+    if (more_ == nullptr) more_ = std::make_unique<More>();
+    more_->close_timer.emplace(transport().reactor(), [this] { transport().close(); });
+    more_->close_timer->start(options_.close_timeout);
+}
+
+/// The other side has closed: it gets the same code back, unless it answers ours. The server ends the connection first
+/// (RFC 6455, 7.1.1); a client's Limits::close_timeout bounds how long it waits for that.
+void WebSocket::take_close(std::uint16_t code, Bytes reason) {
+    write_close(code, {});
+    const std::string text(text_of(reason));
+    transport().close();
+    end(code, text);
+}
+
+/// The other side breaks the protocol.
+void WebSocket::fail(std::uint16_t code, std::string_view why) {
+    write_close(code, why);
+    transport().close();
+    end(code, why);
+}
+
+void WebSocket::end(std::uint16_t code, std::string_view reason) {
+    is_open_ = false;
+    if (more_ != nullptr) {
+        more_->idle_timer.reset();
+        more_->close_timer.reset();
+    }
+    if (!std::exchange(over_, true)) closed(code, reason);
+}
+
+void WebSocket::check_idle() {
+    if (std::exchange(heard_, false)) {
+        more_->pinged = false;
+        return;
+    }
+    if (more_->pinged) return transport().abort(std::make_error_code(std::errc::timed_out));
+    more_->pinged = true;
+    ping();
+}
+
+// ── the calls of the transport ──
+
+void WebSocket::connected() {
+    is_open_ = true;
+    if (options_.ping_after > Duration::zero()) {
+        more_ = std::make_unique<More>();
+        more_->idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
+        more_->idle_timer->start_periodic(options_.ping_after);
+    }
+    opened();
+}
+
+std::size_t WebSocket::received(Bytes input) {
+    heard_ = true;
+    std::size_t consumed = 0;
+    while (consumed < input.size() && !over_) {
+        const FrameDecoder::Step step = decoder_.next(input.subspan(consumed), room());
+        consumed += step.consumed;
+        using Event = FrameDecoder::Event;
+        if (step.event == Event::need_more) {
+            if (step.consumed == 0) break;
+            continue;
+        }
+        switch (step.event) {
+            case Event::part: part(decoder_.kind(), step.payload, step.last); break;
+            case Event::ping:
+                if (!close_sent_) write_frame(Frame::Opcode::pong, step.payload, true);
+                break;
+            case Event::pong: pong(step.payload); break;
+            case Event::close: take_close(step.code, step.payload); break;
+            default: fail(step.code, step.why); break;
+        }
+        if (step.last) transport().message_received();
+        if (!transport().reading()) break;
+    }
+    return over_ ? input.size() : consumed;
+}
+
+// A message of one part, as most are, is given from where it lies.
+void WebSocket::part(Kind kind, Bytes part, bool last) {
+    const bool gathered = more_ != nullptr && !more_->message.empty();
+    if (last && !gathered) return message(kind, part);
+    if (more_ == nullptr) more_ = std::make_unique<More>();
+    more_->message.insert(more_->message.end(), part.begin(), part.end());
+    if (!last) return;
+    const std::vector<std::byte> whole = std::exchange(more_->message, {});
+    message(kind, whole);
+}
+
+void WebSocket::end_of_stream() {
+    transport().close();
+}
+
+void WebSocket::disconnected(std::error_code) {
+    end(close_code::abnormal, {});
+}
+
+}  // namespace reactor::websocket
