@@ -8,21 +8,39 @@
 #include <reactor/testing/scripted_demultiplexer.hpp>
 
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/errqueue.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <linux/io_uring.h>
+#include <linux/netlink.h>
+#include <linux/perf_event.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
+#include <map>
 #include <sstream>
+#include <thread>
 
 using namespace reactor;
 
@@ -38,6 +56,7 @@ struct State {
     int descriptor = -1;
     std::vector<FileDescriptor> held;
     std::function<void()> behind_the_back;  // happens to it once the loop watches it
+    std::shared_ptr<void> kept;             // goes first
 
     void close() {
         std::erase_if(held, [&](const FileDescriptor& one) { return one.get() == descriptor; });
@@ -277,6 +296,278 @@ State then_behind_the_back(State state, std::function<void(State&)> happens) {
     result.descriptor = shared->descriptor;
     result.behind_the_back = [shared, happens = std::move(happens)] { happens(*shared); };
     return result;
+}
+
+// A state that cannot be made here: no right to, or a kernel without it. Its rows are left out, with a message.
+struct NotHere {};
+
+FileDescriptor if_possible(long descriptor) {
+    if (descriptor < 0) throw NotHere();
+    return FileDescriptor(int(descriptor));
+}
+
+State semaphore(std::uint64_t count, int taken) {
+    FileDescriptor descriptor(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC | EFD_SEMAPHORE)));
+    if (count > 0) REQUIRE(::write(descriptor.get(), &count, sizeof count) == sizeof count);
+    for (std::uint64_t one = 0; taken > 0; --taken) REQUIRE(::read(descriptor.get(), &one, sizeof one) == sizeof one);
+    return state_of(std::move(descriptor));
+}
+
+State signals_of(bool pending) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    REQUIRE(::pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+    FileDescriptor descriptor(checked(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)));
+    char buffer[sizeof(signalfd_siginfo)];
+    while (::read(descriptor.get(), buffer, sizeof buffer) > 0) {
+    }
+    if (pending) REQUIRE(::pthread_kill(::pthread_self(), SIGURG) == 0);
+    return state_of(std::move(descriptor));
+}
+
+enum class Child { runs, has_ended, is_reaped };
+
+State child(Child is) {
+    const pid_t pid = checked(::fork());
+    if (pid == 0) {
+        if (is == Child::runs) ::pause();
+        ::_exit(0);
+    }
+    struct Ended {  // with the state
+        ~Ended() {
+            ::kill(pid, SIGKILL);
+            ::waitpid(pid, nullptr, 0);
+        }
+        pid_t pid;
+    };
+    auto ended = std::shared_ptr<Ended>(new Ended{pid});
+    FileDescriptor descriptor = if_possible(::syscall(SYS_pidfd_open, pid, 0));
+    pollfd entry{descriptor.get(), POLLIN, 0};
+    if (is != Child::runs) REQUIRE(::poll(&entry, 1, 10'000) == 1);
+    if (is == Child::is_reaped) {
+        ended.reset();
+        // The last of it goes a moment later.
+        for (int most = 1000; most > 0 && (entry.revents & POLLHUP) == 0; --most) ::poll(&entry, 1, 1);
+    }
+    State state = state_of(std::move(descriptor));
+    state.kept = ended;
+    return state;
+}
+
+// Made once: the kernel takes some ten milliseconds to close one of these.
+struct WatchedFolder {
+    explicit WatchedFolder(FileDescriptor the_descriptor) : descriptor(std::move(the_descriptor)) {}
+    State with(bool event) const {
+        char buffer[4096];
+        while (::read(descriptor.get(), buffer, sizeof buffer) > 0) {
+        }
+        if (event) {
+            FileDescriptor(checked(::open((folder / "file").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)));
+            checked(::unlink((folder / "file").c_str()));
+        }
+        return state_of(FileDescriptor(checked(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, 0))));
+    }
+    TemporaryFolder folder;
+    FileDescriptor descriptor;
+};
+
+State inotify(bool event) {
+    static const WatchedFolder watched(FileDescriptor(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)));
+    checked(::inotify_add_watch(watched.descriptor.get(), (watched.folder / "").c_str(), IN_CREATE));
+    return watched.with(event);
+}
+
+State fanotify(bool event) {
+    static const WatchedFolder watched(
+        FileDescriptor(::fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC | FAN_REPORT_FID, O_RDONLY)));
+    const int result = ::fanotify_mark(watched.descriptor.get(), FAN_MARK_ADD, FAN_CREATE | FAN_ONDIR, AT_FDCWD,
+                                       (watched.folder / "").c_str());
+    if (result != 0) throw NotHere();  // no right to, or a file system without an identity
+    return watched.with(event);
+}
+
+// The side that a program has as its terminal.
+State own_terminal(bool data, bool hung_up) {
+    FileDescriptor master(checked(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)));
+    checked(::grantpt(master.get()));
+    checked(::unlockpt(master.get()));
+    FileDescriptor own(checked(::open(::ptsname(master.get()), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)));
+    if (data) {
+        put(master.get(), "x\n");
+        pollfd entry{own.get(), POLLIN, 0};
+        REQUIRE(::poll(&entry, 1, 10'000) == 1);
+    }
+    if (hung_up) return state_of(std::move(own));
+    return state_of(std::move(own), std::move(master));
+}
+
+State fifo(bool with_data, bool writer_gone) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "fifo";
+    checked(::mkfifo(path.c_str(), 0600));
+    FileDescriptor reading(checked(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)));
+    FileDescriptor writing(checked(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)));
+    if (with_data) put(writing.get(), "x");
+    if (writer_gone) return state_of(std::move(reading));
+    return state_of(std::move(reading), std::move(writing));
+}
+
+enum class Netlink { quiet, answered, overrun };
+
+State netlink(Netlink is) {
+    FileDescriptor descriptor(checked(::socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE)));
+    struct {
+        nlmsghdr head;
+        rtgenmsg body;
+    } question{};
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = RTM_GETLINK;
+    question.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;  // refused: an error as an answer
+    const int smallest = 1;
+    if (is == Netlink::overrun)
+        checked(::setsockopt(descriptor.get(), SOL_SOCKET, SO_RCVBUF, &smallest, sizeof smallest));
+    const int questions = is == Netlink::quiet ? 0 : is == Netlink::answered ? 1 : 100;
+    for (int i = 0; i < questions; ++i) (void)!::send(descriptor.get(), &question, sizeof question, 0);
+    return state_of(std::move(descriptor));
+}
+
+// Two interfaces in a network namespace of their own, made once: a namespace takes a tenth of a second to go. One is
+// down; the other one is up, and packets are sent to it.
+struct Tunnels {
+    Tunnels() {
+        std::thread([this] {  // only this thread is in the namespace
+            if (::unshare(CLONE_NEWNET) != 0) return;
+            down = open(nullptr);
+            up = open(&index);
+            sender.reset(::socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        })
+            .join();
+    }
+    static FileDescriptor open(int* index_if_up) {
+        FileDescriptor descriptor(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+        ifreq request{};
+        request.ifr_flags = IFF_TUN | IFF_NO_PI;
+        if (::ioctl(descriptor.get(), TUNSETIFF, &request) != 0) return {};
+        if (index_if_up == nullptr) return descriptor;
+        const FileDescriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        request.ifr_flags = IFF_UP;
+        if (::ioctl(socket.get(), SIOCSIFFLAGS, &request) != 0 || ::ioctl(socket.get(), SIOCGIFINDEX, &request) != 0)
+            return {};
+        *index_if_up = request.ifr_ifindex;
+        return descriptor;
+    }
+    void send_packet() const {
+        const char packet[20] = {0x45};  // an IPv4 header, which is all that a tun interface looks at
+        sockaddr_ll to{};
+        to.sll_family = AF_PACKET;
+        to.sll_protocol = htons(ETH_P_IP);
+        to.sll_ifindex = index;
+        checked(int(::sendto(sender.get(), packet, sizeof packet, 0, reinterpret_cast<sockaddr*>(&to), sizeof to)));
+    }
+    FileDescriptor down, up, sender;
+    int index = 0;
+};
+
+State tunnel(bool with_packet) {
+    static const Tunnels tunnels;
+    const FileDescriptor& which = with_packet ? tunnels.up : tunnels.down;
+    if (!which || !tunnels.sender) throw NotHere();
+    if (with_packet) tunnels.send_packet();
+    return state_of(FileDescriptor(checked(::fcntl(which.get(), F_DUPFD_CLOEXEC, 0))));
+}
+
+State readable_file(const char* path) {
+    return state_of(if_possible(::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)));
+}
+
+State pressure(bool with_trigger) {
+    FileDescriptor descriptor = if_possible(::open("/proc/pressure/memory", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    const std::string_view trigger = "some 1000000 2000000";  // a stall of one second in two: nothing does that here
+    if (with_trigger && ::write(descriptor.get(), trigger.data(), trigger.size() + 1) < 0) throw NotHere();
+    return state_of(std::move(descriptor));
+}
+
+// A software event, with a ring of one page or without.
+State performance(bool mapped) {
+    perf_event_attr attributes{};
+    attributes.size = sizeof attributes;
+    attributes.type = PERF_TYPE_SOFTWARE;
+    attributes.config = PERF_COUNT_SW_DUMMY;
+    attributes.exclude_kernel = attributes.exclude_hv = 1;
+    FileDescriptor descriptor =
+        if_possible(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
+    State state;
+    if (mapped) {
+        const std::size_t size = 2 * std::size_t(::sysconf(_SC_PAGESIZE));
+        void* const ring = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.get(), 0);
+        if (ring == MAP_FAILED) throw NotHere();
+        state.kept = std::shared_ptr<void>(ring, [size](void* it) { ::munmap(it, size); });
+    }
+    state.descriptor = descriptor.get();
+    state.held.push_back(std::move(descriptor));
+    return state;
+}
+
+State bpf_ring(std::uint32_t kind) {
+    bpf_attr attributes{};
+    attributes.map_type = kind;
+    attributes.max_entries = std::uint32_t(::sysconf(_SC_PAGESIZE));
+    return state_of(if_possible(::syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes)));
+}
+
+State io_uring(bool completed) {
+    io_uring_params parameters{};
+    FileDescriptor ring = if_possible(::syscall(SYS_io_uring_setup, 4, &parameters));
+    if (completed) {
+        const std::size_t queue_size = parameters.sq_off.array + parameters.sq_entries * sizeof(unsigned);
+        const std::size_t entries_size = parameters.sq_entries * sizeof(io_uring_sqe);
+        const auto map = [&](std::size_t size, off_t offset) {
+            void* const place = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring.get(), offset);
+            REQUIRE(place != MAP_FAILED);
+            return static_cast<char*>(place);
+        };
+        char* const queue = map(queue_size, IORING_OFF_SQ_RING);
+        char* const entries = map(entries_size, IORING_OFF_SQES);
+        reinterpret_cast<io_uring_sqe*>(entries)->opcode = IORING_OP_NOP;  // the others are zero
+        reinterpret_cast<unsigned*>(queue + parameters.sq_off.array)[0] = 0;
+        ++*reinterpret_cast<unsigned*>(queue + parameters.sq_off.tail);
+        REQUIRE(::syscall(SYS_io_uring_enter, ring.get(), 1, 0, 0, nullptr, 0) == 1);
+        ::munmap(queue, queue_size);
+        ::munmap(entries, entries_size);
+    }
+    return state_of(std::move(ring));
+}
+
+enum class Peer { quiet, sent, closed };
+
+State mptcp(Peer is) {
+    const auto open = [] {
+        return if_possible(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_MPTCP));
+    };
+    FileDescriptor listener = open(), client = open();
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    checked(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length));
+    checked(::listen(listener.get(), 1));
+    checked(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length));
+    (void)::connect(client.get(), reinterpret_cast<sockaddr*>(&address), length);
+    pollfd entry{listener.get(), POLLIN, 0};
+    REQUIRE(::poll(&entry, 1, 10'000) == 1);
+    FileDescriptor peer(checked(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)));
+    entry = {client.get(), POLLOUT, 0};
+    REQUIRE(::poll(&entry, 1, 10'000) == 1);
+    if (is == Peer::sent) put(peer.get(), "x");
+    if (is == Peer::closed) peer.reset();
+    entry = {client.get(), POLLIN, 0};
+    if (is != Peer::quiet) REQUIRE(::poll(&entry, 1, 10'000) == 1);
+    return state_of(std::move(client), std::move(peer));
+}
+
+State memory_file() {
+    return state_of(FileDescriptor(checked(::memfd_create("contract", MFD_CLOEXEC))));
 }
 
 // ── the table ──
@@ -586,6 +877,118 @@ const Row table[] = {
     [] { return nested_epoll(true); },
                                                  "r    -    -    r    r    -    r"},
 
+// kinds of the kernel's own
+{"an eventfd that is a semaphore, with two, of which one was taken",
+    [] { return semaphore(2, 1); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"an eventfd that is a semaphore, with two, which were taken",
+    [] { return semaphore(2, 2); },
+                                                 "-    w    -    w    -    w    w"},
+{"a signalfd without a signal",
+    [] { return signals_of(false); },
+                                                 "-    -    -    -    -    -    -"},
+{"a signalfd with a signal",
+    [] { return signals_of(true); },
+                                                 "r    -    -    r    r    -    r"},
+{"a pidfd of a child that runs",
+    [] { return child(Child::runs); },
+                                                 "-    -    -    -    -    -    -"},
+{"a pidfd of a child that has ended",
+    [] { return child(Child::has_ended); },
+                                                 "r    -    -    r    r    -    r"},
+{"a pidfd of a child that was waited for",
+    [] { return child(Child::is_reaped); },
+                                                 "r    w    e    rw   r    w    rw"},
+{"an inotify descriptor without an event",
+    [] { return inotify(false); },
+                                                 "-    -    -    -    -    -    -"},
+{"an inotify descriptor with an event",
+    [] { return inotify(true); },
+                                                 "r    -    -    r    r    -    r"},
+{"a fanotify descriptor without an event",
+    [] { return fanotify(false); },
+                                                 "-    -    -    -    -    -    -"},
+{"a fanotify descriptor with an event",
+    [] { return fanotify(true); },
+                                                 "r    -    -    r    r    -    r"},
+{"a terminal's master side, whose other side is closed",
+    [] { return terminal(false, true); },
+                                                 "r    w    e    rw   r    w    rw"},
+{"a terminal's own side, quiet",
+    [] { return own_terminal(false, false); },
+                                                 "-    w    -    w    -    w    w"},
+{"a terminal's own side with a line",
+    [] { return own_terminal(true, false); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"a terminal's own side, whose master is closed",
+    [] { return own_terminal(false, true); },
+                                                 "r    w    e    rw   re   we   rwe"},
+{"a named pipe with a writer, empty",
+    [] { return fifo(false, false); },
+                                                 "-    -    -    -    -    -    -"},
+{"a named pipe whose writer is closed, with data",
+    [] { return fifo(true, true); },
+                                                 "r    w    e    rw   r    w    rw"},
+{"a named pipe whose writer is closed",
+    [] { return fifo(false, true); },
+                                                 "r    w    e    rw   r    w    rw"},
+{"a netlink socket, quiet",
+    [] { return netlink(Netlink::quiet); },
+                                                 "-    w    -    w    -    w    w"},
+{"a netlink socket with an answer",
+    [] { return netlink(Netlink::answered); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"a netlink socket that has overrun",
+    [] { return netlink(Netlink::overrun); },
+                                                 "r    w    e    rw   re   we   rwe"},
+{"a tun descriptor without an interface",
+    [] { return state_of(if_possible(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC))); },
+                                                 "r    w    e    rw   e    e    e"},
+{"a tun descriptor whose interface is down",
+    [] { return tunnel(false); },
+                                                 "-    -    -    -    -    -    -"},
+{"a tun descriptor with a packet",
+    [] { return tunnel(true); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"the mount table (mountinfo), unchanged, which is readable always",
+    [] { return readable_file("/proc/self/mountinfo"); },
+                                                 "r    -    -    r    r    -    r"},
+{"a pressure file (PSI) without a trigger",
+    [] { return pressure(false); },
+                                                 "r    w    e    rw   re   we   rwe"},
+{"a pressure file (PSI) with a trigger that has not fired, which is readable and writable always",
+    [] { return pressure(true); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"a perf event without a ring",
+    [] { return performance(false); },
+                                                 "r    w    e    rw   r    w    rw"},
+{"a perf event with an empty ring",
+    [] { return performance(true); },
+                                                 "-    -    -    -    -    -    -"},
+{"a BPF ring buffer without a record",
+    [] { return bpf_ring(BPF_MAP_TYPE_RINGBUF); },
+                                                 "-    -    -    -    -    -    -"},
+{"an io_uring without a completion, whose submission queue has room",
+    [] { return io_uring(false); },
+                                                 "-    w    -    w    -    w    w"},
+{"an io_uring with a completion",
+    [] { return io_uring(true); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"an MPTCP connection, quiet",
+    [] { return mptcp(Peer::quiet); },
+                                                 "-    w    -    w    -    w    w"},
+{"an MPTCP connection with data",
+    [] { return mptcp(Peer::sent); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"an MPTCP connection whose peer is closed",
+    [] { return mptcp(Peer::closed); },
+                                                 "r    w    -    rw   r    w    rw"},
+{"S18: a file in memory (memfd)", memory_file,
+                                                 "r    w    -    rw   r    w    rw"},
+{"S18: /dev/zero",
+    [] { return opened("/dev/zero", O_RDWR); },
+                                                 "r    w    -    rw   r    w    rw"},
+
 // numbers and files
 {"S3: a number that is not open",
     [] { State state = pipe_with_data(); state.close(); state.held.clear(); return state; },
@@ -663,6 +1066,20 @@ std::vector<std::string> words_of(const Row& row, std::string_view backend) {
     return words;
 }
 
+// Can the row's state be made here? Asked once for each.
+bool can_be_made(const Row& row) {
+    static std::map<const Row*, bool> known;
+    const auto [place, is_new] = known.emplace(&row, true);
+    if (!is_new) return place->second;
+    try {
+        row.make();
+    } catch (const NotHere&) {
+        MESSAGE("not to be had here: ", std::string(row.state));
+        place->second = false;
+    }
+    return place->second;
+}
+
 struct Listener final : EventHandler {
     void readable() override { told += 'r'; }
     void writable() override { told += 'w'; }
@@ -725,6 +1142,7 @@ void check_row(const Row& row, std::string_view backend, const std::function<voi
 
 TEST_CASE("What a handler is told of every state of a descriptor, for every interest, is the same on every backend") {
     for (const Row& row : table) {
+        if (!can_be_made(row)) continue;
         Reactor reactor;
         check_row(
             row, reactor.backend(), [](int, Interest) {}, reactor);
@@ -733,6 +1151,7 @@ TEST_CASE("What a handler is told of every state of a descriptor, for every inte
 
 TEST_CASE("A scripted demultiplexer that reports what poll(2) says of a state tells the same as a backend") {
     for (const Row& row : table) {
+        if (!can_be_made(row)) continue;
         testing::ManualClock clock;
         auto owned = std::make_unique<testing::ScriptedDemultiplexer>(clock);
         testing::ScriptedDemultiplexer& script = *owned;
@@ -753,9 +1172,31 @@ TEST_CASE("A scripted demultiplexer that reports what poll(2) says of a state te
     }
 }
 
+TEST_CASE("Inside another loop the descriptor or the time shows every state that has a call, and no other state") {
+    for (const Row& row : table) {
+        if (!can_be_made(row)) continue;
+        Reactor reactor;
+        if (reactor.native_handle() < 0) return;
+        const std::vector<std::string> words = words_of(row, reactor.backend());
+        for (std::size_t i = 0; i < std::size(columns); ++i) {
+            INFO(std::string(row.state), ", asked for ", std::string(columns[i].name));
+            State state = row.make();
+            Listener listener;
+            const Registration registration = reactor.watch(state.descriptor, columns[i].interest, listener);
+            reactor.run_once(no_wait);
+            if (state.behind_the_back) state.behind_the_back();
+            reactor.run_once(no_wait);
+            reactor.run_once(no_wait);  // a loss is reported once
+            pollfd outer{reactor.native_handle(), POLLIN, 0};
+            const bool shown = ::poll(&outer, 1, 0) == 1 || reactor.next_timeout() == no_wait;
+            CHECK(shown == (words[i] != "" && words[i] != "l"));
+        }
+    }
+}
+
 TEST_CASE("Several registrations of one descriptor are each told what they would be told alone, in every state") {
     for (const Row& row : table) {
-        if (!row.exceptions.empty()) continue;
+        if (!row.exceptions.empty() || !can_be_made(row)) continue;
         INFO(std::string(row.state));
         Reactor reactor;
         const std::vector<std::string> words = words_of(row, reactor.backend());
@@ -784,7 +1225,8 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
     struct Dealing final : EventHandler {
         void readable() override {
             char buffer[4096];
-            if (::read(registration.descriptor(), buffer, sizeof buffer) > 0) return;
+            constexpr int endless = 4;  // some can be read for ever: /dev/zero, a perf event
+            if (::read(registration.descriptor(), buffer, sizeof buffer) > 0 && ++reads < endless) return;
             if (const int one = ::accept(registration.descriptor(), nullptr, nullptr); one >= 0) {
                 ::close(one);
             } else if (!take_error_queue()) {
@@ -812,9 +1254,11 @@ TEST_CASE("S11, S15, S17, S19: a handler that deals with what it is told brings 
         }
         void no_longer(Interest interest) { registration.set_interest(registration.interest() & ~interest); }
         Registration registration;
+        int reads = 0;
     };
     constexpr int most = 6;
     for (const Row& row : table) {
+        if (!can_be_made(row)) continue;
         for (const Column& column : columns) {
             INFO(std::string(row.state), ", asked for ", std::string(column.name));
             Reactor reactor;
