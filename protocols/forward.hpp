@@ -62,6 +62,7 @@ private:
 /// protocols/examples/socks5.hpp.
 class REACTOR_EXPORT Forward : public ForwardEnd {
 public:
+    /// The direction of the bytes that an observer sees.
     enum class Way : std::uint8_t { to_target, to_client };
 
     /// Host, port and options as for Connector. `tried` is called each time connecting has ended: without an error if
