@@ -35,7 +35,7 @@ def types(text):
             before = at - 1
             while re.match(r" *(template|requires)\b", lines[before]):
                 before -= 1
-            name, elsewhere = re.match(r"(\w*)(::)?", line[found.start(2):]).groups()  # A::B is declared inside of A
+            name, elsewhere = re.match(r"(\w*)(?:<\w+>)?(::)?", line[found.start(2):]).groups()  # A<T>::B is declared in A
             if all(around) and not hidden and name and not elsewhere:
                 yield name, at + 1, bool(re.match(r" */// ", lines[before]))
             if not re.search(r"\};?$", line):
