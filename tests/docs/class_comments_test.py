@@ -1,7 +1,7 @@
 """Every type that a user of the installed headers may name has a comment for the reference: `///` right before it.
 
-It reads lines and not C++: the formatter has put each type, each access and each closing brace on a line of its own, with
-four columns for each class around it."""
+It reads lines and not C++: the formatter has put each type, each access and each closing brace on a line of its own,
+with four columns for each class around it."""
 
 import pathlib
 import re
@@ -35,7 +35,8 @@ def types(text):
             before = at - 1
             while re.match(r" *(template|requires)\b", lines[before]):
                 before -= 1
-            name, elsewhere = re.match(r"(\w*)(?:<\w+>)?(::)?", line[found.start(2):]).groups()  # A<T>::B is declared in A
+            # A<T>::B is declared, and commented, in A.
+            name, elsewhere = re.match(r"(\w*)(?:<\w+>)?(::)?", line[found.start(2):]).groups()
             if all(around) and not hidden and name and not elsewhere:
                 yield name, at + 1, bool(re.match(r" */// ", lines[before]))
             if not re.search(r"\};?$", line):
@@ -57,10 +58,10 @@ class ClassComments(unittest.TestCase):
         self.assertTrue(seen.isdisjoint({"Pool", "FramedProtocol", "Link"}))
 
     def test_a_type_without_a_comment_is_found(self):
-        found = types("namespace a {\n\n/// One.\nclass A final : B {\npublic:\n    struct C {};\n    /// One.\n    enum class D { one };\n\n"
-                      "private:\n    struct E {\n        int f;\n    };\n};\n\nclass G;\n/// Apart.\n\ntemplate <class T>\n"
-                      "requires x<T>\nclass [[nodiscard]] H {\n};\n\nnamespace b_detail {\nstruct I {};\n}  // namespace b_detail\n"
-                      "}  // namespace a\n")
+        found = types("namespace a {\n\n/// One.\nclass A final : B {\npublic:\n    struct C {};\n    /// One.\n"
+                      "    enum class D { one };\n\nprivate:\n    struct E {\n        int f;\n    };\n};\n\nclass G;\n/// Apart.\n\n"
+                      "template <class T>\nrequires x<T>\nclass [[nodiscard]] H {\n};\n\nnamespace b_detail {\nstruct I {};\n"
+                      "}  // namespace b_detail\nstruct A::J {};\n}  // namespace a\n")
         self.assertEqual([(name, has) for name, _, has in found],
                          [("A", True), ("C", False), ("D", True), ("H", False)])
 
