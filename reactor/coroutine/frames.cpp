@@ -37,13 +37,7 @@ constinit thread_local Lists lists{};
 struct Cleanup {
     ~Cleanup() {
         lists.closed = true;
-        for (std::size_t i = 0; i <= largest / step; ++i) {
-            while (Block* const block = lists.first[i]) {
-                lists.first[i] = block->next;
-                ::operator delete(block);
-            }
-        }
-        lists.kept = 0;
+        release_coroutine_frames();
     }
 };
 
@@ -56,6 +50,16 @@ void clean_up_at_the_end() noexcept {
 
 CoroutineFrames coroutine_frames() noexcept {
     return lists.counts;
+}
+
+void release_coroutine_frames() noexcept {
+    for (Block*& first : lists.first) {
+        while (Block* const block = first) {
+            first = block->next;
+            ::operator delete(block);
+        }
+    }
+    lists.kept = 0;
 }
 
 namespace coroutine_detail {

@@ -157,3 +157,26 @@ TEST_CASE("a drain ends coroutines that wait") {
     ::shutdown(client.get(), SHUT_WR);
     run_until(reactor, [&] { return drained; });
 }
+
+TEST_CASE("a coroutine that waits in a read moves with its connection to another loop") {
+    Reactor here, there;
+    const std::size_t frames = coroutine_frames().alive();
+    auto [client, server] = tcp_pair();
+    Connection& connection = Connection::open(here, std::move(server), coroutine(echo_lines)());
+    settle(here);
+    write_some(client, "one\nha");
+    settle(here);
+    CHECK(read_all(client) == "one\n");
+    bool arrived = false;
+    connection.move_to(there, [&] { arrived = true; });
+    for (int turn = 0; turn < 100 && !arrived; ++turn) {
+        here.run_once(Duration::zero());
+        there.run_once(Duration::zero());
+    }
+    CHECK(arrived);
+    write_some(client, "lf\n");
+    std::string answer;
+    run_until(there, [&, &end = client] { return (answer += read_all(end)) == "half\n"; });
+    client = Socket();
+    run_until(there, [&] { return coroutine_frames().alive() == frames; });
+}

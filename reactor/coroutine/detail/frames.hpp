@@ -20,6 +20,9 @@ struct CoroutineFrames {
 /// The counts of the calling thread. For tests and measurements.
 REACTOR_EXPORT CoroutineFrames coroutine_frames() noexcept;
 
+/// Gives the blocks that this thread keeps back to the heap. It keeps at most 256 KiB of them otherwise.
+REACTOR_EXPORT void release_coroutine_frames() noexcept;
+
 namespace coroutine_detail {
 
 /// Throws std::bad_alloc.
