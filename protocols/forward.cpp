@@ -83,8 +83,13 @@ private:
 };
 
 Forward::Forward(std::string host, std::uint16_t port, ConnectorOptions options,
-                 std::function<void(std::error_code)> tried)
-    : host_(std::move(host)), port_(port), options_(std::move(options)), tried_(std::move(tried)) {}
+                 std::function<void(std::error_code)> tried,
+                 std::function<std::unique_ptr<Protocol>(std::unique_ptr<Protocol>)> dress)
+    : host_(std::move(host)),
+      port_(port),
+      options_(std::move(options)),
+      tried_(std::move(tried)),
+      dress_(std::move(dress)) {}
 
 Forward::Forward(ConnectorOptions options) : chosen_later_(true), options_(std::move(options)) {}
 
@@ -104,8 +109,11 @@ void Forward::connected() {
 void Forward::connect_to(std::string host, std::uint16_t port) {
     if (chosen_) throw std::logic_error("Forward::connect_to: a target is chosen already");
     if (!transport().open()) return;
-    connector_.emplace(
-        transport().reactor(), host, port, [this] { return std::make_unique<Far>(*this); }, options_);
+    const auto make = [this]() -> std::unique_ptr<Protocol> {
+        std::unique_ptr<Protocol> far = std::make_unique<Far>(*this);
+        return dress_ ? dress_(std::move(far)) : std::move(far);
+    };
+    connector_.emplace(transport().reactor(), host, port, make, options_);
     chosen_ = true;
     transport().pause_reading();
 }

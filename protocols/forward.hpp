@@ -66,9 +66,10 @@ public:
     enum class Way : std::uint8_t { to_target, to_client };
 
     /// Host, port and options as for Connector. `tried` is called each time connecting has ended: without an error if
-    /// there is a connection.
+    /// there is a connection. `dress` may put the target's end into another protocol, such as that of TLS.
     Forward(std::string host, std::uint16_t port, ConnectorOptions options = {},
-            std::function<void(std::error_code)> tried = nullptr);
+            std::function<void(std::error_code)> tried = nullptr,
+            std::function<std::unique_ptr<Protocol>(std::unique_ptr<Protocol>)> dress = nullptr);
     ~Forward() override;
 
     /// Has `observer` called with all that is forwarded, both ways: each byte once, in order, before it is sent on. It
@@ -109,6 +110,7 @@ private:
     ConnectorOptions options_;
     std::function<void(std::error_code)> tried_;
     std::shared_ptr<const std::function<void(Way, Bytes)>> observed_by_;
+    std::function<std::unique_ptr<Protocol>(std::unique_ptr<Protocol>)> dress_;
     std::optional<Connector> connector_;
 };
 

@@ -3,6 +3,7 @@
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/tls_options.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connector.hpp>
@@ -27,6 +28,7 @@ struct Settings {
     std::uint64_t count = 1;
     double timeout = 10;
     bool udp = false;
+    program::TlsSettings tls;
 };
 
 // A Unix socket has no port.
@@ -191,9 +193,11 @@ int converse(const Settings& settings) {
 
     std::string failure;
     program::say("connecting to {}", words_for(settings));
-    const Connector connector(reactor, settings.host, settings.port,
-                              factory<Client>(std::cref(settings), framing, std::ref(reactor), std::ref(failure)),
-                              options);
+    const Connector connector(
+        reactor, settings.host, settings.port,
+        program::dressed(program::tls_of_client(settings.tls, settings.host),
+                         factory<Client>(std::cref(settings), framing, std::ref(reactor), std::ref(failure))),
+        options);
     reactor.run();
     if (!failure.empty()) throw std::runtime_error(failure);
     return EXIT_SUCCESS;
@@ -216,6 +220,7 @@ int main(int argc, char** argv) {
         ->check(program::seconds_from(0.001));
     arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message");
+    program::add_tls_client(arguments, settings.tls);
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("echo_client", [&] { return converse(settings); });

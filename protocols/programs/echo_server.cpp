@@ -4,6 +4,7 @@
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/tls_options.hpp>
 #include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/net/socket_file.hpp>
@@ -53,6 +54,8 @@ struct Settings {
     bool udp = false;
     bool coroutines = false;
     bool verbose = false;
+    program::TlsSettings tls;
+    program::Dress dress;  // made of them once, for all loops
 };
 
 // The echo of whole messages.
@@ -118,7 +121,7 @@ public:
         : group_(group),
           index_(index),
           reactor_(group[index]),
-          acceptor_(reactor_, std::move(listens), protocols(settings), options),
+          acceptor_(reactor_, std::move(listens), program::dressed(settings.dress, protocols(settings)), options),
           stats_(reactor_, [this] { say_counters(); }) {
         reactor_.set_busy_wait(std::chrono::microseconds(settings.busy_wait));
         if (settings.stats <= 0) return;
@@ -407,6 +410,7 @@ int main(int argc, char** argv) {
     arguments.add_flag("--udp", settings.udp, "datagrams: UDP, or with unix: a Unix socket of datagrams")
         ->excludes("--framing", "--max-message", "--idle-timeout", "--max-connections", "--rate", "--chunk",
                    "--threads", "--sharing", "--drain");
+    program::add_tls_server(arguments, settings.tls);
     arguments.add_flag("--coroutines", settings.coroutines, "serve each connection by a coroutine; it does not tell")
         ->excludes("--udp");
     arguments.add_flag("--verbose", settings.verbose, "tell what happens")->excludes("--coroutines");
@@ -414,6 +418,7 @@ int main(int argc, char** argv) {
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("echo_server", [&] {
         settings.program = program_path(argv[0]);
+        settings.dress = program::tls_of_server(settings.tls);
         return serve(settings);
     });
 }

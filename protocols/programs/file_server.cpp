@@ -1,5 +1,6 @@
 // file_server: each client gets the file, and then the end of the stream.
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/tls_options.hpp>
 #include <protocols/send_file.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/acceptor.hpp>
@@ -27,6 +28,7 @@ struct Settings {
     double timeout = 60;
     double drain = 30;
     bool verbose = false;
+    program::TlsSettings tls;
 };
 
 class ToldSendFile final : public SendFile {
@@ -61,8 +63,9 @@ int serve(const Settings& settings) {
     options.connection.rates.bytes_out.per_second = settings.rate;
     Reactor reactor(settings.backend);
     Acceptor acceptor(reactor, settings.host, settings.port,
-                      settings.verbose ? ProtocolFactory(factory<ToldSendFile>(settings.file))
-                                       : ProtocolFactory(factory<SendFile>(settings.file)),
+                      program::dressed(program::tls_of_server(settings.tls),
+                                       settings.verbose ? ProtocolFactory(factory<ToldSendFile>(settings.file))
+                                                        : ProtocolFactory(factory<SendFile>(settings.file))),
                       options);
     return program::serve_until_signal(reactor, acceptor.addresses(), settings.drain, Draining::told);
 }
@@ -84,6 +87,7 @@ int main(int argc, char** argv) {
         ->check(program::seconds_from(0.001));
     program::add_drain(arguments, settings.drain);
     arguments.add_flag("--verbose", settings.verbose, "tell how each transfer ended");
+    program::add_tls_server(arguments, settings.tls);
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("file_server", [&] { return serve(settings); });

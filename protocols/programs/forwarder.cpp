@@ -1,6 +1,7 @@
 // forwarder: a TCP port forwarder in a page. Accepts here, connects there, and carries bytes both ways.
 #include <protocols/forward.hpp>
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/tls_options.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
@@ -23,6 +24,7 @@ struct Settings {
     double connect_timeout = 10;
     double idle_timeout = 0;
     double drain = 30;
+    program::TlsSettings tls, to_tls;
 };
 
 // Says on standard error when the target stops answering, and when it does again: a line a change, not one a client.
@@ -95,7 +97,10 @@ int serve(const Settings& settings) {
     Watched target(settings.to);
     Reactor reactor(settings.backend);  // its connections use what stands before it
     const auto tried = [&target](std::error_code error) { target.tried(error); };
-    Acceptor acceptor(reactor, listen.host, listen.port, factory<Forward>(to.host, to.port, connecting, tried),
+    Acceptor acceptor(reactor, listen.host, listen.port,
+                      program::dressed(program::tls_of_server(settings.tls),
+                                       factory<Forward>(to.host, to.port, connecting, tried,
+                                                        program::tls_of_client(settings.to_tls, to.host))),
                       accepting);
     refuse_itself(acceptor.addresses(), to);
 
@@ -118,6 +123,8 @@ int main(int argc, char** argv) {
         .add_option("--idle-timeout", settings.idle_timeout, "seconds without traffic that end a connection; 0: none")
         ->check(program::seconds_from(0));
     program::add_drain(arguments, settings.drain);
+    program::add_tls_server(arguments, settings.tls);
+    program::add_tls_client(arguments, settings.to_tls, "--to-tls");
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("forwarder", [&] { return serve(settings); });

@@ -40,7 +40,7 @@ public:
     };
 
     /// The clock must outlive this, and should be the reactor's own.
-    explicit ScriptedDemultiplexer(ManualClock& clock) noexcept : clock_(clock) {}
+    explicit ScriptedDemultiplexer(ManualClock& clock) : clock_(clock) {}
 
     /// Adds a batch, which a wait returns after `after` more waiting (at once: 0) since the batch before it was
     /// given out. Batches are given out in order, one a wait.

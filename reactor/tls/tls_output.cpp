@@ -174,6 +174,7 @@ void TlsTransport::send_queue() {
         if (count > 0) encrypt({loop_->gather(), std::size_t(count)});
     }
     if (queue_ == nullptr || state_.is(StreamState::over)) return;
+    if (state_.is(StreamState::closing)) rest_since_ = reactor().turn_time();
     if (queue_->empty()) {
         queue_.reset();
         settle();

@@ -111,8 +111,8 @@ std::optional<TicketKey> TlsContext::State::key_named(const unsigned char* name,
     return std::nullopt;
 }
 
-// SSL_CTX_set_tlsext_ticket_key_evp_cb(3). 0: the ticket is not ours, and the handshake a full one. 2: it is good, and
-// the client gets a new one. TLS 1.3 sends a new one anyway, so there 1 is enough.
+// SSL_CTX_set_tlsext_ticket_key_evp_cb(3). 0: the ticket is not ours, and the handshake a full one. 2: it is good, and the
+// client gets a new one. A session of TLS 1.3 is used once, and a resumed one comes with no new ticket unless this is 2.
 int TlsContext::State::ticket_key(SSL* ssl, unsigned char* name, unsigned char* vector, EVP_CIPHER_CTX* cipher,
                                   EVP_MAC_CTX* signature, int encrypt) try {
     State& state = *TlsTransport::of(ssl)->context();
@@ -135,7 +135,8 @@ int TlsContext::State::ticket_key(SSL* ssl, unsigned char* name, unsigned char* 
     if (EVP_MAC_CTX_set_params(signature, parameters) != 1 ||
         begin(cipher, EVP_aes_256_cbc(), nullptr, secret, vector) != 1)
         return -1;
-    return is_first ? 1 : 2;
+    const bool renews = encrypt != 1 && (!is_first || SSL_version(ssl) == TLS1_3_VERSION);
+    return renews ? 2 : 1;
 } catch (const std::exception&) {
     return -1;
 }

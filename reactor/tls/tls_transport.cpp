@@ -295,8 +295,9 @@ void TlsTransport::wake() {
 
 void TlsTransport::woken() {
     woken_ = false;
-    if (handshaking() || state_.is(StreamState::closing | StreamState::over)) return;
+    if (handshaking() || state_.is(StreamState::over)) return;
     if (queue_ != nullptr) send_queue();
+    if (state_.is(StreamState::closing | StreamState::over)) return;
     make_due_call();
     if (state_.is(StreamState::over)) return;
     if (state_.reading() && (end_due_ || (state_.is(StreamState::input_due) && !rest_.empty()))) wake();
@@ -345,6 +346,11 @@ void TlsTransport::requested(Request request) {
             [[fallthrough]];
         case Request::shutdown_write:
             if (!inside_ && !handshaking()) settle();
+    }
+    // The carrier's own deadline begins when it is closed, behind all that waits here.
+    if (state_.is(StreamState::closing) && queue_ != nullptr) {
+        rest_since_ = reactor().now();
+        wait_until(deadline_after(rest_since_, limits().close_timeout));
     }
 }
 
@@ -401,6 +407,12 @@ void TlsTransport::deadline() {
         finish(error);
     };
     if (handshaking()) return end(Notice::handshake_timeout, Error::handshake_timeout, "took too long for a handshake");
+    if (state_.is(StreamState::closing)) {
+        if (queue_ == nullptr) return;
+        const TimePoint at = deadline_after(rest_since_, limits().close_timeout);
+        if (loop.turn_time() < at) return deadline_->start_at(at);
+        return end(Notice::close_timeout, Error::close_timeout, "not closed in time");
+    }
     if (rest_.empty() || limits().message_timeout <= Duration::zero()) return;
     if (!state_.reading()) rest_since_ = loop.turn_time();
     const TimePoint at = deadline_after(rest_since_, limits().message_timeout);

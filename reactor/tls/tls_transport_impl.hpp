@@ -133,7 +133,7 @@ private:
     std::shared_ptr<HandleState> handles_;        // if there are any
     std::vector<HandleState::Call> early_calls_;  // posted before `connected`
     std::error_code reason_;
-    TimePoint rest_since_{};
+    TimePoint rest_since_{};  // when closing: since the last piece of the queue was sent
     // Of the records since the carrier's queue was last empty: how many plain bytes are in how many.
     std::size_t plain_sent_ = 0;
     std::size_t records_sent_ = 0;

@@ -1,5 +1,5 @@
 // TLS over sockets and pipes.
-#include "pair.hpp"
+#include "raw_peer.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/reactor.hpp>
@@ -89,4 +89,65 @@ TEST_CASE("TLS runs over pipes") {
     run_until(reactor, [&] { return of_server.over && of_client.over; });
     CHECK_FALSE(of_server.reason);
     CHECK_FALSE(of_client.reason);
+}
+
+namespace {
+
+// Each look at it takes some time, so that every step of a handshake does.
+struct SlowClock final : Clock {
+    TimePoint now() const noexcept override { return time += std::chrono::milliseconds(2); }
+    mutable TimePoint time{std::chrono::hours(1)};
+};
+
+}  // namespace
+
+TEST_CASE("Of many handshakes at once an iteration makes so many as take 5 ms, and others are served meanwhile") {
+    SlowClock clock;
+    Reactor reactor("auto", clock);
+    constexpr std::size_t many = 30;
+    TlsServerOptions options = server_options();
+    options.handshake_timeout = Duration::zero();
+    const TlsContext context(options);
+    std::vector<Socket> sockets;
+    std::vector<std::unique_ptr<RawPeer>> peers;
+    std::vector<std::unique_ptr<Journal>> journals;
+    auto [plain, served] = Socket::pair();
+    Connection::open(reactor, std::move(served), std::make_unique<Echo>());
+    for (std::size_t i = 0; i < many; ++i) {
+        auto [far, near] = Socket::pair();
+        journals.push_back(std::make_unique<Journal>());
+        Connection::open(reactor, std::move(near), tls(context, std::make_unique<Recorder>(*journals.back())));
+        peers.push_back(std::make_unique<RawPeer>(false, TlsVersion::tls_1_3));
+        sockets.push_back(std::move(far));
+    }
+    reactor.run_once(Duration::zero());  // all are connected
+    for (std::size_t i = 0; i < many; ++i) {
+        peers[i]->step();
+        write_some(sockets[i], peers[i]->take());
+    }
+    const auto hear = [&] {
+        std::size_t answered = 0;
+        for (std::size_t i = 0; i < many; ++i) {
+            const std::string came = read_all(sockets[i]);
+            if (came.empty()) continue;
+            ++answered;
+            peers[i]->feed(came);
+            write_some(sockets[i], peers[i]->take());
+        }
+        return answered;
+    };
+    std::size_t iterations = 0;
+    const auto connected = [&] {
+        std::size_t count = 0;
+        for (const auto& journal : journals) count += journal->count("connected");
+        return count;
+    };
+    for (; connected() < many && iterations < 1000; ++iterations) {
+        write_some(plain, "x");
+        reactor.run_once(Duration::zero());
+        CHECK(read_all(plain) == "x");
+        CHECK(hear() <= 3);
+    }
+    CHECK(connected() == many);
+    CHECK(iterations >= 2 * many / 3);
 }

@@ -536,6 +536,37 @@ TEST_CASE("A file waits for a peer that does not read") {
     CHECK(pair.of_client.input == content);
 }
 
+TEST_CASE(
+    "A connection that is closed behind a file sends all of it, and a peer that takes none of it is not waited for") {
+    const TemporaryFolder folder;
+    const std::string content = random_bytes(1'000'000, 1), path = folder / "file";
+    std::ofstream(path, std::ios::binary) << content;
+    for (const bool reads : {true, false}) {
+        Pair pair;
+        pair.run();
+        if (!reads) pair.server.fill();
+        pair.of_server.on_received = [&](Bytes input) {
+            pair.of_server.transport->write_file(FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+            pair.of_server.transport->close();
+            return input.size();
+        };
+        pair.of_client.transport->write("go");
+        pair.client.settle();
+        pair.server.feed(pair.client.take());
+        if (reads) {
+            pair.run();
+            CHECK(pair.of_client.input == content);
+            CHECK(pair.of_client.count("end") == 1);
+            CHECK_FALSE(pair.of_server.reason);
+        } else {
+            pair.server.advance(std::chrono::seconds(4));
+            CHECK_FALSE(pair.of_server.over);
+            pair.server.advance(std::chrono::seconds(1));
+            CHECK(pair.of_server.reason == Error::close_timeout);
+        }
+    }
+}
+
 TEST_CASE("Bytes that are no TLS end the connection, and the peer gets an alert that says so") {
     Pair pair;
     pair.server.feed("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");

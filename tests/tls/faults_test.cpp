@@ -1,0 +1,140 @@
+// Any allocation may fail, of this library's and of OpenSSL's: a connection then ends with an error, both of its
+// protocols are called in order to the end, and nothing is leaked or left in OpenSSL's error queue.
+#include "pair.hpp"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+
+using namespace reactor;
+
+namespace {
+
+long live = 0;
+long until_failure = -1;  // allocations before the one that fails; negative: none does
+bool struck = false;
+
+void* allocate(std::size_t size) noexcept {
+    if (until_failure == 0) {
+        until_failure = -1;
+        struck = true;
+        return nullptr;
+    }
+    if (until_failure > 0) --until_failure;
+    void* const memory = std::malloc(size > 0 ? size : 1);
+    if (memory != nullptr) ++live;
+    return memory;
+}
+
+void release(void* memory) noexcept {
+    if (memory == nullptr) return;
+    --live;
+    std::free(memory);
+}
+
+void* openssl_allocate(std::size_t size, const char*, int) {
+    return allocate(size);
+}
+void* openssl_resize(void* memory, std::size_t size, const char*, int) {
+    if (memory == nullptr) return allocate(size);
+    if (size == 0) return release(memory), nullptr;
+    if (until_failure == 0) {
+        until_failure = -1;
+        struck = true;
+        return nullptr;
+    }
+    if (until_failure > 0) --until_failure;
+    return std::realloc(memory, size);
+}
+void openssl_release(void* memory, const char*, int) {
+    release(memory);
+}
+
+// Before main: OpenSSL takes them only before its first allocation.
+const bool counted = CRYPTO_set_mem_functions(&openssl_allocate, &openssl_resize, &openssl_release) == 1;
+
+// A question, an answer and an end in order, unless something fails.
+struct Run {
+    bool answered = false;
+    bool in_order = true;  // both sides' calls
+    long leaked = 0;
+};
+
+bool in_order(const Journal& journal) {
+    const auto& calls = journal.calls;
+    return calls.empty() || (journal.count("connected") <= 1 && journal.count("disconnected") <= 1 &&
+                             (journal.count("disconnected") == 0 || calls.back() == "disconnected"));
+}
+
+Run run(const TlsContext& server, const TlsContext& client, long fails) {
+    Run result;
+    ERR_clear_error();  // OpenSSL keeps the queue's memory for the thread
+    const long before = live;
+    {
+        Journal of_server, of_client;
+        const auto write = [](Journal& journal, std::string_view text) {
+            if (journal.transport != nullptr) journal.transport->write(text);
+        };
+        of_client.on_connected = [&] { write(of_client, "question"); };
+        of_server.on_received = [&](Bytes input) {
+            write(of_server, "answer");
+            return input.size();
+        };
+        struck = false;
+        until_failure = fails;
+        std::optional<testing::MemoryTransport> one, other;
+        try {
+            one.emplace(tls(server, std::make_unique<Recorder>(of_server)));
+            other.emplace(tls(client, "localhost", std::make_unique<Recorder>(of_client)));
+            converse(*one, *other);
+            result.answered = of_client.input == "answer";
+            if (of_client.transport != nullptr) of_client.transport->close();
+            other->settle();
+            converse(*one, *other);
+        } catch (const std::exception&) {  // it goes on to the loop's hook, in a program
+        }
+        until_failure = -1;
+        result.in_order = in_order(of_server) && in_order(of_client);
+    }
+    result.leaked = live - before;
+    return result;
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+    if (void* const memory = allocate(size)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept {
+    release(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    release(memory);
+}
+
+TEST_CASE("Any allocation of a TLS connection fails, and it ends without a leak") {
+    REQUIRE(counted);
+    TlsClientOptions forgetful = client_options();
+    forgetful.resumable_hosts = 0;  // sessions that are kept would be counted as leaks
+    const TlsContext server(server_options()), client(forgetful);
+    CHECK(run(server, client, -1).answered);
+    CHECK(run(server, client, -1).leaked == 0);
+    long failures = 0;
+    for (long fails = 0; fails < 100'000; ++fails) {
+        const Run result = run(server, client, fails);
+        if (!struck) break;
+        ++failures;
+        if (!result.in_order || result.leaked != 0)
+            FAIL_CHECK("allocation ", fails, ": ", result.leaked, " leaked, in order: ", result.in_order);
+        if (ERR_peek_error() != 0) FAIL_CHECK("allocation ", fails, ": an error is left");
+    }
+    MESSAGE(failures, " allocations");
+    CHECK(failures > 300);
+    CHECK(run(server, client, -1).answered);
+}
