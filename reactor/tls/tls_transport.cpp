@@ -40,12 +40,13 @@ void TlsTransport::connected() {
     try {
         loop_ = &TlsLoop::of(reactor());
         ssl_ = context_->make_ssl(host_);
-        SSL_set_app_data(ssl_.get(), this);
+        if (SSL_set_app_data(ssl_.get(), this) != 1) throw std::bad_alloc();
         BIO_up_ref(loop_->bio());
         SSL_set_bio(ssl_.get(), loop_->bio(), loop_->bio());
         if (context_->handshake_timeout() > Duration::zero())
             wait_until(deadline_after(reactor().now(), context_->handshake_timeout()));
     } catch (const std::bad_alloc&) {
+        ERR_clear_error();
         return fail(std::make_error_code(std::errc::not_enough_memory));
     } catch (const std::system_error& failure) {
         return fail(failure.code());
