@@ -111,8 +111,9 @@ std::optional<TicketKey> TlsContext::State::key_named(const unsigned char* name,
     return std::nullopt;
 }
 
-// SSL_CTX_set_tlsext_ticket_key_evp_cb(3). 0: the ticket is not ours, and the handshake a full one. 2: it is good, and the
-// client gets a new one. A session of TLS 1.3 is used once, and a resumed one comes with no new ticket unless this is 2.
+// SSL_CTX_set_tlsext_ticket_key_evp_cb(3). 0: the ticket is not ours, and the handshake a full one. 2: it is good, and
+// the client gets a new one. A session of TLS 1.3 is used once, and a resumed one comes with no new ticket unless this
+// is 2.
 int TlsContext::State::ticket_key(SSL* ssl, unsigned char* name, unsigned char* vector, EVP_CIPHER_CTX* cipher,
                                   EVP_MAC_CTX* signature, int encrypt) try {
     State& state = *TlsTransport::of(ssl)->context();
