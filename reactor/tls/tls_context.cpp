@@ -56,6 +56,8 @@ SslContextPointer make_context(bool server, TlsVersion least, TlsVersion most) {
         SSL_CTX_set_max_proto_version(made, number_of(most)) != 1 || SSL_CTX_set_cipher_list(made, ciphers) != 1)
         refused("the versions or the ciphers");
     SSL_CTX_set_options(made, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    // At first: see TlsTransport::note_activity.
+    SSL_CTX_set_mode(made, SSL_MODE_RELEASE_BUFFERS);
     // The system's openssl.cnf may say otherwise. An end without close_notify is an error here.
     SSL_CTX_clear_options(made, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
     return context;

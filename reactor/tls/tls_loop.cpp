@@ -97,9 +97,9 @@ bool TlsLoop::send_records() {
 // ── memory ──
 
 void TlsLoop::note_buffers(TlsTransport& transport) {
+    if (!sweep_timer_.active()) sweep_timer_.start(sweep_period);
     buffered_.push_back(&transport);
     transport.place_in_buffered = std::uint32_t(buffered_.size());
-    if (!sweep_timer_.active()) sweep_timer_.start(sweep_period);
 }
 
 void TlsLoop::forget_buffers(TlsTransport& transport) noexcept {

@@ -60,7 +60,8 @@ public:
 
     // ── memory of transports that are silent ──
 
-    /// The transport has used its record buffers, which OpenSSL keeps: 33 KB. They are freed after a while of silence.
+    /// OpenSSL keeps the transport's record buffers from now on: 33 KB. They are freed after a while of silence. Throws
+    /// std::bad_alloc, and then nothing has changed.
     void note_buffers(TlsTransport& transport);
     void forget_buffers(TlsTransport& transport) noexcept;
 

@@ -430,7 +430,19 @@ void TlsTransport::set_limits(const Limits& limits) {
 }
 
 bool TlsTransport::free_buffers_unless_active() noexcept {
-    return !std::exchange(active_, false) && SSL_free_buffers(ssl_.get()) == 1;
+    if (std::exchange(active_, false) || SSL_free_buffers(ssl_.get()) != 1) return false;
+    SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+    uses_ = 0;
+    return true;
+}
+
+void TlsTransport::keep_buffers() {
+    try {
+        loop_->note_buffers(*this);
+        SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+    } catch (const std::bad_alloc&) {  // then it asks again
+        uses_ = 0;
+    }
 }
 
 }  // namespace reactor
