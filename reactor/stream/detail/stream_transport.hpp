@@ -43,7 +43,9 @@ protected:
                                    no_memory = StreamState::no_memory;
 
     explicit StreamTransport(std::unique_ptr<Protocol> protocol) noexcept;
-    ~StreamTransport();
+    // Virtual although it is protected: g++ 12 takes it for accessible, since there is a friend, and would warn about
+    // that in every program that includes this (-Wnon-virtual-dtor).
+    virtual ~StreamTransport();
     /// For the destructors of transports: before anything that a protocol's destructor may ask for is gone.
     void destroy_protocol() noexcept;
 
