@@ -1,4 +1,4 @@
-// Against a mosquitto of with_server.py's, on the port in EMBEDDING_PORT.
+// Against a mosquitto of with_server.py's, on the port in EMBEDDING_BROKER.
 #include "driven.hpp"
 
 #include <reactor/adapters/mosquitto.hpp>
@@ -31,7 +31,7 @@ struct Client {
             ++of(self).disconnects;
             if (of(self).comes_back) mosquitto_reconnect_async(of_it);  // its socket has the number of the last one
         });
-        const char* const port = std::getenv("EMBEDDING_PORT");
+        const char* const port = std::getenv("EMBEDDING_BROKER");
         REQUIRE(port != nullptr);
         driver.emplace(reactor, client);
         REQUIRE(mosquitto_connect_async(driver->client(), "127.0.0.1", std::atoi(port), 60) == MOSQ_ERR_SUCCESS);

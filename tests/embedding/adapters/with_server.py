@@ -1,7 +1,8 @@
-"""Runs a program beside a server that it talks to, and returns its exit status: with_server.py SERVER PROGRAM. It runs on
+"""Runs a program beside servers that it talks to, and returns its exit status: with_server.py SERVER,… PROGRAM. It runs on
 every backend, and on epoll inside another loop. Servers have a port that was free, or a socket in a folder of their own,
 and go when the program has ended."""
 
+import functools
 import glob
 import http.server
 import os
@@ -21,7 +22,10 @@ WAYS = {**{backend: {"REACTOR_BACKEND": backend} for backend in ("epoll", "poll"
 
 
 def run(program, **environment):
-    """One run for each way in which a loop is driven; the status of the first that fails."""
+    """One run for each way in which a loop is driven; the status of the first that fails. Or the next server's."""
+    if callable(program):
+        os.environ.update(environment)
+        return program()
     for name, way in WAYS.items():
         print(f"== {name}", flush=True)
         status = subprocess.run([program], env={**os.environ, **environment, **way}, timeout=LIMIT).returncode
@@ -191,7 +195,7 @@ def with_mosquitto(program):
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
             file.write("user root\n" if os.geteuid() == 0 else "")
-        return started([server, "-c", path], "running", program, EMBEDDING_PORT=str(port))
+        return started([server, "-c", path], "running", program, EMBEDDING_BROKER=str(port))
 
 
 def with_ssh(program):
@@ -218,4 +222,7 @@ SERVERS = {"none": alone, "http": with_http, "mariadb": with_mariadb, "mosquitto
            "postgres": with_postgres, "redis": with_redis, "ssh": with_ssh}
 
 if __name__ == "__main__":
-    sys.exit(SERVERS[sys.argv[1]](sys.argv[2]))
+    servers, what = [SERVERS[name] for name in sys.argv[1].split(",")], sys.argv[2]
+    for server in reversed(servers):
+        what = functools.partial(server, what)
+    sys.exit(what())
