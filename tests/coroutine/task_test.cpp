@@ -2,6 +2,7 @@
 #include "coroutine_kit.hpp"
 
 #include <doctest/doctest.h>
+#include <reactor/coroutine/or_return.hpp>
 #include <reactor/coroutine/result.hpp>
 #include <reactor/coroutine/scope.hpp>
 #include <reactor/coroutine/task.hpp>
@@ -153,4 +154,36 @@ TEST_CASE("run reports a loop that was stopped before the end") {
     auto timer = reactor.after(Duration::zero(), [&] { reactor.stop(); });
     CHECK_THROWS_AS(run(reactor, wait_for(never, notes, "kept")), std::system_error);
     CHECK(notes == Notes{"kept begins", "kept ends"});
+}
+
+Task<Result<std::unique_ptr<int>>> half(int number, Notes& notes) {
+    const Noting end(notes, "end of half");
+    if (number % 2 != 0) co_return std::errc::invalid_argument;
+    co_return std::make_unique<int>(number / 2);
+}
+
+Task<Result<std::string>> quarter(int number, Notes& notes) {
+    const Noting end(notes, "end of quarter");
+    const std::unique_ptr<int> once = co_await or_return(co_await half(number, notes));
+    const std::unique_ptr<int> twice = co_await or_return(co_await half(*once, notes));
+    notes.push_back("to the end");
+    co_return std::to_string(*twice) + ", a text that is longer than a string holds inside";
+}
+
+Task<> quarters(Notes& notes) {
+    const std::size_t before = coroutine_frames().alive();
+    const auto good = co_await quarter(12, notes);
+    notes.push_back(good.value().substr(0, 1));
+    const auto bad = co_await quarter(6, notes);
+    notes.push_back(bad.error() == std::errc::invalid_argument ? "invalid" : "valid");
+    CHECK(coroutine_frames().alive() == before);
+}
+
+TEST_CASE("or_return goes on with a value, or ends the task with the error") {
+    Reactor reactor;
+    Notes notes;
+    run(reactor, quarters(notes));
+    CHECK(notes == Notes{"end of half", "end of half", "to the end", "end of quarter", "3", "end of half",
+                         "end of half", "end of quarter", "invalid"});
+    CHECK(run(reactor, quarter(7, notes)).error() == std::errc::invalid_argument);
 }
