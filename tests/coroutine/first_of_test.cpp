@@ -201,6 +201,24 @@ TEST_CASE("a read that a timeout ends loses nothing of its input, nor the end be
     CHECK(notes == Notes{"late", "one", "end"});
 }
 
+Task<> give_up_and_sleep(Stream stream, Notes& notes) {
+    const auto line = co_await timeout(10ms, stream.read<Lines>());
+    notes.push_back(line ? "line" : "late");
+    co_await sleep(10ms);
+    const auto rest = co_await stream.read_until_end();
+    notes.push_back(rest ? std::string(text_of(*rest)) : rest.error().message());
+}
+
+TEST_CASE("the beginning of a message waits with the end behind it, while no read does") {
+    Notes notes;
+    MemoryTransport connection(coroutine(give_up_and_sleep, std::ref(notes))());
+    connection.feed("half");
+    connection.advance(10ms);
+    connection.end();
+    connection.advance(10ms);
+    CHECK(notes == Notes{"late", "half"});
+}
+
 TEST_CASE("a timeout on a read that has its input at once starts no timer") {
     Notes notes;
     MemoryTransport connection(coroutine(impatient, std::ref(notes))());

@@ -67,7 +67,7 @@ struct Session {
 Task<> ends_itself(std::unique_ptr<Session>& session, Never& never, Notes& notes) {
     const Noting end(notes, "destroyed");
     session.reset();
-    notes.push_back("runs on");
+    co_await note(notes, "runs on");
     co_await never.wait();
     notes.push_back("resumed");
 }
@@ -144,6 +144,17 @@ TEST_CASE("a task that destroys its own scope runs on to its next await, and is 
     settle_loop(reactor);
     CHECK(notes == Notes{"runs on", "destroyed", "destroyed"});
     CHECK(coroutine_frames().alive() == frames);
+}
+
+TEST_CASE("more tasks than one iteration resumes all have their turn") {
+    Reactor reactor;
+    Notes notes;
+    Scope scope(reactor);
+    for (int i = 0; i < 3000; ++i) scope.start(note(notes, ""));
+    reactor.run_once(Duration::zero());
+    CHECK(notes.size() == coroutine_detail::ReadyList::most);
+    reactor.run_until_idle();
+    CHECK(notes.size() == 3000);
 }
 
 TEST_CASE("a task's argument may own the scope") {

@@ -180,3 +180,16 @@ TEST_CASE("a coroutine that waits in a read moves with its connection to another
     client = Socket();
     run_until(there, [&] { return coroutine_frames().alive() == frames; });
 }
+
+TEST_CASE("a write above the high watermark goes on when the kernel has taken all of it at once") {
+    Reactor reactor;
+    auto [client, server] = tcp_pair();
+    ConnectionOptions options;
+    options.limits.high_mark = 10;
+    Connection::open(reactor, std::move(server), coroutine(echo_lines)(), options);
+    std::string answer;
+    for (std::size_t round = 1; round <= 3; ++round) {
+        write_some(client, std::string(99, 'x') + "\n");
+        run_until(reactor, [&, &end = client] { return (answer += read_all(end)).size() == 100 * round; });
+    }
+}

@@ -6,10 +6,12 @@
 #include <protocols/framing/length_prefixed.hpp>
 #include <protocols/framing/until_close.hpp>
 #include <reactor/coroutine/scope.hpp>
+#include <reactor/coroutine/sleep.hpp>
 #include <reactor/coroutine/stream.hpp>
 #include <reactor/testing/cuts.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -195,6 +197,7 @@ TEST_CASE("input that no read waits for is left to wait, and none of it is lost,
 }
 
 Task<> produce(Stream stream, int count, Notes& notes) {
+    (void)co_await stream.read<Lines>();
     const std::string piece(1000, 'x');
     for (int i = 0; i < count; ++i) {
         if (!co_await stream.write(piece)) break;
@@ -208,8 +211,9 @@ TEST_CASE("a write waits above the high watermark, and goes on at the low one") 
     limits.high_mark = 3000;
     MemoryTransport connection(serving(produce, 10, std::ref(notes)), limits);
     connection.fill();
-    connection.feed("");
-    CHECK(connection.queued() + connection.output().size() >= 3000);
+    connection.feed("go\n");
+    CHECK(connection.queued() == 4000);
+    CHECK(notes.size() == 3);
     std::size_t taken = 0;
     while (!connection.disconnected() && taken < 20'000) {
         CHECK(connection.queued() <= 4000);
@@ -253,6 +257,18 @@ TEST_CASE("an exception out of a coroutine ends its connection and leaves the lo
     CHECK_THROWS_WITH_AS(connection.feed("bad\n"), "the word came", std::runtime_error);
     CHECK(connection.disconnected() == Error::exception);
     CHECK(connection.was_reset());
+}
+
+Task<> fail_later(Stream) {
+    co_await sleep(std::chrono::milliseconds(1));
+    throw std::runtime_error("later");
+}
+
+TEST_CASE("an exception ends the connection also if a timer resumed the coroutine") {
+    MemoryTransport connection(serving(fail_later));
+    CHECK_THROWS_WITH_AS(connection.advance(std::chrono::milliseconds(1)), "later", std::runtime_error);
+    connection.settle();
+    CHECK(connection.disconnected() == Error::exception);
 }
 
 TEST_CASE("a drain destroys a coroutine that has not asked for it, and closes its connection") {
