@@ -6,7 +6,7 @@
 //     │   3 hooks after the wait
 //     │   4 dispatch          readable, writable, error; then what was triggered
 //     │   5 timers            that were due when this step began
-//     │   6 posted work       that was there when this step began; then coroutines that became ready
+//     │   6 posted work, then ready coroutines   that were there when this step began
 //     │   7 retire            handlers that ended this turn are called a last time, then destroyed
 //     └── 8 deferred calls    that were asked for before this step began
 //
