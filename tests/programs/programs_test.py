@@ -1100,6 +1100,24 @@ class Framings(ProgramTest):
                 output = self.assert_client_succeeds(self.server("--framing", framing), "--framing", framing, "--count", "3")
                 self.assertEqual(output.count(f'sending "{MESSAGE}"\n'), 3)
 
+    def test_coroutines_answer_each_as_protocols_do(self):
+        for framing, wire in self.WIRE.items():
+            with self.subTest(framing=framing):
+                server = self.server("--coroutines", "--framing", framing)
+                client = self.connect(server)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for byte in wire:
+                    client.sendall(bytes([byte]))
+                client.shutdown(socket.SHUT_WR)
+                self.assertEqual(self.receive_all(client), wire)
+                self.assert_echoes(self.connect(server), wire)
+        client = self.connect(self.server("--coroutines"))
+        data = random.Random(7).randbytes(1 << 20)
+        sender = threading.Thread(target=client.sendall, args=(data,), daemon=True)
+        sender.start()
+        self.assertEqual(self.receive(client, len(data)), data)
+        sender.join(PATIENCE)
+
     def test_a_message_ends_with_the_stream_if_nothing_else_ends_it(self):
         server = self.server("--framing", "until-close")
         output = self.assert_client_succeeds(server, "--framing", "until-close")
