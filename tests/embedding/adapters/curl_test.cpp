@@ -136,7 +136,7 @@ TEST_CASE("curl: a transfer that is given up while it runs leaves nothing that i
     CHECK(loop.left == 1);
 }
 
-TEST_CASE("curl: a request over a connection that is open takes two iterations, and its socket is watched once") {
+TEST_CASE("curl: a request over a connection that is open takes a few iterations and no timer") {
     Loop loop;
     Transfer transfer(url("/hello"));
     loop.run({&transfer});
@@ -145,6 +145,6 @@ TEST_CASE("curl: a request over a connection that is open takes two iterations, 
         for (int i = 0; i < requests; ++i) loop.run({&transfer});
     });
     CHECK(transfer.information(CURLINFO_NUM_CONNECTS) == 0);
-    CHECK(cost.iterations <= 4);  // one that begins it, one with the answer; a head may come alone
-    CHECK(cost.timers <= 1);
+    CHECK(cost.iterations <= (nested() ? 6 : 4));  // one that begins it, one with the answer; a head may come alone
+    CHECK(cost.timers <= 0.1);
 }

@@ -208,7 +208,7 @@ TEST_CASE("D-Bus: when the daemon is killed all hear of it, and the loop is left
     CHECK_FALSE(reactor.next_timeout().has_value());
 }
 
-TEST_CASE("D-Bus: a call costs three iterations, and none is spent on its queue") {
+TEST_CASE("D-Bus: a call costs one iteration or two, and none is spent on its queue") {
     Reactor reactor;
     Bus bus(reactor);
     Peer peer(reactor, bus.address);
@@ -216,6 +216,6 @@ TEST_CASE("D-Bus: a call costs three iterations, and none is spent on its queue"
     const Cost cost = cost_of(reactor, "libdbus: a call of a method of the bus", calls, [&] {
         for (int i = 0; i < calls; ++i) peer.call("org.freedesktop.DBus", "GetId");
     });
-    CHECK(cost.iterations <= 4);
+    CHECK(cost.iterations <= (nested() ? 4 : 2.5));
     CHECK(cost.timers == 0);
 }

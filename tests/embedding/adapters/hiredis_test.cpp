@@ -140,6 +140,6 @@ TEST_CASE("hiredis: a command costs one iteration") {
     client.run_until([&] { return left <= 1000; });
     const Cost cost =
         cost_of(reactor, "hiredis: PING after PING", 1000, [&] { client.run_until([&] { return left == 0; }); });
-    CHECK(cost.iterations <= 1.1);
+    CHECK(cost.iterations <= (nested() ? 2.1 : 1.5));
     CHECK(cost.changes == 0);
 }
