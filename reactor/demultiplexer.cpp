@@ -1,5 +1,6 @@
 // The choice of a backend by its name.
 #include <reactor/demultiplexer.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <array>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 namespace reactor {
 
 std::unique_ptr<Demultiplexer> make_epoll();
+std::unique_ptr<Demultiplexer> make_kqueue();
 std::unique_ptr<Demultiplexer> make_poll();
 std::unique_ptr<Demultiplexer> make_select();
 
@@ -21,8 +23,11 @@ struct Backend {
 
 // The best one first. A new backend is a file in backends/, its declaration above and its line here.
 constexpr Backend all_backends[] = {
-#ifdef __linux__
+#if REACTOR_HAS(EPOLL)
     {"epoll", make_epoll},
+#endif
+#if REACTOR_HAS(KQUEUE)
+    {"kqueue", make_kqueue},
 #endif
     {"poll", make_poll},
     {"select", make_select},

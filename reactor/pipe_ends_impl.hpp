@@ -4,6 +4,7 @@
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct PipeEnds {
 /// fails, both are empty, and errno says why.
 inline PipeEnds make_pipe(int flags = 0) noexcept {
     int ends[2];
-#ifdef __linux__
+#if REACTOR_HAS(PIPE2)
     // In one step: a child that another thread starts meanwhile must not inherit them.
     bool made = ::pipe2(ends, O_CLOEXEC | flags) == 0;
     if (!made && !call_is_unknown(errno)) return {};
@@ -34,6 +35,9 @@ inline PipeEnds make_pipe(int flags = 0) noexcept {
         for (const int end : ends) {
             ::fcntl(end, F_SETFD, FD_CLOEXEC);
             if (flags != 0) ::fcntl(end, F_SETFL, flags);
+#if REACTOR_HAS(F_SETNOSIGPIPE)
+            ::fcntl(end, F_SETNOSIGPIPE, 1);
+#endif
         }
     }
     PipeEnds pipe{beyond_standard(ends[0]), beyond_standard(ends[1])};

@@ -2,6 +2,7 @@
 // may be destroyed on one of its own threads, which goes on for a while.
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals_blocked_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <pthread.h>
 
@@ -16,11 +17,11 @@ namespace {
 
 // A name that cannot be set is no reason not to run.
 void name_this_thread([[maybe_unused]] std::string_view name, [[maybe_unused]] std::size_t index) {
-#if defined(__linux__) || defined(__APPLE__)
+#if REACTOR_HAS(THREAD_NAMES)
     constexpr std::size_t longest = 15;
     const std::string number = "-" + std::to_string(index);
     const std::string whole = std::string(name.substr(0, longest - std::min(longest, number.size()))) + number;
-#ifdef __linux__
+#if REACTOR_HAS(NAMES_OF_OTHER_THREADS)
     ::pthread_setname_np(::pthread_self(), whole.c_str());
 #else
     ::pthread_setname_np(whole.c_str());

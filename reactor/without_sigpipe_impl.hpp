@@ -1,6 +1,8 @@
 // Against SIGPIPE, which is for the whole process: a peer that is gone is an error, EPIPE, and no more. Not installed.
 #pragma once
 
+#include <reactor/system_impl.hpp>
+
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -12,7 +14,7 @@
 namespace reactor {
 
 // For send(2) and its like.
-#ifdef MSG_NOSIGNAL
+#if REACTOR_HAS(MSG_NOSIGNAL)
 constexpr int send_flags = MSG_NOSIGNAL;
 #else
 constexpr int send_flags = 0;  // SO_NOSIGPIPE is set where there is no such flag

@@ -51,7 +51,7 @@ inline bool is(char character, Kind kind) noexcept {
 /// Passes letters, digits, and so many of "-", "." and "/", of which nearly all names and targets consist. It may stop
 /// before the end of them; `past` goes on from there.
 template <int marks_passed>
-inline const char* past_word(const char* begin, const char* end) noexcept {
+inline const char* past_word(const char* begin, [[maybe_unused]] const char* end) noexcept {
 #ifdef __SSE2__
     const auto in_range = [](__m128i bytes, char first, char count) noexcept {
         const __m128i places = _mm_sub_epi8(bytes, _mm_set1_epi8(first));

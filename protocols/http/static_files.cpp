@@ -3,6 +3,7 @@
 #include <protocols/http/date_impl.hpp>
 #include <protocols/http/field.hpp>
 #include <reactor/file_descriptor.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -93,12 +94,16 @@ void answer_with(FileDescriptor file, std::string_view name, const Request& requ
     struct stat state {};
     if (::fstat(file.get(), &state) != 0) return exchange.answer(404, "not found\n");
     const auto size = static_cast<std::uint64_t>(state.st_size);
+#if REACTOR_HAS(ST_MTIM)
+    const timespec changed = state.st_mtim;
+#else
+    const timespec changed = state.st_mtimespec;
+#endif
     char tag[64];
-    std::snprintf(tag, sizeof tag, "\"%" PRIx64 "-%" PRIx64 "\"",
-                  static_cast<std::uint64_t>(state.st_mtim.tv_sec) * 1'000'000'000 +
-                      static_cast<std::uint64_t>(state.st_mtim.tv_nsec),
-                  size);
-    const auto date = date_text(state.st_mtim.tv_sec);
+    std::snprintf(
+        tag, sizeof tag, "\"%" PRIx64 "-%" PRIx64 "\"",
+        static_cast<std::uint64_t>(changed.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(changed.tv_nsec), size);
+    const auto date = date_text(changed.tv_sec);
     const std::string_view modified(date.data(), date.size() - 1);
     exchange.set("ETag", tag);
     exchange.set("Last-Modified", modified);

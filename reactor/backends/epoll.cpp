@@ -1,4 +1,7 @@
 // epoll(7), level-triggered: the cost of a wait grows with the ready descriptors, not with the watched ones.
+#include <reactor/system_impl.hpp>
+#if REACTOR_HAS(EPOLL)
+
 #include <reactor/backends/poll_entries_impl.hpp>
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
@@ -10,7 +13,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <climits>
 #include <cstddef>
 #include <string>
 #include <system_error>
@@ -119,10 +121,7 @@ private:
             if (count >= 0 || !call_is_unknown(errno)) return count;
             nanoseconds_ = false;  // before Linux 5.11, or in a filter that is older
         }
-        // Rounded up. Rounded down, the loop would wake before its timer is due, and spin for the rest of the
-        // millisecond.
-        const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
-        return ::epoll_wait(epoll_.get(), kernel_events(), room, int(std::min<std::int64_t>(milliseconds, INT_MAX)));
+        return ::epoll_wait(epoll_.get(), kernel_events(), room, backends::milliseconds_of(limit));
     }
 
     // Adds the files, and makes room for more where all the room was used.
@@ -175,3 +174,5 @@ std::unique_ptr<Demultiplexer> make_epoll() {
 }
 
 }  // namespace reactor
+
+#endif

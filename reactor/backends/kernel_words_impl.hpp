@@ -27,6 +27,14 @@ constexpr Condition condition_of(short revents) noexcept {
     return Condition(revents & 0x3f);
 }
 
+/// A limit as the calls take it that count in milliseconds: -1 is no limit. Rounded up. Rounded down, the loop would
+/// wake before its timer is due, and spin for the rest of the millisecond.
+constexpr int milliseconds_of(std::optional<Duration> limit) noexcept {
+    if (!limit) return -1;
+    const std::int64_t count = std::chrono::ceil<std::chrono::milliseconds>(*limit).count();
+    return int(std::min<std::int64_t>(count, std::numeric_limits<int>::max()));
+}
+
 /// A limit as the calls take it that count in nanoseconds: a null pointer is no limit.
 class Timeout {
 public:

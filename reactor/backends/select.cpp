@@ -7,6 +7,7 @@
 // A loop with such an interest, in errors or in writable without readable, asks poll(2) instead, once: some files
 // (mountinfo and the host name in /proc) report an event only to the first call.
 #include <reactor/backends/poll_entries_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <sys/select.h>
@@ -86,7 +87,7 @@ private:
     // word, a number past the process's table, which has 64 places at first.
     static bool cannot_be_selected(int descriptor) noexcept {
         const int flags = ::fcntl(descriptor, F_GETFL);
-#ifdef O_PATH
+#if REACTOR_HAS(O_PATH)
         if (flags >= 0) return (flags & O_PATH) != 0;
 #endif
         return flags < 0 && errno == EBADF;

@@ -7,7 +7,7 @@ namespace reactor {
 
 namespace {
 
-constexpr std::size_t step = 16;               // sizes are rounded up to this, as malloc does
+constexpr std::size_t granule = 16;            // sizes are rounded up to this, as malloc does
 constexpr std::size_t largest = 2048;          // a larger frame is not kept
 constexpr std::size_t most_kept = 256 * 1024;  // bytes, of one thread
 
@@ -17,15 +17,15 @@ struct Block {
 
 // Sizes are rounded up as malloc of glibc does, which keeps 8 bytes of its own in each block.
 constexpr std::size_t class_of(std::size_t size) noexcept {
-    return (size + 7) / step;
+    return (size + 7) / granule;
 }
 constexpr std::size_t size_of(std::size_t number) noexcept {
-    return number * step + 8;
+    return number * granule + 8;
 }
 
 // Trivially destructible parts first: a frame may be freed when the thread's other variables are gone.
 struct Lists {
-    Block* first[largest / step + 1];
+    Block* first[largest / granule + 1];
     std::size_t kept;
     bool closed;  // the thread ends: nothing is kept any more
     CoroutineFrames counts;

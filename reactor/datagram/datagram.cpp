@@ -23,8 +23,8 @@ using namespace datagrams;
 
 namespace {
 
-#if defined(__linux__) && !defined(IPV6_MULTICAST_ALL)
-#define IPV6_MULTICAST_ALL 29  // linux/in6.h, which some C libraries leave out
+#if REACTOR_HAS(IP_MULTICAST_ALL)
+constexpr int ipv6_multicast_all = 29;  // linux/in6.h, which some C libraries leave out
 #endif
 constexpr std::size_t most_failures_kept = 64;  // that wait to be reported
 
@@ -74,7 +74,7 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
     if (!over_unix()) options_.descriptors = 0;
     const std::size_t fitting = std::max<std::size_t>(input_room / stride_of(options_.largest), 1);
     options_.batch = std::clamp<std::size_t>(options_.batch, 1, std::min(most_batch, fitting));
-#ifndef __linux__
+#if !REACTOR_HAS(RECVMMSG)
     options_.batch = 1;
 #endif
     // Packets have an end to look for behind each, and descriptors an owner before the next system call.
@@ -87,34 +87,34 @@ DatagramEndpoint::DatagramEndpoint(Socket socket, std::unique_ptr<DatagramProtoc
         return ::setsockopt(socket_.get(), level, option, &value, sizeof value) == 0;
     };
     if (family_ == Address::Family::ipv4) {
-#ifdef IP_PKTINFO
+#if REACTOR_HAS(IP_PKTINFO)
         // On a machine with several addresses it is the only way to answer from the one that was asked.
         accepted(IPPROTO_IP, IP_PKTINFO, 1);
 #endif
     } else if (family_ == Address::Family::ipv6) {
-#ifdef IPV6_RECVPKTINFO
+#if REACTOR_HAS(IPV6_PKTINFO)
         accepted(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 #endif
-#ifdef IPV6_RECVERR
+#if REACTOR_HAS(ERROR_QUEUE)
         error_queue_ = accepted(IPPROTO_IPV6, IPV6_RECVERR, 1);
 #endif
-#ifdef IPV6_MULTICAST_ALL
-        accepted(IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
+#if REACTOR_HAS(IP_MULTICAST_ALL)
+        accepted(IPPROTO_IPV6, ipv6_multicast_all, 0);
 #endif
     }
     // An IPv6 socket may carry IPv4 too, and has IPv4's options then. Without IP_RECVERR Linux (seen in 6.18) drops an
     // ICMP error for a mapped address, whatever IPV6_RECVERR is. Its error queue is one for both.
     if (udp) {
-#ifdef IP_RECVERR
+#if REACTOR_HAS(ERROR_QUEUE)
         error_queue_ = accepted(IPPROTO_IP, IP_RECVERR, 1) || error_queue_;
 #endif
-#ifdef IP_MULTICAST_ALL
+#if REACTOR_HAS(IP_MULTICAST_ALL)
         // Linux's default is 1: a socket bound to any address receives from every group that some other process has
         // joined (ip(7)).
         accepted(IPPROTO_IP, IP_MULTICAST_ALL, 0);
 #endif
     }
-#ifdef UDP_SEGMENT
+#if REACTOR_HAS(UDP_SEGMENT)
     if (udp && options_.batch > 1) {
         int size = 0;
         socklen_t length = sizeof size;

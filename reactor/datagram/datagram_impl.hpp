@@ -7,6 +7,7 @@
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -25,7 +26,7 @@ namespace reactor {
 
 namespace datagrams {
 
-#ifdef __linux__
+#if REACTOR_HAS(RECVMMSG)
 using Message = ::mmsghdr;
 #else
 struct Message {
@@ -158,7 +159,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
             header.msg_iov = &slot.piece;
             header.msg_iovlen = 1;
             header.msg_control = slot.control.data();
-            header.msg_controllen = slot.control.size();
+            header.msg_controllen = socklen_t(slot.control.size());
             header.msg_flags = 0;
         }
         if (count >= stale) stale = 0;

@@ -9,7 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#ifdef __linux__
+#if REACTOR_HAS(ERROR_QUEUE)
 #include <linux/errqueue.h>
 #endif
 
@@ -29,11 +29,13 @@ using namespace control_messages;
 namespace {
 
 constexpr std::size_t receives_per_turn = 128;
+#if REACTOR_HAS(ERROR_QUEUE)
 constexpr int most_refusals = 64;  // that are reported in one iteration
+#endif
 
 // For receiving, by whomever.
 bool shut_down(int descriptor) noexcept {
-#ifdef POLLRDHUP
+#if REACTOR_HAS(POLLRDHUP)
     constexpr short shut = POLLRDHUP | POLLHUP;
 #else
     constexpr short shut = POLLHUP;
@@ -42,7 +44,7 @@ bool shut_down(int descriptor) noexcept {
     return ::poll(&entry, 1, 0) == 1 && (entry.revents & shut) != 0;
 }
 
-#ifdef IPV6_PKTINFO
+#if REACTOR_HAS(IPV6_PKTINFO)
 // A group, or IPv4's "all hosts", which an IPv6 socket that carries IPv4 sees mapped. (ff00::/8, ::ffff:224.0.0.0/100,
 // ::ffff:255.255.255.255: RFC 4291 2.5.5.2 and 2.7.)
 bool of_many(const in6_addr& address) noexcept {
@@ -54,7 +56,7 @@ bool of_many(const in6_addr& address) noexcept {
 
 // Has the peer of a packet socket closed? Reading 0 bytes says so, and an empty packet says the same.
 bool at_end(int descriptor) noexcept {
-#ifdef POLLRDHUP
+#if REACTOR_HAS(POLLRDHUP)
     pollfd entry{descriptor, POLLRDHUP, 0};
     if (::poll(&entry, 1, 0) >= 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0) return false;
 #endif
@@ -108,7 +110,7 @@ void DatagramEndpoint::readable() {
 std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted, std::error_code& error) {
     space.prepare(wanted, options_.largest);
     ssize_t count = 0;
-#ifdef __linux__
+#if REACTOR_HAS(RECVMMSG)
     if (wanted > 1) {
         do {
             // Without a timeout, whose meaning is broken: it is looked at after each datagram only (recvmmsg(2), BUGS).
@@ -127,7 +129,7 @@ std::size_t DatagramEndpoint::receive_batch(Workspace& space, std::size_t wanted
         if (options_.descriptors > 0) {
             header.msg_control = space.descriptor_control.data();
             // For all that can come, since how the kernel would close the rest is not ours to say (close_unwanted).
-            header.msg_controllen = space.descriptor_control.size();
+            header.msg_controllen = socklen_t(space.descriptor_control.size());
         }
         do {
             count = ::recvmsg(socket_.get(), &header, receive_flags);
@@ -208,7 +210,7 @@ void DatagramEndpoint::deliver(const Datagram& datagram) {
 std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) noexcept {
     std::size_t piece = 0;
     for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
-#ifdef IP_PKTINFO
+#if REACTOR_HAS(IP_PKTINFO)
         if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
             const auto info = value_in<in_pktinfo>(control);
             datagram.destination = ipv4_address(info.ipi_addr, port_);
@@ -216,7 +218,7 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             datagram.interface = unsigned(info.ipi_ifindex);
         }
 #endif
-#ifdef IPV6_PKTINFO
+#if REACTOR_HAS(IPV6_PKTINFO)
         if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO) {
             const auto info = value_in<in6_pktinfo>(control);
             datagram.interface = unsigned(info.ipi6_ifindex);
@@ -226,7 +228,7 @@ std::size_t DatagramEndpoint::take_control(msghdr& header, Datagram& datagram) n
             if (!of_many(info.ipi6_addr)) datagram.local = datagram.destination;
         }
 #endif
-#ifdef UDP_GRO
+#if REACTOR_HAS(UDP_SEGMENT)
         if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO)
             // The kernel writes an int, although UDP_SEGMENT takes 16 bits.
             piece = std::size_t(std::max(value_in<int>(control), 0));
@@ -316,7 +318,7 @@ void DatagramEndpoint::deliver_kept(Workspace& space) {
 
 // Reports the network's answers to datagrams sent earlier. False if there were none.
 bool DatagramEndpoint::drain_error_queue() {
-#ifdef __linux__
+#if REACTOR_HAS(ERROR_QUEUE)
     bool told = false;
     for (int count = 0; error_queue_ && count < most_refusals && !over_; ++count) {
         // One error a call. Its `name` is not a sender, but the address that the datagram was sent to.

@@ -130,7 +130,7 @@ bool DatagramEndpoint::send_descriptors(const Route& route, Bytes data, std::spa
 ssize_t DatagramEndpoint::send_messages(std::size_t messages) noexcept {
     Workspace& space = workspace();
     ssize_t sent = 0;
-#ifdef __linux__
+#if REACTOR_HAS(RECVMMSG)
     if (messages > 1) {
         do {
             sent = ::sendmmsg(socket_.get(), space.leaving.data(), unsigned(messages), send_flags);
@@ -176,7 +176,7 @@ std::size_t DatagramEndpoint::send_some(std::span<Outgoing> batch, std::error_co
         }
         header.msg_control = slot.control.data();
         put_source(header, one.route);
-#ifdef UDP_SEGMENT
+#if REACTOR_HAS(UDP_SEGMENT)
         // The kernel then makes one datagram of each `size` bytes: one walk through the network stack for all of them.
         if (index - first > 1) put_control(header, IPPROTO_UDP, UDP_SEGMENT, std::uint16_t(one.data.size()));
 #endif
@@ -206,7 +206,7 @@ bool DatagramEndpoint::belongs_to_one(const Outgoing& first, const Outgoing& bef
 // Where it is to leave from, if that was said.
 void DatagramEndpoint::put_source([[maybe_unused]] msghdr& header, const Route& route) const noexcept {
     if (route.from.family() != family_ && route.interface == 0) return;
-#ifdef IP_PKTINFO
+#if REACTOR_HAS(IP_PKTINFO)
     if (family_ == Address::Family::ipv4) {
         in_pktinfo info{};
         info.ipi_ifindex = int(route.interface);
@@ -218,7 +218,7 @@ void DatagramEndpoint::put_source([[maybe_unused]] msghdr& header, const Route& 
         put_control(header, IPPROTO_IP, IP_PKTINFO, info);
     }
 #endif
-#ifdef IPV6_PKTINFO
+#if REACTOR_HAS(IPV6_PKTINFO)
     if (family_ == Address::Family::ipv6) {
         in6_pktinfo info{};
         if (route.from.family() == family_) {

@@ -5,10 +5,11 @@
 #include <reactor/detail/wakeup.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/pipe_ends_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <unistd.h>
-#ifdef __linux__
+#if REACTOR_HAS(EVENTFD)
 #include <sys/eventfd.h>
 #endif
 
@@ -20,7 +21,7 @@
 namespace reactor {
 
 Wakeup::Wakeup() {
-#ifdef __linux__
+#if REACTOR_HAS(EVENTFD)
     reading_ = beyond_standard(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (reading_) return;
     if (!call_is_unknown(errno)) throw std::system_error(last_error(), "eventfd");

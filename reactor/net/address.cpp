@@ -2,6 +2,7 @@
 // never trusted: a Unix path may have no end, and an abstract name may be any bytes.
 #include <reactor/net/address.hpp>
 #include <reactor/net/look_up_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <net/if.h>
 #include <netdb.h>
@@ -163,9 +164,13 @@ Address Address::unix_path(std::string_view path) {
 }
 
 Address Address::unix_abstract(std::string_view name) {
+#if REACTOR_HAS(ABSTRACT_NAMES)
     if (name.empty()) refuse(std::errc::invalid_argument, "abstract Unix name", name);
     if (name.size() >= path_room) refuse(std::errc::filename_too_long, "abstract Unix name", name);
     return unix_address(std::string(1, '\0').append(name));
+#else
+    refuse(std::errc::operation_not_supported, "abstract Unix name", name);
+#endif
 }
 
 Address Address::parse(std::string_view text) {
@@ -316,7 +321,7 @@ addrinfo hints_for(Address::Family family) noexcept {
         case Address::Family::ipv6: hints.ai_family = AF_INET6; break;
         case Address::Family::unix_domain: hints.ai_family = AF_UNIX; break;  // getaddrinfo refuses it
     }
-#ifdef __GLIBC__
+#if REACTOR_HAS(GLIBC)
     // A name may have an IPv4 address in /etc/hosts and none of IPv6. Asked for IPv6 alone, glibc (seen in 2.36) goes
     // on to the name server, and an address from there would be preferred to the one that this machine's owner wrote
     // down. With this flag glibc takes the IPv4 address for an answer and ends its search; look_up leaves that answer
@@ -358,10 +363,10 @@ std::vector<Address> look_up(std::string_view host, Address::Family family) {
 bool says_no_address(const std::error_code& error) noexcept {
     if (error == std::errc::address_not_available) return true;
     if (error.category() != look_up_category()) return false;
-#ifdef EAI_ADDRFAMILY
+#if REACTOR_HAS(EAI_ADDRFAMILY)
     if (error.value() == EAI_ADDRFAMILY) return true;
 #endif
-#ifdef EAI_NODATA
+#if REACTOR_HAS(EAI_NODATA)
     if (error.value() == EAI_NODATA) return true;
 #endif
     return false;

@@ -43,7 +43,7 @@ public:
     static Address unix_path(std::string_view path);
 
     /// A name in Linux's abstract namespace (unix(7)): any bytes, NUL too, at least one and at most 107. Throws
-    /// like `unix_path`.
+    /// like `unix_path`. Other systems have no such names: there it throws operation_not_supported.
     static Address unix_abstract(std::string_view name);
 
     /// Reads back what `to_string` printed of a named one: "127.0.0.1:80", "[::1]:80", "unix:/run/socket",

@@ -5,6 +5,7 @@
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/file_descriptor.hpp>
 #include <reactor/net/address.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -70,7 +71,7 @@ void put_descriptors(msghdr& header, const Descriptors& descriptors) noexcept {
     }
 }
 
-#ifdef MSG_CMSG_CLOEXEC
+#if REACTOR_HAS(MSG_CMSG_CLOEXEC)
 constexpr int receive_flags = MSG_CMSG_CLOEXEC;
 #else
 constexpr int receive_flags = 0;
@@ -85,7 +86,7 @@ void take_descriptors(const cmsghdr* control, Take&& take) noexcept {
         int number = -1;
         std::memcpy(&number, CMSG_DATA(control) + at, sizeof number);
         FileDescriptor descriptor = beyond_standard(number);
-#ifndef MSG_CMSG_CLOEXEC
+#if !REACTOR_HAS(MSG_CMSG_CLOEXEC)
         if (descriptor) ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
 #endif
         take(std::move(descriptor));

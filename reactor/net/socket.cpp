@@ -5,6 +5,7 @@
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/c_string_impl.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <net/if.h>
@@ -54,7 +55,7 @@ constexpr int type_of(SocketKind kind) noexcept {
     int type = SOCK_STREAM;
     if (kind == SocketKind::datagram) type = SOCK_DGRAM;
     if (kind == SocketKind::sequenced_packets) type = SOCK_SEQPACKET;
-#ifdef SOCK_NONBLOCK
+#if REACTOR_HAS(SOCK_NONBLOCK)
     type |= SOCK_NONBLOCK | SOCK_CLOEXEC;
 #endif
     return type;
@@ -65,7 +66,7 @@ bool set_properties(int descriptor) noexcept {
     const int flags = ::fcntl(descriptor, F_GETFL);
     if (flags < 0 || ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0) return false;
     if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) < 0) return false;
-#ifdef SO_NOSIGPIPE  // where there is no MSG_NOSIGNAL
+#if REACTOR_HAS(SO_NOSIGPIPE)
     const int on = 1;
     ::setsockopt(descriptor, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
@@ -74,7 +75,7 @@ bool set_properties(int descriptor) noexcept {
 
 // The same, where the call that made the descriptor did not do it.
 bool complete_properties([[maybe_unused]] int descriptor) noexcept {
-#ifdef SOCK_NONBLOCK
+#if REACTOR_HAS(SOCK_NONBLOCK)
     return true;
 #else
     return set_properties(descriptor);
@@ -82,7 +83,7 @@ bool complete_properties([[maybe_unused]] int descriptor) noexcept {
 }
 
 int accept_complete(int listening, sockaddr* address, socklen_t* length) noexcept {
-#ifdef SOCK_NONBLOCK
+#if REACTOR_HAS(SOCK_NONBLOCK)
     const int complete = ::accept4(listening, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     // EPERM may also be a firewall's word against this peer (accept(2)); the older call then says it again.
     if (complete >= 0 || !call_is_unknown(errno)) return complete;
@@ -153,17 +154,17 @@ void change_membership(const Socket& socket, int option, const Address& group, u
     throw std::system_error(error, std::string("setsockopt(") + name + ", " + group.host() + ")");
 }
 
-#ifdef SO_PASSRIGHTS
-constexpr int pass_rights = SO_PASSRIGHTS;
-#elif defined(__hppa__)
+#if REACTOR_HAS(SO_PASSRIGHTS)  // the kernel may know it though the headers do not
+#if defined(__hppa__)
 constexpr int pass_rights = 0x4051;
 #elif defined(__sparc__)
 constexpr int pass_rights = 0x005c;
-#elif defined(__linux__)  // the kernel may know it though the headers do not
+#else
 constexpr int pass_rights = 83;
 #endif
+#endif
 
-#ifdef TCP_KEEPIDLE
+#if REACTOR_HAS(TCP_KEEPIDLE)
 constexpr int keep_alive_idle = TCP_KEEPIDLE;
 #else
 constexpr int keep_alive_idle = TCP_KEEPALIVE;  // macOS
@@ -198,7 +199,7 @@ void Socket::bind(const Address& address) {
 }
 
 void Socket::bind_to_any_name() {
-#ifdef __linux__
+#if REACTOR_HAS(ABSTRACT_NAMES)
     sockaddr unnamed{};
     unnamed.sa_family = AF_UNIX;
     if (::bind(get(), &unnamed, sizeof unnamed.sa_family) != 0) throw_last_error("bind", "any Unix name");
@@ -256,7 +257,7 @@ Address Socket::peer() const noexcept {
     return address_from(storage, length);
 }
 
-#ifdef SO_PEERCRED
+#if REACTOR_HAS(SO_PEERCRED)
 std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     ucred known{};
     socklen_t length = sizeof known;
@@ -268,11 +269,15 @@ std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     if (known.pid != 0) credentials.process = known.pid;
     return credentials;
 }
-#else
+#elif REACTOR_HAS(GETPEEREID)
 std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
     PeerCredentials known;
     if (::getpeereid(get(), &known.user, &known.group) != 0) return std::nullopt;
     return known;
+}
+#else
+std::optional<PeerCredentials> Socket::peer_credentials() const noexcept {
+    return std::nullopt;
 }
 #endif
 
@@ -336,7 +341,7 @@ std::optional<KeepAlive> Socket::keep_alive() const {
     return times;
 }
 
-#ifdef TCP_USER_TIMEOUT
+#if REACTOR_HAS(TCP_USER_TIMEOUT)
 void Socket::set_user_timeout(Duration timeout) {
     if (over_unix(*this)) return;
     const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(std::max(timeout, Duration::zero()));
@@ -349,8 +354,9 @@ Duration Socket::user_timeout() const {
 }
 #else
 void Socket::set_user_timeout(Duration timeout) {
-    if (timeout > Duration::zero())
-        throw std::system_error(std::make_error_code(std::errc::not_supported), "setsockopt(TCP_USER_TIMEOUT)");
+    if (timeout > Duration::zero() && !over_unix(*this))
+        throw std::system_error(std::make_error_code(std::errc::operation_not_supported),
+                                "setsockopt(TCP_USER_TIMEOUT)");
 }
 
 Duration Socket::user_timeout() const {
@@ -359,7 +365,7 @@ Duration Socket::user_timeout() const {
 #endif
 
 void Socket::set_accepts_descriptors([[maybe_unused]] bool on) noexcept {
-#ifdef __linux__
+#if REACTOR_HAS(SO_PASSRIGHTS)
     const int value = on;
     ::setsockopt(get(), SOL_SOCKET, pass_rights, &value, sizeof value);
 #endif
@@ -383,7 +389,7 @@ bool Socket::reuse_port() const {
 
 // Of IPv6 sockets too. Where the system does not know it, bind takes a port at once.
 void Socket::set_bind_without_port([[maybe_unused]] bool on) {
-#ifdef IP_BIND_ADDRESS_NO_PORT
+#if REACTOR_HAS(IP_BIND_ADDRESS_NO_PORT)
     const int value = int(on);
     (void)::setsockopt(get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &value, sizeof value);
 #endif

@@ -8,6 +8,7 @@
 #include <reactor/net/detail/network.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -84,7 +85,7 @@ bool listens(const Socket& socket) noexcept {
     socklen_t size = sizeof listening;
     if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) return false;
     short ended = POLLHUP | POLLNVAL;
-#ifdef POLLRDHUP
+#if REACTOR_HAS(POLLRDHUP)
     ended |= POLLRDHUP;
 #endif
     pollfd entry{socket.get(), short(POLLIN | ended), 0};

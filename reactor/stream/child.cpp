@@ -3,11 +3,12 @@
 #include <reactor/stream/child_impl.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
-#ifdef __linux__
+#if REACTOR_HAS(PIDFD)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -31,9 +32,10 @@ int wait_id(idtype_t kind, id_t id, siginfo_t& ended, int flags) noexcept {
 }  // namespace
 
 FileDescriptor handle_of([[maybe_unused]] pid_t id) noexcept {
-#ifdef SYS_pidfd_open
+#if REACTOR_HAS(PIDFD)
     return beyond_standard(int(::syscall(SYS_pidfd_open, id, 0)));
 #else
+    errno = ENOSYS;  // ESRCH, left from another call, would say that the child has been waited for
     return {};
 #endif
 }
@@ -42,7 +44,7 @@ std::optional<ExitStatus> wait_for(pid_t id, [[maybe_unused]] const FileDescript
     siginfo_t ended;
     int result = -1;
     bool by_number = true;
-#ifdef SYS_pidfd_open
+#if REACTOR_HAS(PIDFD)
     constexpr auto by_handle = idtype_t(3);  // P_PIDFD, for which glibc 2.28 has no name
     if (handle) {
         result = wait_id(by_handle, id_t(handle.get()), ended, flags);
@@ -57,7 +59,7 @@ std::optional<ExitStatus> wait_for(pid_t id, [[maybe_unused]] const FileDescript
 }
 
 bool send_signal(pid_t id, [[maybe_unused]] const FileDescriptor& handle, int signal) noexcept {
-#ifdef SYS_pidfd_send_signal
+#if REACTOR_HAS(PIDFD)
     if (handle) {
         if (::syscall(SYS_pidfd_send_signal, handle.get(), signal, nullptr, 0) == 0) return true;
         // EPERM: the child is another user's by now, or a filter forbids the call (seccomp(2)) and kill(2) may not be.

@@ -2,6 +2,7 @@
 // connection.cpp.
 #include <reactor/probes_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <netinet/in.h>
 #include <sys/ioctl.h>
@@ -35,7 +36,7 @@ void reset_peer(const Socket& socket) noexcept {
 // Of a TCP socket that was reset or has closed in order getpeername(2) says ENOTCONN. Linux still knows the peer:
 // SO_PEERNAME does not look at the state (seen on 6.18). It wants the address's own length: more is EINVAL.
 Address last_peer([[maybe_unused]] const Socket& socket) noexcept {
-#ifdef SO_PEERNAME
+#if REACTOR_HAS(SO_PEERNAME)
     const Address::Family family = socket.local().family();
     sockaddr_in6 name{};
     socklen_t length = family == Address::Family::ipv6 ? sizeof name : sizeof(sockaddr_in);

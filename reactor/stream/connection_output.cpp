@@ -2,6 +2,7 @@
 // its end when the connection breaks.
 #include <reactor/last_error_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <sys/socket.h>
@@ -15,7 +16,7 @@ namespace reactor {
 
 namespace {
 
-#ifdef MSG_MORE
+#if REACTOR_HAS(MSG_MORE)
 constexpr int more_follows = MSG_MORE;
 #else
 constexpr int more_follows = 0;

@@ -5,6 +5,7 @@
 #include <reactor/last_error_impl.hpp>
 #include <reactor/pipe_ends_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 
 namespace reactor {
 
-#ifdef __linux__
+#if REACTOR_HAS(SPLICE)
 
 namespace {
 

@@ -141,9 +141,9 @@ void become(Launch& launch, int reading, int writing) noexcept {
         append_number(launch.predecessor, place);
         forget_handlers();
         sigset_t until_watched;
-        ::sigemptyset(&until_watched);
+        sigemptyset(&until_watched);
         // A SIGHUP that comes before the successor has a handler would end it. Blocked, it waits.
-        ::sigaddset(&until_watched, SIGHUP);
+        sigaddset(&until_watched, SIGHUP);
         ::sigprocmask(SIG_SETMASK, &until_watched, nullptr);
         ::execve(launch.path, launch.arguments.data(), launch.environment.data());
     }
@@ -155,7 +155,7 @@ void become(Launch& launch, int reading, int writing) noexcept {
 pid_t start(Launch& launch, int reading, int writing) {
     sigset_t all, before;
     // Until the handlers are forgotten, no signal may run one of the parent's in the child.
-    ::sigfillset(&all);
+    sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     const pid_t child = ::fork();
     const int error = errno;

@@ -1,11 +1,12 @@
 // A piece of a file goes from the kernel's memory of the file to the socket, by sendfile(2), and through this program
 // where that is not to be had.
 #include <reactor/stream/output_impl.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <poll.h>
 #include <unistd.h>
-#ifdef __linux__
+#if REACTOR_HAS(SENDFILE)
 #include <sys/sendfile.h>
 #endif
 
@@ -99,7 +100,7 @@ ssize_t Output::send_file(int to, std::size_t most) noexcept {
     errno = 0;
     const auto size = std::size_t(std::min<std::uint64_t>(file.left, most));
     ssize_t count = -1;
-#ifdef __linux__
+#if REACTOR_HAS(SENDFILE)
     if (!file.copied) {
         const auto send = [&] {
             off_t offset = off_t(file.offset);

@@ -5,6 +5,7 @@
 
 #include <reactor/beyond_standard_impl.hpp>
 #include <reactor/last_error_impl.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <system_error>
 #include <utility>
@@ -34,17 +36,17 @@ constinit std::mutex flagged_mutex;
 
 // The terminal's master side: opening its name does not open it, but the next terminal (pts(4), /dev/ptmx).
 bool is_master([[maybe_unused]] int descriptor) noexcept {
-#ifdef TIOCGPTN
+#if REACTOR_HAS(TIOCGPTN)
     unsigned number = 0;
     return ::ioctl(descriptor, TIOCGPTN, &number) == 0;
 #else
-    return false;
+    return ::ptsname(descriptor) != nullptr;  // only a master has a name for its other side
 #endif
 }
 
 // Where the same pipe or terminal can be opened once more; false if nowhere.
 bool name_of(int descriptor, std::array<char, 256>& name) noexcept {
-#ifdef __linux__
+#if REACTOR_HAS(PROC)
     // Of the thread: one that has unshared its descriptors has others than the process (unshare(2), CLONE_FILES).
     return std::snprintf(name.data(), name.size(), "/proc/thread-self/fd/%d", descriptor) > 0;
 #else
@@ -86,12 +88,16 @@ PipeEnd::PipeEnd(FileDescriptor descriptor) : descriptor_(std::move(descriptor))
     struct stat state {};
     if (::fstat(get(), &state) != 0) throw_last_error("PipeTransport: fstat");
     socket_ = S_ISSOCK(state.st_mode);
-    if (socket_ || S_ISREG(state.st_mode)) return;
-    if (FileDescriptor opened = opened_anew(get(), state.st_mode)) {
-        descriptor_ = std::move(opened);
-    } else {
-        set_flag();
+    if (!socket_ && !S_ISREG(state.st_mode)) {
+        if (FileDescriptor opened = opened_anew(get(), state.st_mode)) {
+            descriptor_ = std::move(opened);
+        } else {
+            set_flag();
+        }
     }
+#if REACTOR_HAS(F_SETNOSIGPIPE)  // there SIGPIPE goes to the process, and without_sigpipe holds back the thread's alone
+    ::fcntl(get(), F_SETNOSIGPIPE, 1);
+#endif
 }
 
 void PipeEnd::set_flag() {

@@ -8,6 +8,7 @@
 #include <reactor/pipe_ends_impl.hpp>
 #include <reactor/stream/child_impl.hpp>
 #include <reactor/stream/pipe.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -27,7 +28,7 @@ namespace reactor {
 
 namespace {
 
-using Stream = ProcessOptions::Stream;
+using Standard = ProcessOptions::Stream;  // of the three streams; a coroutine's Stream is another
 
 void check(int error, const std::string& what) {
     if (error != 0) throw std::system_error(error, std::system_category(), what);
@@ -50,7 +51,7 @@ public:
               "posix_spawn_file_actions_addopen");
     }
     void change_to([[maybe_unused]] const std::string& directory) {
-#if defined(__APPLE__) || (defined(__GLIBC__) && __GLIBC_MINOR__ >= 29) || (defined(__FreeBSD__) && __FreeBSD__ >= 14)
+#if REACTOR_HAS(SPAWN_CHDIR)
         check(::posix_spawn_file_actions_addchdir_np(&actions_, directory.c_str()),
               "posix_spawn_file_actions_addchdir(" + directory + ")");
 #else
@@ -108,8 +109,8 @@ bool is_inherited(int number) noexcept {
 Process::Process(Reactor& reactor, const Command& command, ProcessOptions options,
                  MoveOnlyFunction<void(ExitStatus)> exited)
     : reactor_(reactor), exited_(required(std::move(exited), "Process: there is no callback for the exit")) {
-    const bool input = options.input == Stream::pipe, output = options.output == Stream::pipe;
-    const bool error = options.error == Stream::pipe;
+    const bool input = options.input == Standard::pipe, output = options.output == Standard::pipe;
+    const bool error = options.error == Standard::pipe;
     if (command.arguments.empty()) throw std::invalid_argument("Process: an empty command");
     const std::string name = std::string("Process: ") + command.arguments[0].c_str() + ": ";
     for (const std::string& argument : command.arguments) refuse_nul(argument, name + "an argument");
@@ -118,7 +119,7 @@ Process::Process(Reactor& reactor, const Command& command, ProcessOptions option
     refuse_nul(command.directory, name + "the directory");
     if ((input || output) != bool(options.protocol) || error != bool(options.error_protocol))
         throw std::invalid_argument(name + "to each pipe a protocol and the other way round");
-    if (options.input == Stream::output || options.output == Stream::output)
+    if (options.input == Standard::output || options.output == Standard::output)
         throw std::invalid_argument(name + "only standard error can join standard output");
 
     FileActions actions;
@@ -126,18 +127,19 @@ Process::Process(Reactor& reactor, const Command& command, ProcessOptions option
     if (!command.directory.empty()) actions.change_to(command.directory);
     // One after another in the child, which works because each lies above the numbers that they are to have.
     PipeEnds pipes[3];
-    const Stream streams[3] = {options.input, options.output, options.error};
+    const Standard streams[3] = {options.input, options.output, options.error};
     for (int number = 0; number < 3; ++number) {
         PipeEnds& pipe = pipes[number];
-        if (streams[number] == Stream::pipe) {
+        if (streams[number] == Standard::pipe) {
             // Blocking: the open file's flags are shared with the child, whose programs expect to wait. PipeTransport
             // opens our end anew, and sets it there.
             pipe = make_pipe();
             if (!pipe) check(errno, "pipe");
             actions.duplicate(number == STDIN_FILENO ? pipe.reading.get() : pipe.writing.get(), number);
-        } else if (streams[number] == Stream::null || (streams[number] == Stream::inherit && !is_inherited(number))) {
+        } else if (streams[number] == Standard::null ||
+                   (streams[number] == Standard::inherit && !is_inherited(number))) {
             actions.open_null(number, number == STDIN_FILENO ? O_RDONLY : O_WRONLY);
-        } else if (streams[number] == Stream::output && number == STDERR_FILENO) {
+        } else if (streams[number] == Standard::output && number == STDERR_FILENO) {
             actions.duplicate(STDOUT_FILENO, STDERR_FILENO);
         }
     }

@@ -5,6 +5,7 @@
 #include <reactor/net/detail/network.hpp>
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/transport.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <unistd.h>
 
@@ -17,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#ifndef __linux__
+#if !REACTOR_HAS(ABSTRACT_NAMES)
 #include <filesystem>
 #endif
 
@@ -27,7 +28,7 @@ namespace {
 
 constexpr int most_iterations = 100'000;
 
-#ifdef __linux__
+#if REACTOR_HAS(ABSTRACT_NAMES)
 std::string new_prefix() {
     static std::atomic<unsigned> count{0};
     return "reactor-network-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
@@ -51,7 +52,7 @@ Address named(const std::string& name) {
 class MemoryNetwork::Names final : public Network {
 public:
     explicit Names(std::string_view backend) : Network(reactor), reactor(backend, clock), prefix_(new_prefix()) {}
-#ifndef __linux__
+#if !REACTOR_HAS(ABSTRACT_NAMES)
     ~Names() {
         std::filesystem::remove_all(prefix_);
     }

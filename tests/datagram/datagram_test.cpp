@@ -1,8 +1,10 @@
 // Sockets of datagrams: UDP over IPv4 and IPv6, Unix datagrams and packets; in batches and one by one.
 #include "../support/loop.hpp"
+#include "../support/unix_name.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/datagram/datagram.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <net/if.h>
@@ -102,11 +104,6 @@ Address nobody() {
     return udp().local();
 }
 
-Address abstract_name() {
-    static int number = 0;
-    return Address::unix_abstract("datagram-test-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
-}
-
 bool send_raw(const Socket& socket, const Address& to, std::string_view text) {
     return ::sendto(socket.get(), text.data(), text.size(), 0, to.data(), socklen_t(to.size())) == ssize_t(text.size());
 }
@@ -154,7 +151,7 @@ TEST_CASE("Datagrams of every kind come with their sender's address, and go back
         for (const Ends& ends : {Ends{*Address::ip("127.0.0.1", 0), *Address::ip("127.0.0.1", 0)},
                                  Ends{*Address::ip("::1", 0), *Address::ip("::1", 0)},
                                  Ends{Address::unix_path(folder / "server"), Address::unix_path(folder / "client")},
-                                 Ends{abstract_name(), abstract_name()}}) {
+                                 Ends{new_unix_name(), new_unix_name()}}) {
             CAPTURE(ends.server.to_string());
             Reactor reactor;
             Letters server, client;
@@ -168,7 +165,9 @@ TEST_CASE("Datagrams of every kind come with their sender's address, and go back
                 CHECK(client.data[i] == server.data[i]);
                 CHECK(server.heads[i].sender == asking.local());
                 CHECK(client.heads[i].sender == serving.local());
-                if (ends.server.family() == Address::Family::unix_domain) continue;
+                const bool ipv4 = ends.server.family() == Address::Family::ipv4;
+                if (ends.server.family() == Address::Family::unix_domain || (ipv4 && !REACTOR_HAS(IP_PKTINFO)))
+                    continue;
                 CHECK(server.heads[i].destination == serving.local());
                 CHECK(server.heads[i].local == serving.local());
                 CHECK(server.heads[i].interface == ::if_nametoindex("lo"));
@@ -227,7 +226,7 @@ TEST_CASE("S79: of a datagram that is too long the first bytes come, flagged, an
         for (const bool over_unix : {false, true}) {
             Reactor reactor;
             Letters letters;
-            const Address where = over_unix ? abstract_name() : *Address::ip("127.0.0.1", 0);
+            const Address where = over_unix ? new_unix_name() : *Address::ip("127.0.0.1", 0);
             DatagramEndpoint& server = read_from(reactor, bound(where), letters, options);
             Socket client = Socket::open(server.local().family(), SocketKind::datagram);
             for (const char* text : {"0123456789", "0123456789A", "short"})
@@ -269,7 +268,8 @@ TEST_CASE("The loop counts the bytes of datagrams beside those of connections, w
         CHECK(client.send(nobody(), "sent all the same"));
         CHECK(client.send(server.local(), std::string(65'508, 'x')));  // the kernel does not take it
         write_some(talk.peer, "a stream");
-        run_until(reactor, [&] { return talk.journal.input == "a stream" && letters.refusals.size() == 2; });
+        const std::size_t refused = REACTOR_HAS(ERROR_QUEUE) ? 2 : 1;
+        run_until(reactor, [&] { return talk.journal.input == "a stream" && letters.refusals.size() == refused; });
         CHECK(reactor.counters().bytes_sent == 2 * bytes + 17);
         CHECK(reactor.counters().bytes_received == 2 * bytes + 8);
 
@@ -344,7 +344,7 @@ TEST_CASE("S16, S17: refused datagrams are told once each, with where they went,
             settle(reactor);
             CHECK(loose.told_inside == 0);
             CHECK(loose.closed == 0);
-#ifdef __linux__
+#if REACTOR_HAS(ERROR_QUEUE)
             REQUIRE(loose.refusals.size() == 3);
             for (const auto& refusal : loose.refusals) {
                 CHECK(refusal.first == dead);
@@ -359,14 +359,14 @@ TEST_CASE("S16, S17: refused datagrams are told once each, with where they went,
             CHECK(settle(reactor, 50) <= 5);
             sender.resume_receiving();
             settle(reactor);
-#ifdef __linux__
+#if REACTOR_HAS(ERROR_QUEUE)
             CHECK(loose.refusals.size() == 1);
 #endif
         }
     }
 }
 
-#ifdef __linux__
+#if REACTOR_HAS(ERROR_QUEUE)
 TEST_CASE("S16: a socket of both families learns of refusals by IPv4 hosts as by IPv6 ones, with where they went") {
     for (const DatagramOptions& options : ways_to_move) {
         Reactor reactor;
@@ -404,7 +404,7 @@ TEST_CASE("What this machine itself will not send is told later, and costs no ot
             CHECK(sender.send(receiver.local(), "first"));
             CHECK(sender.send(receiver.local(), std::string(65'508, 'x')));
             CHECK(sender.send(*Address::ip("255.255.255.255", 9), "not allowed"));
-            CHECK(sender.send(Address::unix_abstract("another family"), "no such thing"));
+            CHECK(sender.send(Address::unix_path("another family"), "no such thing"));
             CHECK(sender.send("to nobody"));
             CHECK(sender.send(receiver.local(), "last"));
             letters.inside = false;
@@ -423,7 +423,7 @@ TEST_CASE("What this machine itself will not send is told later, and costs no ot
         CHECK(letters.refusals[0].first == receiver.local());
         CHECK(letters.refusals[0].second == std::errc::message_size);
         CHECK(letters.refusals[1].second == std::errc::permission_denied);
-        CHECK(letters.refusals[2].first == Address::unix_abstract("another family"));
+        CHECK(letters.refusals[2].first == Address::unix_path("another family"));
         CHECK(letters.refusals[3].second == std::errc::destination_address_required);
         CHECK(sender.counters().sent == 2);
         CHECK(sender.counters().refused == 4);
@@ -566,8 +566,8 @@ TEST_CASE("With its queue full it drops what is sent, says so, and tells when th
 TEST_CASE("A Unix receiver that never reads costs what is sent to it, and neither others nor the loop") {
     Reactor reactor;
     Letters letters;
-    Socket deaf = bound(abstract_name()), hearing = bound(abstract_name());
-    DatagramEndpoint& sender = read_from(reactor, bound(abstract_name()), letters);
+    Socket deaf = bound(new_unix_name()), hearing = bound(new_unix_name());
+    DatagramEndpoint& sender = read_from(reactor, bound(new_unix_name()), letters);
     int taken = 0;
     while (sender.send(deaf.local(), "are you there?") && taken < 10'000) ++taken;
     CHECK(taken < 10'000);
@@ -682,6 +682,7 @@ TEST_CASE("A socket for longer datagrams, opened in the middle of a batch, leave
     CHECK(server.counters().truncated + longer->counters().truncated == 0);
 }
 
+#if REACTOR_HAS(IP_PKTINFO)
 TEST_CASE("Who asked one of a machine's addresses is answered from that one") {
     Reactor reactor;
     DatagramEndpoint& server = echo(reactor, udp("0.0.0.0"));
@@ -692,6 +693,7 @@ TEST_CASE("Who asked one of a machine's addresses is answered from that one") {
         CHECK(receive_raw(reactor, client) == host);
     }
 }
+#endif
 
 TEST_CASE("What is sent to a multicast group comes to those who joined, who know that, and answer as themselves") {
     Reactor reactor;
@@ -709,9 +711,11 @@ TEST_CASE("What is sent to a multicast group comes to those who joined, who know
     REQUIRE(send_raw(sender, to, "all of you"));
     CHECK(receive_raw(reactor, sender) == "all of you");
     REQUIRE(joined.heads.size() == 1);
-    CHECK(joined.heads[0].destination == to);
     CHECK(joined.heads[0].local != to);
-    CHECK(joined.heads[0].interface == loopback);
+    if (REACTOR_HAS(IP_PKTINFO)) {
+        CHECK(joined.heads[0].destination == to);
+        CHECK(joined.heads[0].interface == loopback);
+    }
     member.socket().leave_group(group, loopback);
     CHECK(send_raw(sender, to, "nobody any more"));
     settle(reactor);
@@ -769,7 +773,7 @@ TEST_CASE("An IPv6 group is joined on an interface, and its members know by whic
     }
 }
 
-#ifdef __linux__
+#if REACTOR_HAS(IP_MULTICAST_ALL)
 TEST_CASE("What is sent to a group does not come to a socket that has not joined it, though another one has") {
     for (const bool over_ipv6 : {false, true}) {
         CAPTURE(over_ipv6);
@@ -834,7 +838,7 @@ TEST_CASE("Broadcasts are sent by those who may, and known as such by those who 
     CHECK(client.send(everybody, "anybody?"));
     run_until(reactor, [&] { return !letters.data.empty(); });
     REQUIRE(received.heads.size() == 1);
-    CHECK(received.heads[0].destination == everybody);
+    if (REACTOR_HAS(IP_PKTINFO)) CHECK(received.heads[0].destination == everybody);
     CHECK(letters.heads[0].sender == *Address::ip("127.0.0.1", server.local().port()));
 }
 
@@ -852,7 +856,7 @@ TEST_CASE("S91: whatever sizes the options of datagrams have, an exchange is who
                 options.*size = value;
                 Reactor reactor;
                 Letters asking, answering;
-                const auto where = [&] { return over_unix ? abstract_name() : *Address::ip("127.0.0.1", 0); };
+                const auto where = [&] { return over_unix ? new_unix_name() : *Address::ip("127.0.0.1", 0); };
                 DatagramEndpoint& server = read_from(reactor, bound(where()), answering, options);
                 DatagramEndpoint& client = read_from(reactor, bound(where()), asking, options);
                 answering.on_received = [&](const Datagram& datagram) { server.answer(datagram, datagram.data); };
@@ -876,8 +880,8 @@ TEST_CASE("S91: of a Unix datagram longer than UDP has them all comes, if it is 
         Letters letters;
         DatagramOptions options;
         options.largest = largest;
-        DatagramEndpoint& server = read_from(reactor, bound(abstract_name()), letters, options);
-        const Socket client = bound(abstract_name());
+        DatagramEndpoint& server = read_from(reactor, bound(new_unix_name()), letters, options);
+        const Socket client = bound(new_unix_name());
         const std::string text = random_bytes(100'000, 8);
         REQUIRE(send_raw(client, server.local(), text));
         run_until(reactor, [&] { return !letters.data.empty(); });
@@ -895,9 +899,9 @@ TEST_CASE(
     std::vector<Socket> sockets;
     sockets.push_back(udp("127.0.0.1"));
     sockets.push_back(udp("::1"));
-    sockets.push_back(bound(abstract_name()));
+    sockets.push_back(bound(new_unix_name()));
     sockets.push_back(Socket::pair(SocketKind::sequenced_packets).first);
-    for (const Socket& bound_by_name : bind_datagrams("unix:" + abstract_name().host(), 0))
+    for (const Socket& bound_by_name : bind_datagrams("unix:" + new_unix_name().host(), 0))
         CHECK(bound_by_name.local().family() == Address::Family::unix_domain);
     for (Socket& socket : sockets) {
         const Address::Family family = socket.local().family();
@@ -944,15 +948,19 @@ TEST_CASE("S13: a packet socket ends when its peer has closed, behind the last p
     Letters letters;
     auto [mine, theirs] = Socket::pair(SocketKind::sequenced_packets);
     read_from(reactor, std::move(mine), letters);
-    for (const char* text : {"a", "", "", "b"}) CHECK(::send(theirs.get(), text, ::strlen(text), 0) >= 0);
-    run_until(reactor, [&] { return letters.data.size() == 4; });
+    // Where poll(2) does not say that the peer has closed, two empty packets in a row are taken for the end.
+    std::vector<std::string> sent{"a", "", "b"};
+    if (REACTOR_HAS(POLLRDHUP)) sent.insert(sent.begin() + 1, "");
+    for (const std::string& text : sent) CHECK(::send(theirs.get(), text.data(), text.size(), 0) >= 0);
+    run_until(reactor, [&] { return letters.data == sent; });
     CHECK(::send(theirs.get(), "", 0, 0) == 0);
-    run_until(reactor, [&] { return letters.data.size() == 5; });
+    run_until(reactor, [&] { return letters.data.size() == sent.size() + 1; });
     CHECK(letters.closed == 0);
     CHECK(::send(theirs.get(), "last", 4, 0) == 4);
     theirs.close();
     run_until(reactor, [&] { return letters.closed == 1; });
-    CHECK(letters.data == std::vector<std::string>{"a", "", "", "b", "", "last"});
+    sent.insert(sent.end(), {"", "last"});
+    CHECK(letters.data == sent);
     CHECK_FALSE(letters.reason);
 }
 

@@ -1,8 +1,10 @@
 // The acceptor of packets: limits, running out of descriptors, handing its socket on, and ending.
 #include "../support/loop.hpp"
+#include "../support/unix_name.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <unistd.h>
@@ -15,11 +17,6 @@ using namespace reactor;
 namespace {
 
 constexpr SocketKind packets = SocketKind::sequenced_packets;
-
-Address fresh_name() {
-    static int number = 0;
-    return Address::unix_abstract("packet-acceptor-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
-}
 
 Socket connect_to(const Address& address) {
     Socket socket = Socket::open(address.family(), packets);
@@ -81,7 +78,7 @@ const auto make_echo = [] { return std::make_unique<DatagramEcho>(); };
 
 TEST_CASE("At its limit an acceptor of packets leaves others waiting, and goes on when one ends") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo, {}, 2);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo, {}, 2);
     std::vector<Socket> clients = connect_to(acceptor.address(), 3);
     CHECK(echoes(reactor, clients[0]));
     CHECK(echoes(reactor, clients[1]));
@@ -97,7 +94,7 @@ TEST_CASE("At its limit an acceptor of packets leaves others waiting, and goes o
 
 TEST_CASE("An acceptor of packets that is paused leaves others waiting until it goes on") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo);
     acceptor.pause();
     const Socket client = connect_to(acceptor.address());
     settle(reactor);
@@ -108,7 +105,7 @@ TEST_CASE("An acceptor of packets that is paused leaves others waiting until it 
 
 TEST_CASE("A flood of packet connections is accepted in portions") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo);
     std::vector<Socket> clients = connect_to(acceptor.address(), 100);
     std::uint64_t before = 0;
     while (before < 100) {
@@ -121,7 +118,7 @@ TEST_CASE("A flood of packet connections is accepted in portions") {
 
 TEST_CASE("S27: out of descriptors an acceptor of packets sheds, says so, does not spin, and recovers") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo);
     const Address address = acceptor.address();
     std::uint64_t told_shed = 0, told_back_offs = 0;
     reactor.on_notice([&](Notice what, std::string_view text) {
@@ -149,7 +146,7 @@ TEST_CASE("A drain of packets tells each protocol once, cuts what is left at its
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     std::deque<Notes> notes;
-    PacketAcceptor acceptor(reactor, fresh_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
+    PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         return std::make_unique<Noted>(notes.back());
     });
@@ -196,7 +193,7 @@ TEST_CASE("A drain of packets tells each protocol once, cuts what is left at its
 
 TEST_CASE("A drain of packets that leaves connections alone ends with the last of them") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo);
     Socket client = connect_to(acceptor.address());
     CHECK(echoes(reactor, client));
     std::optional<PacketAcceptor::Drained> report;
@@ -215,7 +212,7 @@ TEST_CASE("A loop that is drained drains its acceptors and connections of packet
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     std::deque<Notes> notes;
-    PacketAcceptor acceptor(reactor, fresh_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
+    PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         return std::make_unique<Noted>(notes.back());
     });
@@ -249,7 +246,7 @@ TEST_CASE("S69: a protocol of packets that throws when it is told of a drain end
     int hooked = 0;
     reactor.on_exception([&](std::exception_ptr) { ++hooked; });
     std::deque<Notes> notes;
-    PacketAcceptor acceptor(reactor, fresh_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
+    PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         notes.back().on_draining = [] { throw std::runtime_error("as planned"); };
         return std::make_unique<Noted>(notes.back());
@@ -289,7 +286,7 @@ TEST_CASE("Connections of packets outlive their acceptor, and one closed by its 
     {
         Reactor reactor;
         std::optional<PacketAcceptor> acceptor;
-        acceptor.emplace(reactor, fresh_name(), [&] {
+        acceptor.emplace(reactor, new_unix_name(), [&] {
             acceptor->close();
             return make_echo();
         });
@@ -305,9 +302,10 @@ TEST_CASE("Connections of packets outlive their acceptor, and one closed by its 
     CHECK(open_descriptors() == before);
 }
 
+#if REACTOR_HAS(POLLRDHUP)
 TEST_CASE("S95: a listener of packets that is shut down is given up with a word, and its waiting packets come first") {
     Reactor reactor;
-    PacketAcceptor acceptor(reactor, fresh_name(), make_echo);
+    PacketAcceptor acceptor(reactor, new_unix_name(), make_echo);
     const Address address = acceptor.address();
     std::vector<std::string> lost;
     reactor.on_notice([&](Notice what, std::string_view text) {
@@ -322,6 +320,7 @@ TEST_CASE("S95: a listener of packets that is shut down is given up with a word,
     CHECK(acceptor.address() == Address());
     CHECK(echoes(reactor, waits));
 }
+#endif
 
 TEST_CASE("S95: an acceptor of packets refuses a socket that does not listen") {
     Reactor reactor;
@@ -333,7 +332,7 @@ TEST_CASE("S95: an acceptor of packets refuses a socket that does not listen") {
 TEST_CASE("S101: a protocol of packets is told once of one drain, and again of the next") {
     Reactor reactor;
     Notes notes;
-    PacketAcceptor acceptor(reactor, fresh_name(), [&] { return std::make_unique<Noted>(notes); });
+    PacketAcceptor acceptor(reactor, new_unix_name(), [&] { return std::make_unique<Noted>(notes); });
     const Socket client = connect_to(acceptor.address());
     CHECK(echoes(reactor, client));
     notes.on_draining = [] {};
@@ -355,7 +354,7 @@ TEST_CASE("S101: a protocol of packets is told once of one drain, and again of t
 TEST_CASE("S101: a protocol of packets whose acceptor and loop begin to drain in one iteration is asked to end once") {
     Reactor reactor;
     Notes notes;
-    PacketAcceptor acceptor(reactor, fresh_name(), [&] { return std::make_unique<Noted>(notes); });
+    PacketAcceptor acceptor(reactor, new_unix_name(), [&] { return std::make_unique<Noted>(notes); });
     const Socket client = connect_to(acceptor.address());
     CHECK(echoes(reactor, client));
     notes.on_draining = [] {};

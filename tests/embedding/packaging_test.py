@@ -10,6 +10,9 @@ import sys
 import time
 import unittest
 
+from building import JOBS, LIMIT, fails, files_under, run, write
+from cmake_cases import VISIBLE, CMakeCases
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 SCRATCH = os.environ["EMBEDDING_SCRATCH"]
@@ -17,36 +20,6 @@ STRICT = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsha
 COMPILERS = [compiler for compiler in ("g++", "clang++") if shutil.which(compiler)]
 # As applications may build all that is theirs; and it is compiled in a sixth of the time.
 IN_ONE_UNIT = ("-Dunity=on", "-Dunity_size=1000")
-JOBS = f"-j{os.cpu_count()}"  # others are running, too
-LIMIT = 600  # seconds for one command, so that nothing hangs
-
-
-def run(*command, environment=None, folder=None):
-    """Runs it and returns what it printed. A failure shows all of that."""
-    result = subprocess.run(command, env={**os.environ, **(environment or {})}, cwd=folder, text=True, timeout=LIMIT,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if result.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}\nexit status {result.returncode}\n{result.stdout}")
-    return result.stdout
-
-
-def fails(*command, environment=None):
-    """What a command printed that should not succeed."""
-    result = subprocess.run(command, env={**os.environ, **(environment or {})}, text=True, timeout=LIMIT,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if result.returncode == 0:
-        raise AssertionError(f"succeeded: {' '.join(command)}\n{result.stdout}")
-    return result.stdout
-
-
-def files_under(folder):
-    return {os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder) for name in names}
-
-
-def write(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def install(kind, programs):
@@ -63,7 +36,7 @@ def install(kind, programs):
     return prefix
 
 
-class Packaging(unittest.TestCase):
+class Packaging(CMakeCases, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         shutil.rmtree(SCRATCH, ignore_errors=True)
@@ -86,9 +59,9 @@ class Packaging(unittest.TestCase):
 
     def test_nothing_else_lies_about_in_the_prefix(self):
         for path in files_under(self.prefixes["shared"]):
-            self.assertRegex(path, r"^(include/reactor/|lib/libreactor(-tls)?\.|lib/pkgconfig/reactor(-tls)?\.pc$|lib/cmake/reactor/"
-                                   r"|bin/(echo_client|echo_server|file_server|forwarder)$"
-                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder)\.1$)")
+            self.assertRegex(path, r"^(include/reactor/|lib/libreactor(-\w+)?\.|lib/pkgconfig/reactor(-\w+)?\.pc$|lib/cmake/reactor/"
+                                   r"|bin/(echo_client|echo_server|file_server|forwarder|http_server)$"
+                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder|http_server)\.1$)")
 
     def test_the_shared_library_names_its_interface_and_shows_nothing_internal(self):
         library = os.path.join(self.prefixes["shared"], "lib", "libreactor.so")
@@ -194,8 +167,8 @@ target_link_libraries(application PRIVATE {target})
                 self.runs(os.path.join(folder, "application"), kind)
 
     def test_cmake_says_which_components_there_are(self):
-        _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS http", "static")
-        self.assertRegex(fails(*configure), r"(?s)no\s+component\s+'http'.*static\s+and\s+shared")
+        _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS grpc", "static")
+        self.assertRegex(fails(*configure), r"(?s)no\s+component\s+'grpc'.*static\s+and\s+shared")
         _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS shared", "static")
         self.assertRegex(fails(*configure), r"(?s)without\s+its\s+shared\s+library")
 
@@ -206,7 +179,7 @@ target_link_libraries(application PRIVATE {target})
                 self.assertRegex(fails(*configure), r"(?s)compatible\s+with\s+requested\s+version")
 
     def test_cmake_is_content_where_an_optional_package_has_no_such_component(self):
-        _, configure = self.cmake("CONFIG OPTIONAL_COMPONENTS http", "static")
+        _, configure = self.cmake("CONFIG OPTIONAL_COMPONENTS grpc", "static")
         run(*configure)
 
     def test_the_installed_tree_may_be_moved(self):
@@ -222,13 +195,14 @@ target_link_libraries(application PRIVATE {target})
 
     MESON = """
 project('application', 'cpp', default_options: ['cpp_std=c++20', 'warning_level=3', 'werror=true'])
-executable('application', 'application.cpp', dependencies: dependency('reactor', version: '>=0.1'), install: true,
+executable('application', 'application.cpp', 'visible.cpp', dependencies: dependency('reactor', version: '>=0.1'), install: true,
   cpp_args: ['-Wconversion', '-Wshadow'])
 """
 
     def meson_source(self, name):
         source = os.path.join(SCRATCH, name)
         write(os.path.join(source, "meson.build"), self.MESON)
+        write(os.path.join(source, "visible.cpp"), VISIBLE)
         shutil.copy(os.path.join(HERE, "application.cpp"), source)
         return source
 

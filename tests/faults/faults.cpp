@@ -1,5 +1,7 @@
 #include "faults.hpp"
 
+#include <reactor/system_impl.hpp>
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -339,7 +341,8 @@ extern "C" {
 
 int accept(int descriptor, sockaddr* address, socklen_t* length) {
     static const auto real = next<int(int, sockaddr*, socklen_t*)>("accept");
-    if (state.plan.neighbour && fails(Call::accept4)) return -1;
+    // Where the library has no accept4(2) to call this is its only call.
+    if ((state.plan.neighbour || !REACTOR_HAS(SOCK_NONBLOCK)) && fails(Call::accept4)) return -1;
     return opened(real(descriptor, address, length));
 }
 
@@ -474,7 +477,13 @@ int pipe2(int ends[2], int flags) noexcept {
 
 int poll(pollfd* entries, nfds_t count, int timeout) {
     static const auto real = next<int(pollfd*, nfds_t, int)>("poll");
-    return fails(Call::poll) ? -1 : real(entries, count, timeout);
+    // Where the library has no ppoll(2) to call the loop waits by this.
+    if (fails(REACTOR_HAS(PPOLL) || timeout == 0 ? Call::poll : Call::ppoll)) return -1;
+    if (!state.armed || timeout == 0) return real(entries, count, timeout);
+    const auto limit = timeout < 0 ? std::nullopt : std::optional<Duration>(std::chrono::milliseconds(timeout));
+    return wait(limit, [&](Duration time) {
+        return real(entries, count, int(std::chrono::ceil<std::chrono::milliseconds>(time).count()));
+    });
 }
 
 int ppoll(pollfd* entries, nfds_t count, const timespec* timeout, const sigset_t* signals) {
@@ -640,7 +649,7 @@ ssize_t write(int descriptor, const void* buffer, size_t size) {
     static const auto real = next<ssize_t(int, const void*, size_t)>("write");
     if (!fails(Call::write)) return real(descriptor, buffer, size > wakeup ? shortened(size) : size);
     break_if_broken(descriptor);
-    break_pipe_if_broken(descriptor);
+    if (size != wakeup) break_pipe_if_broken(descriptor);  // its reader is the loop itself, which is not gone
     return -1;
 }
 

@@ -5,6 +5,7 @@
 
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -185,7 +186,7 @@ TEST_CASE("S75: any call that sends a file fails: what arrives is the beginning 
             CHECK(outcome.whole);
             CHECK_FALSE(outcome.reason);
             CHECK(outcome.left_open == 0);
-            CHECK(outcome.struck == by_hand);
+            CHECK(outcome.struck == (by_hand && REACTOR_HAS(SENDFILE)));
         }
     }
 }
@@ -237,5 +238,5 @@ TEST_CASE("S75: any call that passes bytes on fails: what arrives is the beginni
                                            if (plan.call == Call::pipe2) CHECK(outcome.whole);
                                        });
     MESSAGE(runs << " failures");
-    CHECK(runs > 10);
+    CHECK(runs > (REACTOR_HAS(SPLICE) ? 10 : 0));
 }

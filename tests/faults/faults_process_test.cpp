@@ -3,6 +3,7 @@
 #include "faults.hpp"
 
 #include <reactor/stream/process.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
@@ -13,6 +14,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#if REACTOR_HAS(PIDFD)
 
 using namespace reactor;
 using faults::Call;
@@ -162,3 +165,5 @@ TEST_CASE("S96, S106: without a right to the handle's signal an ended child's nu
     const faults::Armed armed(always(Call::pidfd_send_signal, EPERM), clock, true);
     CHECK_FALSE(child.process->kill(SIGTERM));
 }
+
+#endif  // REACTOR_HAS(PIDFD)

@@ -2,6 +2,7 @@
 // run again and again, and each time another system call or another allocation fails.
 #include "faults.hpp"
 #include "../support/loop.hpp"
+#include "../support/unix_name.hpp"
 #include "faults_sweep.hpp"
 
 #include <protocols/echo.hpp>
@@ -195,8 +196,7 @@ struct Setting {
 
 Address somewhere(bool over_tcp) {
     if (over_tcp) return *Address::ip("127.0.0.1", 0);
-    static int number = 0;
-    return Address::unix_abstract("faults-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
+    return new_unix_name();
 }
 
 class Conversation {

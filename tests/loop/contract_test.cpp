@@ -2,9 +2,11 @@
 // that holds on every backend. A scripted demultiplexer, which is given the result of poll(2), is one more backend: so
 // the reactor's own translation is tested, and not only that the kernel's three interfaces agree.
 #include "../support/loop.hpp"
+#include "../support/unix_name.hpp"
 
 #include <reactor/backends/kernel_words_impl.hpp>
 #include <reactor/datagram/datagram.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/testing/scripted_demultiplexer.hpp>
 
 #include <fcntl.h>
@@ -208,14 +210,9 @@ State tcp_connecting() {
     return state;
 }
 
-Address fresh_name() {
-    static int number = 0;
-    return Address::unix_abstract("contract-test-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
-}
-
 Socket unix_datagrams() {
     Socket socket = Socket::open(Address::Family::unix_domain, SocketKind::datagram);
-    socket.bind(fresh_name());
+    socket.bind(new_unix_name());
     return socket;
 }
 
@@ -788,12 +785,12 @@ const Row table[] = {
                                                  "r    w    e    rw   r    w    rw"},
 {"a Unix listener that nobody waits for",
     [] { Socket listener = Socket::open(Address::Family::unix_domain);
-         listener.bind(fresh_name()); listener.listen(4);
+         listener.bind(new_unix_name()); listener.listen(4);
          return state_of(listener.release()); },
                                                  "-    -    -    -    -    -    -"},
 {"a Unix listener with a connection that waits",
     [] { Socket listener = Socket::open(Address::Family::unix_domain);
-         listener.bind(fresh_name()); listener.listen(4);
+         listener.bind(new_unix_name()); listener.listen(4);
          Socket client = Socket::open(Address::Family::unix_domain);
          REQUIRE_FALSE(client.connect(listener.local()));
          return state_of(listener.release(), client.release()); },
@@ -801,7 +798,7 @@ const Row table[] = {
 
 {"a listener of packets with a connection that waits",
     [] { Socket listener = Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets);
-         listener.bind(fresh_name()); listener.listen(4);
+         listener.bind(new_unix_name()); listener.listen(4);
          Socket client = Socket::open(Address::Family::unix_domain, SocketKind::sequenced_packets);
          REQUIRE_FALSE(client.connect(listener.local()));
          return state_of(listener.release(), client.release()); },
@@ -1369,6 +1366,9 @@ private:
 TEST_CASE("What a protocol of datagrams is told of every state of its socket is the same on every backend, and once") {
     for (const DatagramRow& row : datagram_table) {
         INFO(std::string(row.state));
+        // A library without the error queue's calls cannot empty one that the test has switched on.
+        if (!REACTOR_HAS(ERROR_QUEUE) && std::string_view(row.state).find("error queue") != std::string_view::npos)
+            continue;
         const auto* const found = std::find_if(std::begin(table), std::end(table), [&](const Row& one) {
             return std::string_view(one.state) == row.state;
         });

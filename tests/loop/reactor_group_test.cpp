@@ -6,6 +6,7 @@
 #include <reactor/signals.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/acceptor_sharing.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/timer.hpp>
 
 #include <pthread.h>
@@ -129,7 +130,7 @@ TEST_CASE("Each loop of a group runs on a thread of its own, with its number and
     std::set<std::size_t> numbers;
     group.start([&](Reactor& reactor, std::size_t index) {
         char name[64] = {};
-#ifdef __linux__
+#if REACTOR_HAS(THREAD_NAMES)
         ::pthread_getname_np(::pthread_self(), name, sizeof name);
 #endif
         const std::lock_guard lock(mutex);
@@ -142,7 +143,7 @@ TEST_CASE("Each loop of a group runs on a thread of its own, with its number and
     CHECK(threads.size() == 3);
     CHECK(threads.count(std::this_thread::get_id()) == 0);
     CHECK(numbers == std::set<std::size_t>{0, 1, 2});
-#ifdef __linux__
+#if REACTOR_HAS(THREAD_NAMES)
     CHECK(names == std::set<std::string>{"a name that i-0", "a name that i-1", "a name that i-2"});
 #endif
 }

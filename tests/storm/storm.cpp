@@ -10,9 +10,10 @@
 //  - a drain is done once, and when all has ended it is done;
 //  - where nothing happens a loop has nothing to do;
 //  - in the end no descriptor is left; and the sanitizers have no complaint.
-#include "storm.hpp"
 
+#include "storm.hpp"
 #include "../support/dice.hpp"
+#include "../support/unix_name.hpp"
 
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
@@ -283,7 +284,6 @@ private:
     std::map<int, std::string> descriptors_at_first_ = open_descriptors();
     std::size_t operations_left_;
     std::size_t alive_ = 0;
-    std::size_t names_ = 0;
     int operating_ = 0;
     bool inside_ = false;
     bool acting_ = true;
@@ -1306,8 +1306,7 @@ void Storm::open_door() {
         if (dice_.chance(300)) addresses.push_back(*Address::ip("127.0.0.1", 0));
         if (dice_.chance(100)) addresses.push_back(*Address::ip("::1", 0));
         if (dice_.chance(600) || (addresses.empty() && options.sharing == nullptr))
-            addresses.push_back(
-                Address::unix_abstract("reactor-storm-" + std::to_string(::getpid()) + "-" + std::to_string(++names_)));
+            addresses.push_back(new_unix_name());
         door->acceptor =
             std::make_unique<Acceptor>(reactor(door->loop), addresses, factory(door->loop, door->alive), options);
         doors_.push_back(std::move(door));
@@ -1364,8 +1363,7 @@ void Storm::open_packet_door() {
         door->loop = any_loop();
         const DatagramOptions options = datagram_options();
         const std::size_t most = dice_.chance(300) ? size(5) : SIZE_MAX;
-        const Address address =
-            Address::unix_abstract("reactor-storm-" + std::to_string(::getpid()) + "-" + std::to_string(++names_));
+        const Address address = new_unix_name();
         door->acceptor = std::make_unique<PacketAcceptor>(reactor(door->loop), address,
                                                           box_factory(door->loop, door->alive), options, most);
         packet_doors_.push_back(std::move(door));
@@ -1397,7 +1395,7 @@ void Storm::open_caller() {
     operate("connector", [&] {
         std::vector<Address> addresses;
         if (dice_.chance(100)) addresses.push_back(*Address::ip("127.0.0.1", 1));
-        if (dice_.chance(50)) addresses.push_back(Address::unix_abstract("reactor-storm-nobody"));
+        if (dice_.chance(50)) addresses.push_back(Address::unix_path("/tmp/reactor-storm-nobody"));
         if (Door* const door = some(doors_))
             for (const Address& address : door->acceptor->addresses()) addresses.push_back(address);
         if (addresses.empty()) return;

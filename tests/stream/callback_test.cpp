@@ -1,5 +1,6 @@
 // The callables that the library keeps for its user: one that destroys the object that keeps it, and empty ones.
 #include "../support/loop.hpp"
+#include "../support/unix_name.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
@@ -23,11 +24,6 @@ using namespace reactor;
 namespace {
 
 const Address anywhere = *Address::ip("127.0.0.1", 0);
-
-Address fresh_name() {
-    static int number = 0;
-    return Address::unix_abstract("callback-" + std::to_string(::getpid()) + "-" + std::to_string(++number));
-}
 
 // Something that a callable captures. It knows whether it has been destroyed.
 class Capture {
@@ -82,7 +78,7 @@ TEST_CASE("S92: a factory that destroys its acceptor of packets keeps its captur
         Capture capture;
         std::optional<bool> lived;
         std::optional<PacketAcceptor> acceptor;
-        const Address address = fresh_name();
+        const Address address = new_unix_name();
         acceptor.emplace(reactor, address, [&, held = capture.take()]() -> std::unique_ptr<DatagramProtocol> {
             const bool none = refuses;
             destroy_and_look(acceptor, capture, lived);
@@ -204,8 +200,8 @@ TEST_CASE("An empty callable is refused where it is given, with a sentence, and 
     CHECK_THROWS_WITH_AS((void)Acceptor(reactor, "127.0.0.1", 0, nullptr), "Acceptor: the factory is empty", Refused);
     CHECK_THROWS_WITH_AS((void)Acceptor(reactor, std::vector<Socket>(), nullptr), "Acceptor: the factory is empty",
                          Refused);
-    CHECK_THROWS_WITH_AS((void)PacketAcceptor(reactor, fresh_name(), nullptr), "PacketAcceptor: the factory is empty",
-                         Refused);
+    CHECK_THROWS_WITH_AS((void)PacketAcceptor(reactor, new_unix_name(), nullptr),
+                         "PacketAcceptor: the factory is empty", Refused);
     auto ends = Socket::pair();
     auto packet_ends = Socket::pair(SocketKind::datagram);
     auto pipe_ends = Socket::pair();

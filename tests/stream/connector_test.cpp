@@ -1,10 +1,12 @@
 // The connector and the resolver: one outcome, once and later.
 #include "../support/loop.hpp"
 #include "../support/names.hpp"
+#include "../support/unix_name.hpp"
 
 #include <protocols/echo.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <netinet/in.h>
@@ -174,7 +176,7 @@ TEST_CASE("S38: an address that refuses is followed by the next at once") {
 TEST_CASE("S35: a Unix socket with a full backlog is tried again until there is room") {
     Reactor reactor;
     Socket listener = Socket::open(Address::Family::unix_domain);
-    listener.bind(Address::unix_abstract("reactor-test-" + std::to_string(::getpid())));
+    listener.bind(new_unix_name());
     listener.listen(0);
     std::vector<Socket> fillers;
     for (;;) {
@@ -425,7 +427,7 @@ TEST_CASE("A fixed local port can be connected from again while its last connect
     }
 }
 
-#ifdef IP_BIND_ADDRESS_NO_PORT
+#if REACTOR_HAS(IP_BIND_ADDRESS_NO_PORT)
 TEST_CASE("A local address without a port takes none before the destination is known, so that ports serve many") {
     for (const char* host : {"127.0.0.1", "::1"}) {
         Socket socket = Socket::open(Address::ip(host, 0)->family());

@@ -3,6 +3,7 @@
 
 #include <reactor/error.hpp>
 #include <reactor/stream/inherited.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -135,6 +136,7 @@ TEST_CASE("S98: destroying a successor that has not accepted ends it, and its ca
     CHECK(attempt.decisions == 0);
 }
 
+#if REACTOR_HAS(PIDFD)
 TEST_CASE("S98: a successor that fails has the time to say why") {
     Reactor reactor;
     auto [reading, writing] = pipe_ends();
@@ -148,6 +150,7 @@ TEST_CASE("S98: a successor that fails has the time to say why") {
     run_until(reactor, [&] { return attempt.decisions > 0; });
     CHECK(attempt.reason == Error::successor_ended);
 }
+#endif
 
 TEST_CASE("S92, S98: the callback may destroy its successor") {
     Reactor reactor;
@@ -166,6 +169,7 @@ TEST_CASE("S92, S98: the callback may destroy its successor") {
     }
 }
 
+#if REACTOR_HAS(PIDFD)
 TEST_CASE("S98, S103: a successor's death is noticed although another process keeps its end of the pipe open") {
     Reactor reactor;
     auto [reading, writing] = pipe_ends();
@@ -174,6 +178,7 @@ TEST_CASE("S98, S103: a successor's death is noticed although another process ke
     run_until(reactor, [&] { return attempt.decisions > 0; });
     CHECK(attempt.reason == Error::successor_ended);
 }
+#endif
 
 TEST_CASE("S98: with no descriptors left a restart fails and says why, or succeeds") {
     Reactor reactor;

@@ -4,6 +4,7 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/stream/pipe.hpp>
+#include <reactor/system_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 
 #include <fcntl.h>
@@ -470,6 +471,7 @@ TEST_CASE("An exception out of a pipe's protocol ends it and leaves the loop") {
     CHECK(pipe.journal.reason == Error::exception);
 }
 
+#if REACTOR_HAS(PROC)
 TEST_CASE("S103, S104: others that hold a pipe, a terminal or a socket never see it non-blocking") {
     Reactor reactor;
     Journal journal;
@@ -514,7 +516,9 @@ TEST_CASE("S103, S104: others that hold a pipe, a terminal or a socket never see
     CHECK_FALSE(nonblocking(shared.get()));
     CHECK_FALSE(nonblocking(other.get()));
 }
+#endif
 
+#if REACTOR_HAS(PROC)
 TEST_CASE("S103: what can only be made non-blocking for all that hold it is what it was when a transport has ended") {
     Reactor reactor;
     Journal journal;
@@ -533,7 +537,9 @@ TEST_CASE("S103: what can only be made non-blocking for all that hold it is what
     run_until(reactor, [&] { return journal.over; });
     CHECK(nonblocking(shared.get()) == before);
 }
+#endif
 
+#if REACTOR_HAS(PROC)
 TEST_CASE("S103: the end of one transport leaves another over the same open file non-blocking, whichever ends first") {
     Reactor reactor;
     FileDescriptor shared, far;
@@ -579,7 +585,9 @@ TEST_CASE("S103: the end of one transport leaves another over the same open file
     }
     CHECK(nonblocking(strange.get()));
 }
+#endif
 
+#if REACTOR_HAS(PROC)
 TEST_CASE("S103: another process that makes its end of a pipe or a socket blocking does not hold up the loop") {
     for (const bool socket : {false, true}) {
         for (const bool file : {false, true}) {
@@ -612,6 +620,7 @@ TEST_CASE("S103: another process that makes its end of a pipe or a socket blocki
         }
     }
 }
+#endif
 
 TEST_CASE("A pipe with a name of which the writer has gone gives what was written, and its end") {
     const TemporaryFolder folder;
@@ -794,6 +803,7 @@ TEST_CASE("Both sides of a terminal are transports, and its hang-up is an end") 
     }
 }
 
+#if REACTOR_HAS(PROC)
 TEST_CASE("S104: standard input and output stay as they are for children and printf while a transport is over them") {
     Reactor reactor;
     std::optional<KeptStandardStreams> kept(std::in_place);
@@ -855,6 +865,7 @@ TEST_CASE("S104: standard input and output stay as they are for children and pri
     kept.reset();
     CHECK(failed == "");
 }
+#endif
 
 TEST_CASE("A reactor destroyed with pipes open leaves no descriptor") {
     const std::size_t before = open_descriptors();

@@ -11,6 +11,7 @@
 #include <reactor/stream/inherited.hpp>
 #include <reactor/stream/pipe.hpp>
 #include <reactor/stream/process.hpp>
+#include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
 #include <sys/ptrace.h>
@@ -367,7 +368,7 @@ TEST_CASE("S105: a NUL in an argument, a variable, a directory, a path or a name
     CHECK(no_children());
 }
 
-#if defined(__linux__) && defined(SYS_clone3)
+#if REACTOR_HAS(PIDFD) && defined(SYS_clone3)
 namespace {
 
 // A child with the number that it is given, which ends with 7 when it is asked to. -1 where that is not allowed.
@@ -520,6 +521,7 @@ TEST_CASE("S4: a process may be destroyed in the callback that tells its exit") 
     run_until(reactor, [&] { return told; });
 }
 
+#if REACTOR_HAS(PIDFD)
 TEST_CASE(
     "S103: a child that is traced when it ends does not keep the loop awake, and its exit is reported in the end") {
     Reactor reactor;
@@ -557,6 +559,7 @@ TEST_CASE(
     CHECK(child.result.signal == SIGKILL);
     CHECK_FALSE(reactor.next_timeout());
 }
+#endif
 
 TEST_CASE("A thousand children come and go, and leave nothing behind") {
     Reactor reactor;

@@ -1,5 +1,6 @@
 #include "../support/loop.hpp"
 #include "../support/messages.hpp"
+#include "../support/unix_name.hpp"
 
 #include <reactor/net/socket.hpp>
 #include <reactor/stream/connection.hpp>
@@ -63,10 +64,10 @@ TEST_CASE("S74: every socket is non-blocking and closed by exec, however it was 
     CHECK(non_blocking_and_closed_by_exec(accepted.get()));
 }
 
-TEST_CASE("A connection knows both its ends, over IPv4, IPv6, a path and an abstract name") {
+TEST_CASE("A connection knows both its ends, over IPv4, IPv6, a path and a Unix name") {
     const TemporaryFolder folder;
-    for (const Address& address : {loopback, *Address::ip("::1", 0), Address::unix_path(folder / "socket"),
-                                   Address::unix_abstract("reactor-socket-test-" + std::to_string(::getpid()))}) {
+    for (const Address& address :
+         {loopback, *Address::ip("::1", 0), Address::unix_path(folder / "socket"), new_unix_name()}) {
         CAPTURE(address.to_string());
         Socket listening = listening_on(address);
         CHECK(listening.local().with_port(0) == address);
@@ -133,7 +134,7 @@ TEST_CASE("S34: a refused connection is judged by its pending error, which is to
 }
 
 TEST_CASE("S35: a Unix socket whose listener has a full queue says that it would block, not that it connects") {
-    const Address address = Address::unix_abstract("reactor-backlog-test-" + std::to_string(::getpid()));
+    const Address address = new_unix_name();
     Socket listening = Socket::open(Address::Family::unix_domain);
     listening.bind(address);
     listening.listen(0);
@@ -244,6 +245,7 @@ TEST_CASE("Every option reads back as it was set") {
     CHECK_NOTHROW(socket.set_send_buffer(std::size_t(-1)));  // the kernel takes its maximum
 }
 
+#if REACTOR_HAS(TCP_USER_TIMEOUT)
 TEST_CASE("S50: a user timeout is rounded up to milliseconds, and zero is the system's own") {
     Socket socket = Socket::open(Address::Family::ipv4);
     CHECK(socket.user_timeout() == 0s);
@@ -256,6 +258,14 @@ TEST_CASE("S50: a user timeout is rounded up to milliseconds, and zero is the sy
     socket.set_user_timeout(0s);
     CHECK(socket.user_timeout() == 0s);
 }
+#else
+TEST_CASE("A user timeout that the system does not have is refused, unless it is the system's own") {
+    Socket socket = Socket::open(Address::Family::ipv4);
+    CHECK(contains(message_of([&] { socket.set_user_timeout(30s); }), "setsockopt(TCP_USER_TIMEOUT)"));
+    CHECK_NOTHROW(socket.set_user_timeout(0s));
+    CHECK(socket.user_timeout() == 0s);
+}
+#endif
 
 TEST_CASE("S84: whether an IPv6 socket takes IPv4 as well is set on purpose") {
     Socket socket = Socket::open(Address::Family::ipv6);
@@ -278,7 +288,7 @@ TEST_CASE("S108: Unix sockets ignore TCP's options, and connection options leave
     KeepAlive times;
     options.prepare = [&](Socket& socket) {
         socket.set_keep_alive(times);
-        socket.set_user_timeout(10s);
+        if (REACTOR_HAS(TCP_USER_TIMEOUT)) socket.set_user_timeout(10s);
         socket.set_receive_buffer(SIZE_MAX);
         socket.set_send_buffer(SIZE_MAX);
     };
@@ -298,7 +308,7 @@ TEST_CASE("S108: Unix sockets ignore TCP's options, and connection options leave
     CHECK_THROWS_AS(options.apply_to(tcp), std::system_error);  // TCP has it, and not so much of it
 }
 
-#ifdef __linux__
+#if REACTOR_HAS(SO_PEERCRED)
 TEST_CASE("S106: of a peer whose process this pid namespace does not show the user and group are known") {
     const auto [mine, theirs] = Socket::pair();  // its peer is this process, as it was when the pair was made
     const pid_t child = ::fork();
