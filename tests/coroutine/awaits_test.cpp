@@ -150,20 +150,20 @@ TEST_CASE("a completion and a cancellation in the same iteration, in both orders
     }
 }
 
-Task<std::string> read_when_ready(int descriptor) {
+static Task<std::string> read_when_ready(int descriptor) {
     std::string text(100, '\0');
     if (!co_await readable(descriptor)) co_return "lost";
     text.resize(std::size_t(std::max<ssize_t>(0, ::read(descriptor, text.data(), text.size()))));
     co_return text;
 }
 
-Task<> write_later(int descriptor) {
+static Task<> write_later(int descriptor) {
     co_await sleep(1ms);
     CHECK(co_await writable(descriptor));
     CHECK(::write(descriptor, "hello", 5) == 5);
 }
 
-Task<std::string> both_ends(int from, int to) {
+static Task<std::string> both_ends(int from, int to) {
     auto [text, none] = co_await all_of(read_when_ready(from), write_later(to));
     (void)none;
     co_return text;
@@ -176,7 +176,7 @@ TEST_CASE("a coroutine waits until its descriptor is ready") {
     CHECK_THROWS_AS((void)run(reactor, read_when_ready(-1)), std::system_error);
 }
 
-Task<std::size_t> count_addresses(std::string host) {
+static Task<std::size_t> count_addresses(std::string host) {
     const auto addresses = co_await resolve(host, 80);
     co_return addresses ? addresses->size() : 0;
 }
@@ -186,12 +186,12 @@ TEST_CASE("a coroutine looks up a name") {
     CHECK(run(reactor, count_addresses("127.0.0.1")) == 1);
 }
 
-Task<std::thread::id> thread_of_work(WorkerPool& pool) {
+static Task<std::thread::id> thread_of_work(WorkerPool& pool) {
     const auto work = [] { return std::this_thread::get_id(); };
     co_return (co_await offload(pool, work)).value();
 }
 
-Task<> throwing_work(WorkerPool& pool) {
+static Task<> throwing_work(WorkerPool& pool) {
     const auto work = [] { throw std::runtime_error("no such file"); };
     co_await offload(pool, work);
 }

@@ -181,7 +181,7 @@ TEST_CASE("a timeout destroys the await that is late, and returns the result of 
     CHECK(notes == Notes{"end of 1", "timed out", "end of 2", "2", "slept"});
 }
 
-Task<> impatient(Stream stream, Notes& notes) {
+static Task<> impatient(Stream stream, Notes& notes) {
     for (int i = 0; i < 3; ++i) {
         const auto line = co_await timeout(10ms, stream.read<Lines>());
         notes.push_back(line ? std::string(text_of(*line)) : line.error() == std::errc::timed_out ? "late" : "end");
@@ -201,7 +201,7 @@ TEST_CASE("a read that a timeout ends loses nothing of its input, nor the end be
     CHECK(notes == Notes{"late", "one", "end"});
 }
 
-Task<> give_up_and_sleep(Stream stream, Notes& notes) {
+static Task<> give_up_and_sleep(Stream stream, Notes& notes) {
     const auto line = co_await timeout(10ms, stream.read<Lines>());
     notes.push_back(line ? "line" : "late");
     co_await sleep(10ms);
@@ -226,14 +226,14 @@ TEST_CASE("a timeout on a read that has its input at once starts no timer") {
     CHECK(notes == Notes{"a", "b", "c"});
 }
 
-Task<> yielding(Notes& notes, std::string name) {
+static Task<> yielding(Notes& notes, std::string name) {
     for (int i = 0; i < 3; ++i) {
         notes.push_back(name);
         co_await yield();
     }
 }
 
-Task<> endless(int& count) {
+static Task<> endless(int& count) {
     for (;; ++count) co_await yield();
 }
 

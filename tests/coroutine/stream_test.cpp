@@ -84,7 +84,7 @@ TEST_CASE("a coroutine passes the check of every cut") {
     testing::check_every_cut_of_protocol("some bytes", [] { return serving(echo_bytes); });
 }
 
-Task<> each_kind(Stream stream, Notes& notes) {
+static Task<> each_kind(Stream stream, Notes& notes) {
     notes.push_back(text(co_await stream.read_exactly(3)));
     notes.push_back(text(co_await stream.read_exactly(0)));
     notes.push_back(text(co_await stream.read<Lines>()));
@@ -115,11 +115,11 @@ TEST_CASE("each kind of read takes its own part of the input, at every cut") {
           Notes{"abc", "", "line", "x-y", "z", "hi", "the rest", "(the peer has ended its stream)", "", "done"});
 }
 
-Task<> note_exactly(Stream stream, std::size_t size, Notes& notes) {
+static Task<> note_exactly(Stream stream, std::size_t size, Notes& notes) {
     notes.push_back(text(co_await stream.read_exactly(size)));
 }
 
-Task<> note_until_end(Stream stream, std::size_t most, Notes& notes) {
+static Task<> note_until_end(Stream stream, std::size_t most, Notes& notes) {
     notes.push_back(text(co_await stream.read_until_end(most)));
 }
 
@@ -160,7 +160,7 @@ TEST_CASE("a broken connection gives its reason to the read that waits, and the 
     CHECK(coroutine_frames().alive() == frames);
 }
 
-Task<> wait_between(Stream stream, Notes& notes, Scope*& scope, Reactor*& loop) {
+static Task<> wait_between(Stream stream, Notes& notes, Scope*& scope, Reactor*& loop) {
     loop = &stream.reactor();
     Scope mine(*loop);
     scope = &mine;
@@ -196,7 +196,7 @@ TEST_CASE("input that no read waits for is left to wait, and none of it is lost,
     CHECK(connection.disconnected() == std::error_code());
 }
 
-Task<> produce(Stream stream, int count, Notes& notes) {
+static Task<> produce(Stream stream, int count, Notes& notes) {
     (void)co_await stream.read<Lines>();
     const std::string piece(1000, 'x');
     for (int i = 0; i < count; ++i) {
@@ -225,7 +225,7 @@ TEST_CASE("a write waits above the high watermark, and goes on at the low one") 
     CHECK(connection.take().size() == 10'000);
 }
 
-Task<> write_much(Stream stream, Notes& notes) {
+static Task<> write_much(Stream stream, Notes& notes) {
     while (auto bytes = co_await stream.read_some()) {
         co_await stream.write(*bytes);
         notes.push_back("goes on");
@@ -244,7 +244,7 @@ TEST_CASE("a write above the high watermark goes on although the transport has s
     CHECK(connection.take().size() == 200);
 }
 
-Task<> fail_at(Stream stream, std::string word) {
+static Task<> fail_at(Stream stream, std::string word) {
     while (auto line = co_await stream.read<Lines>()) {
         if (text_of(*line) == word) throw std::runtime_error("the word came");
         co_await stream.write("ok\n");
@@ -259,7 +259,7 @@ TEST_CASE("an exception out of a coroutine ends its connection and leaves the lo
     CHECK(connection.was_reset());
 }
 
-Task<> fail_later(Stream) {
+static Task<> fail_later(Stream) {
     co_await sleep(std::chrono::milliseconds(1));
     throw std::runtime_error("later");
 }
@@ -280,7 +280,7 @@ TEST_CASE("a drain destroys a coroutine that has not asked for it, and closes it
     CHECK(connection.ended());
 }
 
-Task<> say_goodbye(Stream stream) {
+static Task<> say_goodbye(Stream stream) {
     co_await stopping();
     co_await stream.write("bye\n");
 }
@@ -292,7 +292,7 @@ TEST_CASE("a coroutine that waits for it has a drain's grace period to say goodb
     CHECK(connection.ended());
 }
 
-Task<> give_away(Stream stream, std::optional<Stream>& place) {
+static Task<> give_away(Stream stream, std::optional<Stream>& place) {
     (void)co_await stream.read<Lines>();
     place.emplace(std::move(stream));
 }
@@ -326,7 +326,7 @@ TEST_CASE("a stream notices that its connection is over") {
     CHECK(none.error() == std::errc::not_connected);
 }
 
-Task<> close_and_read(Stream stream, Notes& notes) {
+static Task<> close_and_read(Stream stream, Notes& notes) {
     (void)co_await stream.read_exactly(1);
     stream.close();
     notes.push_back(text(co_await stream.read_exactly(1)));

@@ -73,7 +73,7 @@ TEST_CASE("a task's value reaches the one that awaits it, also one that can only
     CHECK(*run(reactor, owned(8)) == 8);
 }
 
-Task<std::string> catching() {
+static Task<std::string> catching() {
     try {
         (void)co_await failing();
     } catch (const std::runtime_error& error) {
@@ -88,13 +88,13 @@ TEST_CASE("an exception out of a task is thrown by the await") {
     CHECK_THROWS_WITH_AS((void)run(reactor, failing()), "broken", std::runtime_error);
 }
 
-Task<> twice() {
+static Task<> twice() {
     Task<int> task = number(1);
     (void)co_await std::move(task);
     (void)co_await std::move(task);
 }
 
-Task<> moved() {
+static Task<> moved() {
     Task<int> task = number(1);
     const Task<int> other = std::move(task);
     (void)co_await std::move(task);
@@ -156,13 +156,13 @@ TEST_CASE("run reports a loop that was stopped before the end") {
     CHECK(notes == Notes{"kept begins", "kept ends"});
 }
 
-Task<Result<std::unique_ptr<int>>> half(int number, Notes& notes) {
+static Task<Result<std::unique_ptr<int>>> half(int number, Notes& notes) {
     const Noting end(notes, "end of half");
     if (number % 2 != 0) co_return std::errc::invalid_argument;
     co_return std::make_unique<int>(number / 2);
 }
 
-Task<Result<std::string>> quarter(int number, Notes& notes) {
+static Task<Result<std::string>> quarter(int number, Notes& notes) {
     const Noting end(notes, "end of quarter");
     const std::unique_ptr<int> once = co_await or_return(co_await half(number, notes));
     const std::unique_ptr<int> twice = co_await or_return(co_await half(*once, notes));
@@ -170,7 +170,7 @@ Task<Result<std::string>> quarter(int number, Notes& notes) {
     co_return std::to_string(*twice) + ", a text that is longer than a string holds inside";
 }
 
-Task<> quarters(Notes& notes) {
+static Task<> quarters(Notes& notes) {
     const std::size_t before = coroutine_frames().alive();
     const auto good = co_await quarter(12, notes);
     notes.push_back(good.value().substr(0, 1));
