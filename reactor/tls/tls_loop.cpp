@@ -86,8 +86,7 @@ long TlsLoop::control(BIO*, int command, long, void*) {
     return command == BIO_CTRL_FLUSH || command == BIO_CTRL_DUP ? 1 : 0;
 }
 
-bool TlsLoop::send_records() {
-    if (sealed_size_ == 0) return true;
+bool TlsLoop::send_sealed() {
     const std::size_t size = std::exchange(sealed_size_, 0);
     if (!carrier->write(Bytes(sealed_.get(), size))) return false;
     records_sent += size;

@@ -41,7 +41,7 @@ public:
     Transport* carrier = nullptr;
 
     /// Sends the records that wait, as one write. False if the carrier took none.
-    bool send_records();
+    bool send_records() { return sealed_size_ == 0 || send_sealed(); }
     /// How many bytes the last `send_records`, and those before since the last `begin_records`, have sent.
     std::size_t records_sent = 0;
 
@@ -79,6 +79,7 @@ private:
     static int read(BIO* bio, char* into, std::size_t size, std::size_t* count);
     static int write(BIO* bio, const char* data, std::size_t size, std::size_t* count);
     static long control(BIO* bio, int command, long number, void* pointer);
+    bool send_sealed();
     void sweep();
     void resume_handshakes();
 

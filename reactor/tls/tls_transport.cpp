@@ -276,6 +276,7 @@ void TlsTransport::call(Call&& protocol_call) {
 // Sends what was written in the call, and does everything that it led to.
 void TlsTransport::leave_callback() {
     send_gathered();
+    if (state_.is_ordinary() && queue_ == nullptr && !carrier_paused_) return;  // as nearly always
     if (queue_ != nullptr) send_queue();
     if (state_.is(StreamState::over)) return;
     settle();
