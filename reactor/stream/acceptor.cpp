@@ -8,6 +8,7 @@
 #include <reactor/net/detail/network.hpp>
 #include <reactor/net/socket_file.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 #include <reactor/system_impl.hpp>
 
 #include <fcntl.h>
@@ -290,7 +291,7 @@ void Acceptor::visit_protocols(void (*visit)(void*, Protocol&), void* with) {
     reactor_.for_each_owned([&, group = ConnectionGroup::Reference(group_)](OwnedHandler& handler) {
         if (watch.over() || handler.belongs_to() != space) return;
         auto& connection = static_cast<SocketConnection&>(static_cast<Drainable&>(handler));
-        if (Protocol* const protocol = connection.protocol_in(*group.get())) visit(with, *protocol);
+        if (Protocol* const protocol = connection.protocol_in(*group.get())) visit(with, undressed(*protocol));
     });
 }
 

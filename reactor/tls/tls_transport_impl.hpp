@@ -6,6 +6,7 @@
 #pragma once
 
 #include <reactor/detail/byte_queue.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 #include <reactor/stream/handle_state_impl.hpp>
 #include <reactor/stream/output_impl.hpp>
 #include <reactor/stream/protocol.hpp>
@@ -25,7 +26,7 @@
 
 namespace reactor {
 
-class TlsTransport final : public Protocol, public Transport {
+class TlsTransport final : public Protocol, public Transport, public DressedProtocol {
 public:
     TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host, std::unique_ptr<Protocol> protocol);
     ~TlsTransport() override;
@@ -45,6 +46,7 @@ public:
     void set_limits(const Limits& limits) override;
     Answer ask(Question question) const override { return carrier().ask(question); }
 
+    Protocol& inside() noexcept override { return *protocol_; }
     TlsInfo info() const;
 
     // ── the loop ──

@@ -49,6 +49,21 @@ TEST_CASE("A factory that takes the peer's address gets it over TLS as well, and
     CHECK(journal.calls == Calls{"disconnected"});
 }
 
+TEST_CASE("An acceptor visits the protocols inside TLS as it visits others") {
+    Reactor reactor;
+    Journal of_server, of_client;
+    Acceptor acceptor(reactor, "127.0.0.1", 0,
+                      tls(TlsContext(server_options()), [&] { return std::make_unique<Recorder>(of_server); }));
+    Connector connector(reactor, "127.0.0.1", acceptor.port(), tls(TlsContext(client_options()), "localhost", [&] {
+                            return std::make_unique<Recorder>(of_client);
+                        }));
+    run_until(reactor, [&] { return of_server.transport != nullptr && of_client.transport != nullptr; });
+    int visited = 0;
+    acceptor.for_each<Recorder>([&](Recorder&) { ++visited; });
+    acceptor.for_each([&](Protocol& protocol) { visited += dynamic_cast<Recorder*>(&protocol) != nullptr ? 1 : 0; });
+    CHECK(visited == 2);
+}
+
 TEST_CASE("A connector that reaches nobody reports so to the protocol inside") {
     Reactor reactor;
     const Socket taken = [] {
