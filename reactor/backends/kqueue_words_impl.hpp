@@ -1,4 +1,4 @@
-// What kqueue(2) says, in this library's words. It is pure, and its events are a plain structure, so that it is tested
+// The words of kqueue(2) in those of this library. It is pure, and its events are a plain structure, so that it is tested on
 // on systems without kqueue.
 //
 // The queue has a filter for each direction, and an event for each filter. EV_EOF is about one direction: of the
@@ -35,7 +35,7 @@ constexpr Condition condition_of(const FilterEvent& event) noexcept {
     return condition;
 }
 
-/// What becomes of a filter that was to be added or removed.
+/// The fate of a filter that was to be added or removed.
 enum class Answer {
     done,
     ask_poll,  ///< the queue does not take such a file: poll(2) is asked at each wait

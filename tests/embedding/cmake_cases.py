@@ -126,7 +126,8 @@ class CMakeCases:
                      for prefix in (self.installed_by_cmake("shared"), self.prefixes["shared"])]
         if not shutil.which("nm") or not shutil.which("readelf"):
             self.skipTest("there is no nm or no readelf")
-        shown = [set(run("nm", "-D", "--defined-only", "-f", "just-symbols", library).split()) for library in libraries]
+        # The weak ones are copies of inline functions, which depend on how many files are compiled together.
+        shown = [set(re.findall(r" [TDBR] (\S+)", run("nm", "-D", "--defined-only", library))) for library in libraries]
         self.assertGreater(len(shown[0]), 300)
         self.assertEqual(shown[0], shown[1])
         names = [re.findall(r"soname: \[(.*)\]", run("readelf", "-d", library)) for library in libraries]
