@@ -1,5 +1,5 @@
 // The words of kqueue(2) in those of this library. It is pure, and its events are a plain structure, so that it is
-// tested on on systems without kqueue.
+// tested on systems without kqueue.
 //
 // The queue has a filter for each direction, and an event for each filter. EV_EOF is about one direction: of the
 // reading one, bytes may still be there, so only a recv of 0 is the end. Both ends together are what poll(2) calls a
