@@ -53,10 +53,15 @@ struct MemoryTransport::Memory {
 MemoryTransport::MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits, bool kept)
     : StreamTransport(std::move(protocol)), memory_(std::make_unique<Memory>()) {
     memory_->kept = kept;
-    parts_ = std::make_unique<StreamParts>(*this, nullptr);
-    parts_->limits = std::make_unique<Limits>(limits.bounded());
-    plan_deadline();
-    settle();
+    try {
+        parts_ = std::make_unique<StreamParts>(*this, nullptr);
+        parts_->limits = std::make_unique<Limits>(limits.bounded());
+        plan_deadline();
+        settle();
+    } catch (...) {
+        let_go();
+        throw;
+    }
 }
 
 MemoryTransport::MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits)
@@ -66,6 +71,11 @@ MemoryTransport::MemoryTransport(Protocol& protocol, const Limits& limits)
     : MemoryTransport(std::unique_ptr<Protocol>(&protocol), limits, true) {}
 
 MemoryTransport::~MemoryTransport() {
+    let_go();
+}
+
+// The protocol goes before the loop, which its timers are on.
+void MemoryTransport::let_go() noexcept {
     if (memory_->kept) (void)protocol_.release();
     destroy_protocol();
 }

@@ -105,6 +105,8 @@ public:
     Answer ask(Question question) const override;
 
 private:
+    void let_go() noexcept;
+
     struct Memory;
 
     MemoryTransport(std::unique_ptr<Protocol> protocol, const Limits& limits, bool kept);
