@@ -1,6 +1,7 @@
 // The loop. Reactor::turn is an iteration, and calls its eight steps in the order of the diagram in reactor.hpp; each
 // step below fixes its work when it begins. It dispatches without knowing a backend, and knows nothing of sockets.
 // Errors of callbacks are kept until the iteration is done, so no step is left out because one before it has thrown.
+#include <reactor/detail/internals.hpp>
 #include <reactor/loop_thread_impl.hpp>
 #include <reactor/probes_impl.hpp>
 #include <reactor/reactor.hpp>
@@ -46,33 +47,6 @@ inline void fetch_ahead(const EventHandler* handler) noexcept {
 
 }  // namespace
 
-// ── Registration ──
-
-void RegistrationView::set_interest(Interest interest) const noexcept {
-    assert(reactor_->on_loop_thread() && "set_interest: called from another thread than the one that runs the loop");
-    reactor_->table_->set_interest(descriptor_, id_, interest);
-}
-
-Interest RegistrationView::interest() const noexcept {
-    return reactor_->table_->find(descriptor_, id_).wanted;
-}
-
-void RegistrationView::trigger(Interest ready) const {
-    reactor_->require_loop_thread("Registration::trigger");
-    // One each: a call that throws must not take the next one with it. Urgent is a condition that is
-    // reported only to an interest in errors.
-    for (const auto& [one, condition] :
-         {std::pair{Interest::readable, Condition::readable}, std::pair{Interest::writable, Condition::writable},
-          std::pair{Interest::error, Condition::urgent}})
-        if (any(ready, one)) reactor_->triggers_.push_back({{descriptor_, id_}, condition, {}});
-}
-
-void Registration::reset() noexcept {
-    if (*this) reactor().retire(*this);
-}
-
-// ── registrations and owned handlers ──
-
 Reactor::Reactor(std::string_view backend, const Clock& clock) : Reactor(make_demultiplexer(backend), clock) {
     made_by_name_ = true;
 }
@@ -100,38 +74,6 @@ Reactor::~Reactor() {
     table_->clear();
     for (std::size_t i = 0; i < retired_.size(); ++i) delete retired_[i];  // which may retire others
     wakeup_registration_.reset();
-}
-
-Registration Reactor::watch(int descriptor, Interest interest, EventHandler& handler) {
-    require_loop_thread("Reactor::watch");
-    return {*this, descriptor, table_->add(descriptor, interest, handler, false)};
-}
-
-Registration Reactor::adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler) {
-    require_loop_thread("Reactor::adopt");
-    // Retiring must not fail, so each handler has its place among the retired before it is adopted.
-    const std::size_t places = retired_.size() + owned_ + 1;
-    if (retired_.capacity() < places) retired_.reserve(std::max(places, retired_.capacity() * 2));
-    const std::uint32_t id = table_->add(descriptor, interest, *handler, true);
-    handler.release();
-    ++owned_;
-    return {*this, descriptor, id};
-}
-
-void Reactor::retire(RegistrationView registration) noexcept {
-    if (std::unique_ptr<OwnedHandler> handler = release(registration)) retired_.push_back(handler.release());
-}
-
-std::unique_ptr<OwnedHandler> Reactor::release(RegistrationView registration) noexcept {
-    if (!registration) return nullptr;
-    assert(on_loop_thread() && "a registration was ended from another thread than the one that runs the loop");
-    std::unique_ptr<OwnedHandler> handler(table_->remove(registration.descriptor(), registration.id()));
-    if (handler != nullptr) --owned_;
-    return handler;
-}
-
-void Reactor::visit_owned(void (*visit)(void*, OwnedHandler&), void* with) {
-    table_->visit_owned(visit, with);
 }
 
 // ── the turn ──
@@ -225,39 +167,6 @@ bool Reactor::post(PreparedPost&& task) noexcept {
     }
     if (asleep_.exchange(false)) wakeup_.notify();
     return true;
-}
-
-Deferred Reactor::defer(MoveOnlyFunction<void()> callable) {
-    require_loop_thread("Reactor::defer");
-    deferred_.push_back(required(std::move(callable), "Reactor::defer: the callable is empty"));
-    ++deferred_waiting_;
-    return {*this, first_deferred_ + deferred_.size() - 1};
-}
-
-bool Reactor::deferred_waits(std::uint64_t id) const noexcept {
-    const bool running = id < first_deferred_;  // taken out by the turn that is under way
-    const std::vector<MoveOnlyFunction<void()>>& list = running ? deferred_now_ : deferred_;
-    const std::uint64_t place = id - (running ? first_deferred_now_ : first_deferred_);
-    return place < list.size() && list[std::size_t(place)];
-}
-
-bool Reactor::cancel_deferred(std::uint64_t id) noexcept {
-    assert(on_loop_thread() && "a deferred call was cancelled from another thread than the one that runs the loop");
-    if (!deferred_waits(id)) return false;
-    const bool running = id < first_deferred_;
-    MoveOnlyFunction<void()>& place =
-        running ? deferred_now_[std::size_t(id - first_deferred_now_)] : deferred_[std::size_t(id - first_deferred_)];
-    const MoveOnlyFunction<void()> cancelled =
-        std::move(place);  // destroyed last: its captures may defer, or cancel, others
-    --deferred_waiting_;
-    return true;
-}
-
-bool Deferred::cancel() noexcept {
-    return reactor_ != nullptr && reactor_->cancel_deferred(id_);
-}
-bool Deferred::waiting() const noexcept {
-    return reactor_ != nullptr && reactor_->deferred_waits(id_);
 }
 
 void Reactor::WakeupHandler::readable() {

@@ -48,6 +48,8 @@ namespace reactor {
 /// One loop, on one thread. The program makes it, gives it acceptors, connectors, timers and descriptors, and calls
 /// run(). Thread: it belongs to the one that runs it; only post() and stop() may be called from others. Lifetime: all
 /// that was made with it must go before it, except the connections and the handlers that it owns.
+class Workspace;
+
 class REACTOR_EXPORT Reactor {
 public:
     /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error
@@ -120,22 +122,9 @@ public:
     /// the pointer keeps what it has; one to a derived class, which is converted first, loses it.
     Registration adopt(int descriptor, Interest interest, std::unique_ptr<OwnedHandler>&& handler);
 
-    /// Ends a registration, as Registration::reset does. `retired()` of an adopted handler is called at the end of the
-    /// iteration, so that it may finish its stack frame, and then it is destroyed. Nothing happens to one that is
-    /// empty.
-    void retire(RegistrationView registration) noexcept;
-    void retire(Registration& registration) noexcept { retire(registration.leave()); }
-
     /// Gives an adopted handler away: its registration ends at once, without a call. For handing it to another
     /// reactor. Null if the reactor does not own it.
-    std::unique_ptr<OwnedHandler> release(RegistrationView registration) noexcept;
     std::unique_ptr<OwnedHandler> release(Registration& registration) noexcept { return release(registration.leave()); }
-
-    /// Calls `visit` with every handler that the reactor owns. It may retire any of them.
-    template <class Visit>
-    void for_each_owned(Visit visit) {
-        visit_owned([](void* with, OwnedHandler& handler) { (*static_cast<Visit*>(with))(handler); }, &visit);
-    }
 
     // ── time ──
 
@@ -157,7 +146,6 @@ public:
     /// The same after each `period`, as Timer::start_periodic does. Errors: also std::invalid_argument for a period
     /// that is not positive.
     Timer every(Duration period, MoveOnlyFunction<void()> callable);
-    TimerQueue& timers() noexcept { return timers_; }
 
     /// Before it sleeps the loop polls for so long. A conversation of one message at a time then needs no wake-up for
     /// each, at the price of a processor that is busy meanwhile. It does so only after iterations that found a few
@@ -194,16 +182,6 @@ public:
     /// post() and stop(). Its exceptions are dropped. An empty one takes it away.
     void on_notice(MoveOnlyFunction<void(Notice, std::string_view text)> hook);
 
-    /// For callers with a notice: `text()` is called only if there is a hook.
-    template <class Text>
-    void notice(Notice what, Text&& text) noexcept {
-        if (on_notice_ == nullptr) return;
-        try {
-            (*on_notice_)(what, text());
-        } catch (...) {  // a log that fails must not end what it reports on
-        }
-    }
-
     /// In a child of fork(2) that goes on to use this reactor, or merely destroys it: to be called first, by the
     /// thread that forked. The child shares the parent's epoll set and wake-up descriptor, so that until then
     /// everything that it does would be done to the parent's loop. Afterwards the child has its own, with the same
@@ -212,34 +190,6 @@ public:
     /// and then nothing has changed; std::logic_error for a demultiplexer of the caller's. See
     /// reactor/guide/threads.md.
     void after_fork();
-
-    /// Shared by the connections of this loop; see connection.cpp, its only user.
-    class Workspace {
-    public:
-        virtual ~Workspace() = default;
-        virtual void iteration_ends() {}
-        std::uint64_t connections = 0;  // for Counters
-        std::uint64_t bytes_received = 0;
-        std::uint64_t bytes_sent = 0;
-    };
-    std::unique_ptr<Workspace>& workspace() noexcept { return workspace_; }
-    /// Has `iteration_ends` called at the end of the iteration that is under way, before handlers that ended are
-    /// retired.
-    void call_workspace_at_end() noexcept { workspace_waits_ = true; }
-    /// Is an iteration under way? If something waits for its end then, it does not sleep.
-    bool in_iteration() const noexcept { return running_; }
-    /// The same for sockets of datagrams: datagram_impl.hpp.
-    std::unique_ptr<Workspace>& datagram_workspace() noexcept { return datagram_workspace_; }
-    /// The same for coroutines: reactor/coroutine/detail/ready_list.hpp. Its `iteration_ends` is called behind posted
-    /// work.
-    std::unique_ptr<Workspace>& coroutine_workspace() noexcept { return coroutine_workspace_; }
-    void call_coroutines_at_end() noexcept { coroutines_wait_ = true; }
-    /// The same for TLS, a library of its own: reactor/tls/tls_loop_impl.hpp.
-    std::unique_ptr<Workspace>& tls_workspace() noexcept { return tls_workspace_; }
-    /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.
-    std::atomic<std::size_t>& arriving() noexcept { return arriving_; }
-    /// How many answers other threads owe this loop, which posts bring. Thread: the loop's.
-    std::size_t& awaited() noexcept { return awaited_; }
 
 private:
     // Callbacks so far, of all kinds.
@@ -250,7 +200,9 @@ private:
 
     friend class Deferred;
     friend class Hook;
+    friend class Internals;
     friend class ReactorGroup;
+    friend class Registration;
     friend class RegistrationView;
     friend class Timer;
     class Table;
@@ -259,6 +211,8 @@ private:
     struct Trigger;
 
     void forget_stop() noexcept { stop_ = false; }
+    void retire(RegistrationView registration) noexcept;
+    std::unique_ptr<OwnedHandler> release(RegistrationView registration) noexcept;
     void visit_owned(void (*visit)(void*, OwnedHandler&), void* with);
     void turn(std::optional<Duration> limit);
     template <class Call>

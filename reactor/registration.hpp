@@ -13,6 +13,7 @@ namespace reactor {
 
 class Reactor;
 class Registration;
+class Workspace;
 
 /// Names a registration and does not own it: nothing ends when a view does, and a view is to be used only while the
 /// registration lasts. Handlers that know their reactor and their descriptor anyway may keep its number alone, and make
@@ -65,7 +66,8 @@ public:
     /// Stops watching, at once. An adopted handler is retired by it.
     void reset() noexcept;
 
-    /// Gives it up: from now on the returned view ends it (Reactor::retire). This one is empty then.
+    /// Gives it up: from now on the returned view names it, which the library can end (Internals::retire). This
+    /// one is empty then.
     RegistrationView leave() noexcept { return std::exchange(static_cast<RegistrationView&>(*this), {}); }
 
 private:
@@ -80,9 +82,9 @@ public:
     virtual ~OwnedHandler() = default;
     /// The last call, at the end of the turn in which it was retired; it is destroyed next.
     virtual void retired() {}
-    /// The address of an object that handlers of one kind share; null if there is none. The handlers of one kind are
-    /// found by it among all of a loop. It is no dynamic_cast, for programs without run-time types.
-    virtual const void* belongs_to() const noexcept { return nullptr; }
+    /// The memory that all handlers of its kind share in its loop; null for handlers of a program's own. The handlers
+    /// of one kind are found by it. It is no dynamic_cast, for programs without run-time types.
+    virtual const Workspace* shares() const noexcept { return nullptr; }
 };
 
 }  // namespace reactor

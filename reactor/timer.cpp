@@ -37,7 +37,7 @@ void Timer::take(Timer& other) noexcept {
     reactor_ = std::exchange(other.reactor_, nullptr);
     period_ = other.period_;
     missed_ = other.missed_;
-    if (reactor_ != nullptr) reactor_->timers().move_place(other, *this);
+    if (reactor_ != nullptr) reactor_->timers_.move_place(other, *this);
 }
 
 Reactor& Timer::reactor() {
@@ -52,7 +52,7 @@ void Timer::start(Duration delay) {
 
 void Timer::start_at(TimePoint deadline) {
     reactor().require_loop_thread("Timer::start");
-    reactor_->timers().schedule(*this, deadline);
+    reactor_->timers_.schedule(*this, deadline);
     period_ = Duration::zero();
 }
 
@@ -65,7 +65,7 @@ void Timer::start_periodic(Duration period) {
 bool Timer::cancel() noexcept {
     if (!active()) return false;
     assert(reactor_->on_loop_thread() && "a timer was cancelled from another thread than the one that runs the loop");
-    return reactor_->timers().cancel(*this);
+    return reactor_->timers_.cancel(*this);
 }
 
 void Timer::due() {
@@ -73,7 +73,7 @@ void Timer::due() {
         const Duration late = time_between(deadline(), reactor_->now());
         missed_ = std::uint64_t(late / period_);
         const TimePoint last_missed = deadline_after(deadline(), late - late % period_);
-        reactor_->timers().schedule(*this, deadline_after(last_missed, period_));
+        reactor_->timers_.schedule(*this, deadline_after(last_missed, period_));
     }
     REACTOR_PROBE(timer, this);
     const Reactor::Stopwatch stopwatch(*reactor_, SlowCall::Kind::timer, this);

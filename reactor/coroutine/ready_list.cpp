@@ -4,7 +4,7 @@
 namespace reactor::coroutine_detail {
 
 ReadyList& ReadyList::of(Reactor& reactor) {
-    std::unique_ptr<Reactor::Workspace>& place = reactor.coroutine_workspace();
+    std::unique_ptr<Workspace>& place = Internals(reactor).coroutines();
     if (place == nullptr) place = std::make_unique<ReadyList>(reactor);
     return static_cast<ReadyList&>(*place);
 }
@@ -16,7 +16,7 @@ void ReadyList::iteration_ends() {
     struct Rest {
         ReadyList& list;
         ~Rest() {
-            if (!list.ready_.empty() || !list.behind_.empty()) list.reactor_.call_coroutines_at_end();
+            if (!list.ready_.empty() || !list.behind_.empty()) Internals(list.reactor_).call_coroutines_at_end();
         }
     } const rest{*this};
     for (std::size_t left = most; left > 0 && !ready_.empty(); --left) {

@@ -3,8 +3,8 @@
 
 #include <reactor/clock.hpp>
 #include <reactor/coroutine/detail/ready_list.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/detail/timer_queue.hpp>
-#include <reactor/reactor.hpp>
 
 #include <utility>
 
@@ -25,7 +25,7 @@ public:
     bool ready() const noexcept { return false; }
     void start(Root& root, Continuation continuation) {
         Reactor& reactor = root.reactor();
-        timers_ = &reactor.timers();
+        timers_ = &Internals(reactor).timers();
         continuation_ = continuation;
         timers_->schedule(*this, until_ == TimePoint::min() ? deadline_after(reactor.now(), delay_) : until_);
     }

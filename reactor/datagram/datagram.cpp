@@ -40,12 +40,12 @@ DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::u
 DatagramEndpoint& DatagramEndpoint::open(Reactor& reactor, Socket socket, std::unique_ptr<DatagramProtocol> protocol,
                                          const DatagramOptions& options, ConnectionGroup* group) {
     if (protocol == nullptr) throw std::invalid_argument("DatagramEndpoint::open: there is no protocol");
-    if (reactor.datagram_workspace() == nullptr) reactor.datagram_workspace() = std::make_unique<Workspace>();
+    if (Internals(reactor).datagrams() == nullptr) Internals(reactor).datagrams() = std::make_unique<Workspace>();
     const int descriptor = socket.get();
     std::unique_ptr<DatagramEndpoint> made(new DatagramEndpoint(std::move(socket), std::move(protocol), options));
     DatagramEndpoint& endpoint = *made;
     if (group != nullptr) endpoint.membership_ = std::make_unique<Membership>(*group, endpoint);
-    auto& space = static_cast<Workspace&>(*reactor.datagram_workspace());
+    auto& space = static_cast<Workspace&>(*Internals(reactor).datagrams());
     // One input buffer for all the sockets of the loop, as large as the largest batch: only one of them receives at a
     // time.
     space.make_room(endpoint.options_.batch, endpoint.options_.largest);
@@ -148,7 +148,7 @@ void DatagramEndpoint::retired() {
     protocol_->closed(reason_);
 }
 
-const void* DatagramEndpoint::belongs_to() const noexcept {
+const Workspace* DatagramEndpoint::shares() const noexcept {
     return membership_ == nullptr ? nullptr : membership_->group->workspace;
 }
 

@@ -104,7 +104,7 @@ private:
     void lost(std::error_code reason) override;
     void retired() override;
     // From a drain.
-    const void* belongs_to() const noexcept override;
+    const reactor::Workspace* shares() const noexcept override;
     const ConnectionGroup* group() const noexcept override;
     void tell_draining() override;
     void begin_drain() noexcept override { told_of_drain_ = false; }

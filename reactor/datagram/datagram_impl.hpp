@@ -3,6 +3,7 @@
 #pragma once
 
 #include <reactor/datagram/datagram.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/stream/connection.hpp>
@@ -91,7 +92,7 @@ struct DatagramEndpoint::Membership {
 };
 
 // Shared by the endpoints of a loop: only one of them is in its protocol, or in a system call, at a time.
-struct DatagramEndpoint::Workspace final : Reactor::Workspace {
+struct DatagramEndpoint::Workspace final : reactor::Workspace {
     static constexpr std::size_t most_batch = datagrams::most_batch;
 
     // Of one message of a system call.
@@ -167,7 +168,7 @@ struct DatagramEndpoint::Workspace final : Reactor::Workspace {
 };
 
 inline DatagramEndpoint::Workspace& DatagramEndpoint::workspace() const noexcept {
-    return static_cast<Workspace&>(*registration_.reactor().datagram_workspace());
+    return static_cast<Workspace&>(*Internals(registration_.reactor()).datagrams());
 }
 
 template <class Call>

@@ -2,6 +2,7 @@
 // begun goes on when all who asked have left, and only its answer is dropped. The threads belong to the process and not
 // to a loop: a loop may end at any time, and they may not be waited for.
 #include <reactor/detail/callback.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/net/resolver.hpp>
 #include <reactor/reactor.hpp>
@@ -46,7 +47,7 @@ struct Resolver::Request {
         }
         // A look-up has no port, so that equal names share it whatever their ports.
         for (Address& address : addresses) address = address.with_port(port);
-        if (std::exchange(awaited, false)) --reactor->awaited();
+        if (std::exchange(awaited, false)) --Internals(*reactor).awaited();
         Done call = std::exchange(done, {});  // it may destroy the resolver
         call(error, std::move(addresses));
     }
@@ -206,7 +207,7 @@ Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, 
         auto known = addresses_without_look_up(host, port);
         if (!known) {
             LookUps::of_process().add(request_, host, family);
-            ++reactor.awaited();
+            ++Internals(reactor).awaited();
             request_->awaited = true;
             return;
         }
@@ -222,7 +223,7 @@ Resolver::Resolver(Reactor& reactor, std::string_view host, std::uint16_t port, 
 
 Resolver::~Resolver() {
     request_->done = {};
-    if (std::exchange(request_->awaited, false)) --request_->reactor->awaited();
+    if (std::exchange(request_->awaited, false)) --Internals(*request_->reactor).awaited();
     if (request_->look_up != nullptr) LookUps::of_process().leave(*request_);
 }
 

@@ -4,6 +4,7 @@
 #include <reactor/stream/acceptor.hpp>
 
 #include <reactor/beyond_standard_impl.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/net/bind_everywhere_impl.hpp>
 #include <reactor/net/detail/network.hpp>
 #include <reactor/net/socket_file.hpp>
@@ -287,9 +288,9 @@ std::uint16_t Acceptor::port() const {
 
 void Acceptor::visit_protocols(void (*visit)(void*, Protocol&), void* with) {
     const Lifetime::Watch watch(lifetime_);
-    const Reactor::Workspace* const space = reactor_.workspace().get();
-    reactor_.for_each_owned([&, group = ConnectionGroup::Reference(group_)](OwnedHandler& handler) {
-        if (watch.over() || handler.belongs_to() != space) return;
+    const Workspace* const space = Internals(reactor_).streams().get();
+    Internals(reactor_).for_each_owned([&, group = ConnectionGroup::Reference(group_)](OwnedHandler& handler) {
+        if (watch.over() || handler.shares() != space) return;
         auto& connection = static_cast<SocketConnection&>(static_cast<Drainable&>(handler));
         if (Protocol* const protocol = connection.protocol_in(*group.get())) visit(with, undressed(*protocol));
     });
@@ -465,7 +466,7 @@ bool Acceptor::shed(Listener& listener) noexcept {
     const std::error_code error = listener.socket->accept(socket, peer);
     if (!error) {
         ++counters_.shed;
-        reactor_.notice(Notice::connection_shed, [&] {
+        Internals(reactor_).notice(Notice::connection_shed, [&] {
             return listener.address.to_string() + ": out of descriptors, so " + peer.to_string() + " was turned away";
         });
     }
@@ -481,7 +482,7 @@ void Acceptor::back_off(std::error_code reason) noexcept {
         return;  // then the next turn tries again
     }
     ++counters_.back_offs;
-    reactor_.notice(Notice::accept_backed_off, [&] {
+    Internals(reactor_).notice(Notice::accept_backed_off, [&] {
         const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(back_off_time_).count();
         return "accept paused for " + std::to_string(milliseconds) + " ms: " + reason.message();
     });
@@ -492,7 +493,7 @@ void Acceptor::back_off(std::error_code reason) noexcept {
 void Acceptor::lose(Listener& listener) noexcept {
     listener.close();
     ++counters_.listeners_lost;
-    reactor_.notice(Notice::listener_lost, [&] {
+    Internals(reactor_).notice(Notice::listener_lost, [&] {
         return listener.address.to_string() + ": the socket does not listen any more, so nothing is accepted on it";
     });
 }

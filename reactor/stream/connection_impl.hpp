@@ -2,6 +2,7 @@
 // call and out of it.
 #pragma once
 
+#include <reactor/detail/internals.hpp>
 #include <reactor/detail/timer_queue.hpp>
 #include <reactor/net/control_messages_impl.hpp>
 #include <reactor/reactor.hpp>
@@ -35,13 +36,16 @@ public:
     const Limits& limits() const noexcept override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
     void message_received() override;
-    void pass_on_to(Transport& other) override;
+    void pass_on_to(Transport& other) override {
+        if (is(eager)) other.pass_on_from(*this);
+    }
+    void pass_on_from(Transport& from) override;
     Answer ask(Question question) const override;
     void set_rates(const RateLimits& rates) override;
     bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
     FileDescriptor take_descriptor() noexcept override;
     void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
-    const void* belongs_to() const noexcept override { return group_->workspace; }
+    const reactor::Workspace* shares() const noexcept override { return group_->workspace; }
 
     /// Its protocol, if it is in `group` and has not ended.
     Protocol* protocol_in(const ConnectionGroup& group) const noexcept {
@@ -123,7 +127,6 @@ private:
     ssize_t send_queued(Bytes data, bool more) noexcept;
     void trigger(Interest ready) noexcept;
     void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
-    void pass_on_from(SocketConnection& source);
     bool can_be_passed_on_to() const noexcept;
     bool pass_on();
     void pass_on_no_longer() noexcept;
@@ -178,7 +181,7 @@ struct SocketConnection::Channel {
 };
 
 // Shared by the connections of a loop: only one of them is in its protocol at a time.
-struct SocketConnection::Workspace final : Reactor::Workspace {
+struct SocketConnection::Workspace final : reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
     explicit Workspace(Reactor& reactor) : loop(reactor) {}
@@ -309,7 +312,7 @@ struct SocketConnection::Passing {
 
 // The parts that an idle connection does not need.
 struct SocketConnection::Extra final : StreamParts {
-    explicit Extra(SocketConnection& owner) noexcept : StreamParts(owner, &owner.loop().timers()) {}
+    explicit Extra(SocketConnection& owner) noexcept : StreamParts(owner, &Internals(owner.loop()).timers()) {}
 
     std::unique_ptr<Move> move;
     std::unique_ptr<Meter> meter;

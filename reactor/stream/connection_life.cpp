@@ -109,8 +109,8 @@ void SocketConnection::join(ConnectionGroup::Reference group) {
 }
 
 SocketConnection::Workspace& SocketConnection::workspace_of(Reactor& reactor) {
-    if (reactor.workspace() == nullptr) reactor.workspace() = std::make_unique<Workspace>(reactor);
-    return static_cast<Workspace&>(*reactor.workspace());
+    if (Internals(reactor).streams() == nullptr) Internals(reactor).streams() = std::make_unique<Workspace>(reactor);
+    return static_cast<Workspace&>(*Internals(reactor).streams());
 }
 
 ConnectionGroup::Reference ConnectionGroup::make(Reactor& reactor, const ConnectionOptions& options, Owner* owner) {
@@ -130,7 +130,7 @@ void ConnectionGroup::leave(const OwnedHandler& connection) noexcept {
     if (owner != nullptr) owner->connection_ended(connection);
 }
 
-void ConnectionGroup::enter_loop(Reactor::Workspace& loop) noexcept {
+void ConnectionGroup::enter_loop(Workspace& loop) noexcept {
     workspace = &loop;
     auto& space = static_cast<SocketConnection::Workspace&>(loop);
     ++space.counts.live;
@@ -215,7 +215,7 @@ void SocketConnection::ended(std::error_code /*reason*/, std::size_t unsent) noe
         extra()->meter.reset();
         unset(metered);
     }
-    loop().retire(registration());
+    Internals(loop()).retire(registration());
 }
 
 void SocketConnection::retired() {

@@ -39,7 +39,7 @@ void SocketConnection::depart() {
         traveller->workspace = std::make_unique<Workspace>(target);
         PreparedPost task([traveller, &target] {
             auto& connection = static_cast<SocketConnection&>(*traveller->connection);
-            if (target.workspace() == nullptr) target.workspace() = std::move(traveller->workspace);
+            if (Internals(target).streams() == nullptr) Internals(target).streams() = std::move(traveller->workspace);
             connection.arrive(target, std::move(traveller->connection), std::move(traveller->arrived));
         });
         ConnectionOptions options;  // it travels with options of its own
@@ -50,16 +50,16 @@ void SocketConnection::depart() {
         // From here on nothing needs memory. A drain of the target that sees this on its way waits for it to arrive.
         parts_->timers->cancel(*parts_);
         traveller->arrived = std::move(extra()->move->arrived);
-        traveller->connection = here.release(registration());
+        traveller->connection = Internals(here).release(registration());
         Workspace& space = workspace();
-        ++target.arriving();  // before it is counted here no more: a drain of both loops waits for it
+        ++Internals(target).arriving();  // before it is counted here no more: a drain of both loops waits for it
         group_->leave_loop();
         group_->workspace = nullptr;
         // Not through `parts_`: once it is posted it is the other loop's.
         const std::shared_ptr<HandleState> handles = parts_->handles;
         const auto send = [&] { return target.post(std::move(task)); };
         if (handles == nullptr ? send() : handles->move_to(target, send)) return;
-        --target.arriving();
+        --Internals(target).arriving();
         group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
@@ -73,9 +73,9 @@ void SocketConnection::depart() {
 void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived) {
     extra()->move.reset();
     state_.unset(leaves);
-    parts_->timers = &reactor.timers();
-    group_->enter_loop(*reactor.workspace());
-    --reactor.arriving();
+    parts_->timers = &Internals(reactor).timers();
+    group_->enter_loop(*Internals(reactor).streams());
+    --Internals(reactor).arriving();
     set(unmeasured);
     try {
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();

@@ -37,12 +37,8 @@ bool SocketConnection::can_be_passed_on_to() const noexcept {
     return !is(fresh | shutting | closing | output_broken | over | metered | leaves);
 }
 
-void SocketConnection::pass_on_to(Transport& other) {
-    if (!is(eager)) return;
-    if (auto* const target = dynamic_cast<SocketConnection*>(&other)) target->pass_on_from(*this);
-}
-
-void SocketConnection::pass_on_from(SocketConnection& source) {
+void SocketConnection::pass_on_from(Transport& from) {
+    auto& source = static_cast<SocketConnection&>(from);  // no other kind calls this
     constexpr unsigned other_ways = passes_on | input_ended | closing | over | metered | takes_descriptors | leaves;
     if (!can_be_passed_on_to() || source.is(other_ways) || &source == this) return;
     if (group_->workspace != source.group_->workspace) return;
@@ -131,7 +127,7 @@ void SocketConnection::send_channel() {
 bool SocketConnection::can_be_passed_on_to() const noexcept {
     return false;
 }
-void SocketConnection::pass_on_to(Transport&) {}
+void SocketConnection::pass_on_from(Transport&) {}
 bool SocketConnection::pass_on() {
     return false;
 }

@@ -1,6 +1,7 @@
 // Draining: every connection of an acceptor, a loop or a group of loops is asked to end, and cut when the time is over.
 // All three are the same thing with another set of connections. Several loops share a Report, under its lock; all else
 // belongs to one loop.
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/drain.hpp>
@@ -21,7 +22,7 @@ namespace reactor {
 class Drain::Report {
 public:
     /// A loop that may take part. All of them, before any begins.
-    void add_loop(Reactor& reactor) { arriving_.push_back(&reactor.arriving()); }
+    void add_loop(Reactor& reactor) { arriving_.push_back(&Internals(reactor).arriving()); }
 
     /// `parts` are busy now, and `done` is to be called when none is.
     void start(MoveOnlyFunction<void(const Drained&)> done, std::size_t parts) noexcept {
@@ -140,10 +141,10 @@ void Drain::connection_ended() noexcept {
 
 template <class Call>
 void Drain::for_each_connection(Call&& call) {
-    const Reactor::Workspace* const space = reactor_.workspace().get();
-    if (space == nullptr) return;                                         // there has never been one
-    reactor_.for_each_owned([&, group = group_](OwnedHandler& handler) {  // the call may destroy this drain
-        if (handler.belongs_to() != space) return;
+    const Workspace* const space = Internals(reactor_).streams().get();
+    if (space == nullptr) return;                                                    // there has never been one
+    Internals(reactor_).for_each_owned([&, group = group_](OwnedHandler& handler) {  // the call may destroy this drain
+        if (handler.shares() != space) return;
         auto& connection = static_cast<Drainable&>(handler);
         if (group == nullptr || connection.group() == group) call(connection);
     });
@@ -216,7 +217,7 @@ void drain(Reactor& reactor, Duration longest, MoveOnlyFunction<void(const Drain
 
 // The timer has its place since the drain began, so that starting it anew needs no memory.
 void cut_drain(Reactor& reactor) noexcept {
-    if (reactor.workspace() == nullptr) return;
+    if (Internals(reactor).streams() == nullptr) return;
     const auto& drain = SocketConnection::workspace_of(reactor).drain;
     if (drain != nullptr && drain->report_ != nullptr) drain->deadline_timer_.start(Duration::zero());
 }

@@ -2,6 +2,7 @@
 // sockets, with a short way for each message that this one does not need.
 #include <reactor/stream/pipe.hpp>
 
+#include <reactor/detail/internals.hpp>
 #include <reactor/last_error_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/pipe_end_impl.hpp>
@@ -91,7 +92,7 @@ Pipe& Pipe::begin(Reactor& reactor, std::unique_ptr<Pipe> made) {
 Pipe::Pipe(Reactor& reactor, FileDescriptor input, FileDescriptor output, std::unique_ptr<Protocol> protocol,
            const Limits& limits)
     : PipeTransport(std::move(protocol)), reactor_(reactor), input_(std::move(input)), output_(std::move(output)) {
-    parts_ = std::make_unique<StreamParts>(*this, &reactor.timers());
+    parts_ = std::make_unique<StreamParts>(*this, &Internals(reactor).timers());
     parts_->limits = std::make_unique<Limits>(limits.bounded());
     // A direction that is not there has ended already, in good order: StreamState then needs no other case.
     if (!input_) state_.set(input_ended);

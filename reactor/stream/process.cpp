@@ -1,6 +1,7 @@
 // How a child is started, watched and collected. It is started by posix_spawn(3): glibc's shares the parent's memory
 // until exec (CLONE_VM, CLONE_VFORK), so that a large program starts a child as fast as a small one, and an error of
 // exec comes back as a result.
+#include <reactor/detail/internals.hpp>
 #include <reactor/signals_blocked_impl.hpp>
 #include <reactor/stream/process.hpp>
 
@@ -217,13 +218,14 @@ void Process::watch_by_thread() {
         }
         reactor.post(std::move(ended));
     });
-    ++reactor_.awaited();  // as long as there is the thread: nothing is watched that would say that the child goes on
+    // As long as there is the thread: nothing is watched that would say that the child goes on.
+    ++Internals(reactor_).awaited();
 }
 
 void Process::join_waiting() noexcept {
     if (!waiting_.joinable()) return;
     waiting_.join();
-    --reactor_.awaited();
+    --Internals(reactor_).awaited();
 }
 
 // The kernel has no room to watch the handle, which still serves for signals.

@@ -1,4 +1,5 @@
 // The order of the calls is StreamState's. This makes them, and does what they lead to.
+#include <reactor/detail/internals.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 
@@ -318,7 +319,7 @@ void StreamTransport::deadline() {
     const Deadlines::Next next = parts_->next_deadline();
     if (time < next.at) return wait_for_deadline();
     if (parts_->timers != nullptr) {
-        reactor().notice(next.notice, [&] {
+        Internals(reactor()).notice(next.notice, [&] {
             return name() + ": " + next.text + ", with " + std::to_string(output_size()) + " bytes unsent";
         });
     }

@@ -2,6 +2,7 @@
 // the kernel knows which are taken, and only names and the test's wishes are kept here.
 #include <reactor/testing/memory_network.hpp>
 
+#include <reactor/detail/internals.hpp>
 #include <reactor/net/detail/network.hpp>
 #include <reactor/net/look_up_impl.hpp>
 #include <reactor/stream/transport.hpp>
@@ -110,7 +111,7 @@ public:
         std::set<std::string> hosts;
         for (const Address& address : all_of(host)) hosts.insert(address.host());
         std::size_t count = 0;
-        reactor.for_each_owned([&](OwnedHandler& handler) {
+        Internals(reactor).for_each_owned([&](OwnedHandler& handler) {
             auto* const transport = dynamic_cast<Transport*>(&handler);
             if (transport == nullptr) return;
             const bool is_client = hosts.contains(host_at(transport->peer()));

@@ -1,4 +1,5 @@
 // The memory that stands in for a connection's kernel and peer. StreamTransport has the order of the calls.
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
@@ -229,7 +230,7 @@ void MemoryTransport::settle() {
 // Does what is due on the loop. False if nothing is, or if it runs already and called into this.
 bool MemoryTransport::run_loop() {
     Reactor* const loop = memory_->loop.get();
-    if (loop == nullptr || loop->in_iteration() || loop->next_timeout() != Duration::zero()) return false;
+    if (loop == nullptr || Internals(*loop).in_iteration() || loop->next_timeout() != Duration::zero()) return false;
     loop->run_once(Duration::zero());
     return true;
 }

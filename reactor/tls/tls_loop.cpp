@@ -25,8 +25,8 @@ constexpr std::size_t most_resumed = 64;
 }  // namespace
 
 TlsLoop& TlsLoop::of(Reactor& reactor) {
-    if (reactor.tls_workspace() == nullptr) reactor.tls_workspace() = std::make_unique<TlsLoop>(reactor);
-    return static_cast<TlsLoop&>(*reactor.tls_workspace());
+    if (Internals(reactor).tls() == nullptr) Internals(reactor).tls() = std::make_unique<TlsLoop>(reactor);
+    return static_cast<TlsLoop&>(*Internals(reactor).tls());
 }
 
 TlsLoop::TlsLoop(Reactor& reactor)

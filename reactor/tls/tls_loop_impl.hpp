@@ -5,6 +5,7 @@
 #include <reactor/bytes.hpp>
 #include <reactor/clock.hpp>
 #include <reactor/deferred.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
 #include <reactor/tls/openssl_impl.hpp>
@@ -20,7 +21,7 @@ namespace reactor {
 class TlsTransport;
 class Transport;
 
-class TlsLoop final : public Reactor::Workspace {
+class TlsLoop final : public Workspace {
 public:
     static constexpr std::size_t record = 16 * 1024;        // the most plain bytes in one
     static constexpr std::size_t gather_size = 4 * record;  // writes that are encrypted together

@@ -2,6 +2,7 @@
 // tls_output.cpp.
 #include <reactor/tls/tls_transport_impl.hpp>
 
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/tls/tls_error.hpp>
@@ -405,7 +406,7 @@ void TlsTransport::wait_until(TimePoint at) {
 void TlsTransport::deadline() {
     Reactor& loop = reactor();
     const auto end = [&](Notice notice, Error error, const char* text) {
-        loop.notice(notice, [&] { return peer().to_string() + ": " + text; });
+        Internals(loop).notice(notice, [&] { return peer().to_string() + ": " + text; });
         finish(error);
     };
     if (handshaking()) return end(Notice::handshake_timeout, Error::handshake_timeout, "took too long for a handshake");

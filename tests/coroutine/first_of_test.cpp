@@ -7,6 +7,7 @@
 #include <reactor/coroutine/scope.hpp>
 #include <reactor/coroutine/sleep.hpp>
 #include <reactor/coroutine/stream.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
 #include <reactor/testing/scripted_demultiplexer.hpp>
@@ -123,7 +124,7 @@ TEST_CASE("the losers of first_of are gone before the winner's result is seen, i
     loop.advance(0ms);
     loop.advance(10ms);
     CHECK(notes == Notes{"end of 2", "end of 1", "index 1"});
-    CHECK(loop.reactor.timers().empty());
+    CHECK(Internals(loop.reactor).timers().empty());
 }
 
 TEST_CASE("of two that are done in the same iteration the first one wins, and the other is gone") {
@@ -146,7 +147,7 @@ TEST_CASE("first_of takes any awaits, throws what the winner throws, and allocat
     loop.advance(10ms);
     CHECK(notes == Notes{"index 1"});
     CHECK(coroutine_frames().allocated == before.allocated);
-    CHECK(loop.reactor.timers().empty());
+    CHECK(Internals(loop.reactor).timers().empty());
     notes.clear();
     scope.start(first_that_throws(notes));
     loop.advance(0ms);
@@ -169,7 +170,7 @@ TEST_CASE("all_of waits for the last one, and one that throws ends the others") 
     loop.advance(0ms);
     loop.advance(10ms);
     CHECK(notes == Notes{"end of 1", "broken"});
-    CHECK(loop.reactor.timers().empty());
+    CHECK(Internals(loop.reactor).timers().empty());
 }
 
 TEST_CASE("a timeout destroys the await that is late, and returns the result of one that is not") {

@@ -3,6 +3,7 @@
 
 #include <protocols/echo.hpp>
 #include <protocols/forward.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/testing/memory_transport.hpp>
@@ -476,7 +477,7 @@ TEST_CASE("A forwarder whose one end is closed from outside closes the other, an
         run_until(path.reactor, [&] { return target.input == "hello"; });
         // The forwarder's two ends are those of the loop's connections that are not the target's.
         std::vector<Connection*> ends;
-        path.reactor.for_each_owned([&](OwnedHandler& handler) {
+        Internals(path.reactor).for_each_owned([&](OwnedHandler& handler) {
             auto* const connection = dynamic_cast<Connection*>(&handler);
             if (connection != nullptr && connection != target.transport) ends.push_back(connection);
         });

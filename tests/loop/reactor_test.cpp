@@ -1,5 +1,6 @@
 // The loop itself, on pipes and socket pairs. Where a test says that nothing spins it asks the kernel: a turn that
 // does not wait and reports nothing is one that would have waited.
+#include <reactor/detail/internals.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/testing/manual_clock.hpp>
@@ -556,7 +557,7 @@ TEST_CASE("S8: a reactor destroyed destroys what it owns and what was posted, an
             auto owned = std::make_unique<Owned>(reactor, destroyed, retirements);
             Owned& handler = *owned;
             handler.registration = reactor.adopt(pipe.reading.get(), readable, std::move(owned));
-            if (&pipe == &pipes[2]) reactor.retire(handler.registration);
+            if (&pipe == &pipes[2]) handler.registration.reset();
         }
         reactor.post([&, token = std::make_unique<OnDestruction>([&] { ++closures; })] { FAIL("called"); });
     }
@@ -573,8 +574,8 @@ TEST_CASE("An adopted handler that is retired finishes its call, is told at the 
             if (by_reset) {
                 registration.reset();
             } else {
-                reactor.retire(registration);
-                reactor.retire(registration);  // there is nothing left to retire
+                registration.reset();
+                registration.reset();  // there is nothing left to retire
             }
             reactor.post([&list = story] { list.push_back("posted"); });
             story.push_back("read");
@@ -655,12 +656,12 @@ TEST_CASE(
     for (const int descriptor : {one, other, other, other}) {
         auto owned = std::make_unique<Owned>(destroyed);
         handlers.push_back(owned.get());
-        CHECK(owned->belongs_to() == nullptr);
+        CHECK(owned->shares() == nullptr);
         handlers.back()->registration = reactor.adopt(descriptor, readable, std::move(owned));
     }
-    reactor.for_each_owned([&](OwnedHandler& handler) {
+    Internals(reactor).for_each_owned([&](OwnedHandler& handler) {
         ++static_cast<Owned&>(handler).visits;
-        if (&handler == handlers[1]) reactor.retire(handlers[2]->registration);
+        if (&handler == handlers[1]) handlers[2]->registration.reset();
     });
     CHECK(handlers[0]->visits == 1);
     CHECK(handlers[1]->visits == 1);
@@ -739,10 +740,10 @@ TEST_CASE("A handler that is released goes to another reactor, and its first one
     pipe.write();
     second.run_once(no_wait);
     CHECK(mortal.readables == 1);
-    second.retire(registration);
+    registration.reset();
     CHECK_FALSE(registration);
-    second.retire(registration);
-    second.retire(RegistrationView());
+    registration.reset();
+    Internals(second).retire(RegistrationView());
     CHECK(destroyed == 0);
     second.run_once(no_wait);
     CHECK(destroyed == 1);
@@ -765,7 +766,7 @@ TEST_CASE("Who has only the view of a registration may end it, and nobody makes 
     reactor.run_once(no_wait);
     CHECK(probe.readables == 1);
     CHECK(RegistrationView(reactor, view.descriptor(), view.id()).interest() == readable);
-    reactor.retire(view);
+    Internals(reactor).retire(view);
     reactor.run_once(no_wait);
     CHECK(probe.readables == 1);
 }
@@ -2008,12 +2009,12 @@ TEST_CASE("S61: a million restarts and cancels of timers leave no trace") {
     for (int i = 0; i < 1000; ++i) timers.push_back(std::make_unique<Timer>(reactor, [] { FAIL("called"); }));
     for (int round = 0; round < 1000; ++round) {
         for (auto& timer : timers) timer->start(std::chrono::seconds(1 + round));
-        REQUIRE(reactor.timers().size() == 1000);
+        REQUIRE(Internals(reactor).timers().size() == 1000);
         if (round % 2 == 0)
             for (auto& timer : timers) timer->cancel();
     }
     timers.clear();
-    CHECK(reactor.timers().size() == 0);
+    CHECK(Internals(reactor).timers().size() == 0);
     CHECK_FALSE(reactor.next_timeout());
 }
 

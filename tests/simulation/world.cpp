@@ -7,6 +7,7 @@
 #include <protocols/framing/framed.hpp>
 #include <protocols/framing/length_prefixed.hpp>
 #include <reactor/datagram/datagram.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
@@ -990,7 +991,7 @@ void World::turn() {
     } catch (const Thrown&) {
         check(!hook_, "what is thrown goes to the hook");
     }
-    reactor_->for_each_owned([this](OwnedHandler& handler) {
+    Internals(*reactor_).for_each_owned([this](OwnedHandler& handler) {
         const auto* connection = dynamic_cast<Connection*>(&handler);
         if (connection == nullptr) return;
         const Limits& limits = connection->limits();
@@ -1027,7 +1028,7 @@ Outcome World::run() {
         begin_closing();
         run_until([this] { return drained(); });
         servers_.clear();
-        check(reactor_->timers().size() == 0, "no timer is left when all is over");
+        check(Internals(*reactor_).timers().size() == 0, "no timer is left when all is over");
         check(kernel_->open_descriptors() == descriptors_at_first_, "no descriptor is left when all is over");
         check(posts_run_ == posts_made_, "every post has run when all is over");
         if (calm()) check_letters();

@@ -17,6 +17,7 @@
 
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/hook.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
@@ -433,7 +434,7 @@ private:
             storm_.act();
             if (!ended_ && (storm_.dice_.chance(500) || !storm_.acting_)) {
                 ended_ = true;
-                storm_.reactor(loop_).retire(registration_);
+                Internals(storm_.reactor(loop_)).retire(registration_);
             }
             storm_.maybe_throw();
         });

@@ -4,6 +4,7 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/hook.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/signals.hpp>
@@ -179,7 +180,7 @@ TEST_CASE("S92: a hook of a loop that takes itself away keeps its captures until
     }
     SUBCASE("for notices") {
         reactor.on_notice(take_away_and_look([&reactor] { reactor.on_notice(nullptr); }));
-        reactor.notice(Notice::idle_timeout, [] { return std::string("something"); });
+        Internals(reactor).notice(Notice::idle_timeout, [] { return std::string("something"); });
     }
     run_until(reactor, [&] { return lived.has_value(); });
     CHECK(*lived);

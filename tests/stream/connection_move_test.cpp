@@ -2,6 +2,7 @@
 #include "../support/loop.hpp"
 
 #include <protocols/echo.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/reactor_group.hpp>
 #include <reactor/stream/acceptor.hpp>
 
@@ -66,7 +67,7 @@ TEST_CASE("A connection goes on on another loop, and its transport is the same")
     loops.until([&] { return arrived; });
     CHECK(journal.transport == &connection);
     std::size_t mine = 0;
-    loops.here.for_each_owned([&](OwnedHandler&) { ++mine; });
+    Internals(loops.here).for_each_owned([&](OwnedHandler&) { ++mine; });
     CHECK(mine == 0);
     journal.on_received = nullptr;
     std::string got = read_all(conversation.peer);
@@ -251,7 +252,7 @@ TEST_CASE("What a connection was doing it goes on doing elsewhere") {
         loops.settle();
         REQUIRE(arrived);
         CHECK(connection.limits().high_mark == 12'345);
-        CHECK(loops.here.timers().size() == 0);
+        CHECK(Internals(loops.here).timers().size() == 0);
         run_until(loops.there, [&] { return journal.over; });
         CHECK(journal.reason == std::errc::timed_out);
     }

@@ -3,6 +3,7 @@
 
 #include <protocols/echo.hpp>
 #include <reactor/detail/byte_queue.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/timer.hpp>
 
@@ -425,6 +426,34 @@ TEST_CASE("S40: passing the high mark pauses once, falling to the low mark resum
     settle(reactor);
     CHECK(talk.journal.count("pause") == 1);
     CHECK(talk.journal.count("resume") == 1);
+}
+
+TEST_CASE("S40: an answer that the kernel does not take counts once for the high mark") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.limits.high_mark = 1500;
+    auto ends = Socket::pair();
+    const std::string piece(1000, 'f');
+    while (write_some(ends.second, piece) > 0) {
+    }
+    Conversation talk(reactor, std::move(ends), options);
+    int asked = 0;
+    talk.journal.on_received = [&](Bytes bytes) {
+        ++asked;
+        talk.journal.transport->write(std::string(1000, 'a'));
+        return bytes.size();
+    };
+    run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+    write_some(talk.peer, "?");
+    run_until(reactor, [&] { return asked == 1; });
+    settle(reactor);
+    CHECK(talk.journal.transport->queued() == 1000);
+    CHECK(talk.journal.transport->reading());
+    CHECK(talk.journal.count("pause") == 0);
+    write_some(talk.peer, "?");
+    run_until(reactor, [&] { return talk.journal.count("pause") == 1; });
+    CHECK(talk.journal.transport->queued() == 2000);
+    CHECK_FALSE(talk.journal.transport->reading());
 }
 
 TEST_CASE("S48: a producer whose reader takes everything at once is still stopped at the high mark, every turn") {
@@ -1225,7 +1254,7 @@ TEST_CASE("500 resets, in every stage of a conversation, leave no descriptor beh
         }
         settle(reactor);
         std::size_t live = 0;
-        reactor.for_each_owned([&](OwnedHandler&) { ++live; });
+        Internals(reactor).for_each_owned([&](OwnedHandler&) { ++live; });
         CHECK(live == 0);
     }
     CHECK(open_descriptors() == before);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <reactor/coroutine/detail/promise.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
 
@@ -61,7 +62,7 @@ private:
     Link end_;
 };
 
-class REACTOR_EXPORT ReadyList final : public Reactor::Workspace {
+class REACTOR_EXPORT ReadyList final : public Workspace {
 public:
     /// So many are resumed in one iteration, at most. Those that are left come in the next one.
     static constexpr std::size_t most = 1024;
@@ -73,12 +74,12 @@ public:
     /// Resumes it soon: in this iteration, or in the next one if it is beyond posted work.
     void push(Link& link) noexcept {
         ready_.push_back(link);
-        reactor_.call_coroutines_at_end();
+        Internals(reactor_).call_coroutines_at_end();
     }
     /// The same behind all that is ready now, and in another iteration if coroutines are being resumed.
     void push_behind(Link& link) noexcept {
         behind_.push_back(link);
-        reactor_.call_coroutines_at_end();
+        Internals(reactor_).call_coroutines_at_end();
     }
 
 private:

@@ -1,6 +1,7 @@
 // ConnectionGroup: shared by the connections of one acceptor or connector, which hold one. It is no interface.
 #pragma once
 
+#include <reactor/detail/internals.hpp>
 #include <reactor/export.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
@@ -69,7 +70,7 @@ public:
     /// For its connections: each is counted in the group and in the loop, and so is how it ends.
     void join() noexcept { ++counts.live; }
     void leave(const OwnedHandler& connection) noexcept;
-    void enter_loop(Reactor::Workspace& loop) noexcept;
+    void enter_loop(Workspace& loop) noexcept;
     void leave_loop() noexcept;
     void note_unsent(std::size_t bytes) noexcept;
     void note_end(std::error_code reason) noexcept;
@@ -86,12 +87,12 @@ public:
     Budget budget;
     const bool limits_rates;  ///< of each or together
     const std::size_t descriptors;
-    Reactor::Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
-    Owner* owner;                   ///< null once it is gone
+    Workspace* workspace;  ///< their reactor's; null while its only connection is on the way to another
+    Owner* owner;          ///< null once it is gone
     ConnectionCounts counts;
 
 private:
-    ConnectionGroup(const ConnectionOptions& options, Reactor::Workspace& space, Owner* the_owner) noexcept
+    ConnectionGroup(const ConnectionOptions& options, Workspace& space, Owner* the_owner) noexcept
         : limits(options.limits.bounded()),
           rates(options.rates),
           budget(options.rates_together),

@@ -1,0 +1,146 @@
+// Writes that leave together: those of one call of the protocol with one send when it returns, those from outside with
+// one send at the iteration's end. All but the first answer out of the input comes here.
+#include <reactor/stream/connection_impl.hpp>
+#include <reactor/without_sigpipe_impl.hpp>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
+
+}  // namespace
+
+bool SocketConnection::write_unusual(Bytes data) {
+    if (!state_.accepts_writes()) return false;
+    if (data.empty()) return true;
+    Workspace& space = workspace();
+    if (space.unanswered == this) space.leave_short_way();
+    if (is(gathers) && data.size() >= large_write) send_gathered();
+    if (is(over)) return false;
+    if (is(gathers)) {
+        gather_for_later(data);
+    } else if (output_size() > 0) {
+        queue(data);
+    } else if (space.owner == this) {
+        gather(space, data);
+    } else if (data.size() < large_write && Internals(loop()).in_iteration()) {
+        gather_for_later(data);
+    } else {
+        send_now(data, {});
+    }
+    return !is(over);
+}
+
+// Written from outside, in another connection's callback for instance: the writes of one iteration leave together, at
+// its end, as one send. Between iterations a write leaves at once, and so does a large one. Gathered bytes count as
+// sent for as long as the kernel may take them: they pass no watermark.
+void SocketConnection::gather_for_later(Bytes data) {
+    try {
+        Extra& extra = this->make_extra();
+        if (!extra.listed()) {
+            std::vector<SocketConnection*>& list = workspace().gathering;
+            list.push_back(this);
+            extra.place_in_gathering = list.size() - 1;
+            Internals(loop()).call_streams_at_end();
+        }
+        extra.output.append(data);
+    } catch (const std::bad_alloc&) {  // nothing has been appended
+        send_gathered();
+        if (is(over)) return;
+        return output_size() > 0 ? queue(data) : send_now(data, {});
+    }
+    if (!is(gathers) && limits().write_timeout > Duration::zero()) parts_->since.output_since = loop().turn_time();
+    set(gathers);
+    if (parts_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
+}
+
+// Sends the gathered bytes, and queues those that the kernel does not take.
+void SocketConnection::send_gathered() {
+    if (!is(gathers)) return;
+    flush();
+    if (is(over)) return;
+    if (output_size() > 0) note_queued(true);
+    if (!is(over) && workspace().owner != this) settle();
+}
+
+void SocketConnection::leave_gathering() noexcept {
+    if (parts_ == nullptr || !extra()->listed()) return;
+    workspace().gathering[extra()->place_in_gathering] = nullptr;
+    extra()->place_in_gathering = Extra::not_listed;
+}
+
+// At the iteration's end. Nothing here calls a protocol.
+void SocketConnection::Workspace::iteration_ends() {
+    for (std::size_t i = 0; i < gathering.size(); ++i) {
+        SocketConnection* const connection = gathering[i];
+        if (connection == nullptr) continue;
+        connection->leave_gathering();
+        connection->is(gathers) ? connection->send_gathered() : connection->settle();
+    }
+    gathering.clear();
+}
+
+// Collects what is written in one callback: as a view as long as it is one piece of the input, else as a copy.
+void SocketConnection::gather(Workspace& space, Bytes data) {
+    Bytes& gathered = space.gathered;
+    const bool copied = gathered.data() == space.output.get();
+    const bool view = space.in_input(data);
+    if (view && gathered.empty()) {
+        gathered = data;
+        return;
+    }
+    if (view && !copied && gathered.data() + gathered.size() == data.data()) {
+        gathered = {gathered.data(), gathered.size() + data.size()};
+        return;
+    }
+    const std::size_t together = gathered.size() + data.size();
+    if (data.size() < large_write && together <= Workspace::gather_size) {
+        if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
+        std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
+        gathered = {space.output.get(), together};
+        return;
+    }
+    const Bytes before = std::exchange(gathered, {});
+    // A quota for each turn: against a reader as fast as we are a producer would never come to its end.
+    const std::uint64_t turn = loop().counters().turns;
+    if (space.straight != this || space.straight_turn != turn) {
+        space.straight = this;
+        space.straight_turn = turn;
+        space.sent_straight = 0;
+    }
+    if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
+        space.sent_straight += together;
+        return send_now(before, data);
+    }
+    space.spilled = true;
+    queue(before);
+    if (!is(over)) queue(data);
+}
+
+// Sends both pieces with one system call.
+void SocketConnection::send_now(Bytes first, Bytes second) {
+    if (is(metered)) {
+        queue(first);
+        if (!is(over)) queue(second);
+        return flush();
+    }
+    iovec pieces[2] = {{const_cast<std::byte*>(first.data()), first.size()},
+                       {const_cast<std::byte*>(second.data()), second.size()}};
+    msghdr message{};
+    message.msg_iov = pieces;
+    message.msg_iovlen = 2;
+    const ssize_t count = ::sendmsg(socket_.get(), &message, send_flags);
+    if (count != ssize_t(first.size() + second.size())) return sent_in_part(count, first, second);
+    note_sent(std::size_t(count));
+}
+
+}  // namespace reactor
