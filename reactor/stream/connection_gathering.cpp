@@ -93,7 +93,10 @@ void SocketConnection::Workspace::iteration_ends() {
 void SocketConnection::gather(Workspace& space, Bytes data) {
     Bytes& gathered = space.gathered;
     const bool copied = gathered.data() == space.output.get();
-    const bool view = space.in_input(data);
+    const std::size_t together = gathered.size() + data.size();
+    // Beyond the high watermark the protocol is owed pause_writing and resume_writing, so those bytes are queued.
+    const bool below_mark = together <= limits().high_mark;
+    const bool view = space.in_input(data) && below_mark;
     if (view && gathered.empty()) {
         gathered = data;
         return;
@@ -102,8 +105,7 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
         gathered = {gathered.data(), gathered.size() + data.size()};
         return;
     }
-    const std::size_t together = gathered.size() + data.size();
-    if (data.size() < large_write && together <= Workspace::gather_size) {
+    if (data.size() < large_write && together <= Workspace::gather_size && below_mark) {
         if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
         std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
         gathered = {space.output.get(), together};

@@ -1547,3 +1547,32 @@ TEST_CASE("S40: a client that has ten megabytes to say to an echo gets them all 
     run_until(reactor, [&] { return journal.input.size() == much.size(); });
     CHECK(journal.input == much);
 }
+
+TEST_CASE(
+    "writes of one call that pass the high watermark are followed by both calls, although the kernel takes all at "
+    "once") {
+    struct Producer final : Protocol {
+        explicit Producer(std::string& calls) : log(calls) {}
+        void connected() override { produce(); }
+        std::size_t received(Bytes input) override {
+            produce();
+            return input.size();
+        }
+        void pause_writing() override { log += "pause "; }
+        void resume_writing() override { log += "resume "; }
+        void produce() {  // as the contract of pause_writing says: until queued() passes the watermark
+            while (transport().queued() <= transport().limits().high_mark) transport().write(std::string(300, 'x'));
+            log += "full ";
+        }
+        std::string& log;
+    };
+    Reactor reactor;
+    auto [client, server] = tcp_pair();
+    std::string log;
+    ConnectionOptions options;
+    options.limits.high_mark = 1000;
+    Connection::open(reactor, std::move(server), std::make_unique<Producer>(log), options);
+    run_until(reactor, [&] { return log == "full pause resume "; });
+    write_some(client, "again");
+    run_until(reactor, [&] { return log == "full pause resume full pause resume "; });
+}
