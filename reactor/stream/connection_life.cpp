@@ -92,6 +92,7 @@ SocketConnection::~SocketConnection() {
     if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask for its address
     group_->leave(*this);
     group_->leave_loop();
+    parts_.reset();  // before the group, to which they give tokens back
 }
 
 // Throws std::bad_alloc, and then it is still in its group.
