@@ -45,11 +45,11 @@
 
 namespace reactor {
 
+class Workspace;
+
 /// One loop, on one thread. The program makes it, gives it acceptors, connectors, timers and descriptors, and calls
 /// run(). Thread: it belongs to the one that runs it; only post() and stop() may be called from others. Lifetime: all
 /// that was made with it must go before it, except the connections and the handlers that it owns.
-class Workspace;
-
 class REACTOR_EXPORT Reactor {
 public:
     /// `backend` as for make_demultiplexer: "auto", or one of available_backends(). Throws std::system_error

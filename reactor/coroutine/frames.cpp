@@ -8,7 +8,7 @@ namespace reactor {
 namespace {
 
 constexpr std::size_t granule = 16;            // sizes are rounded up to this, as malloc does
-constexpr std::size_t largest = 2048;          // a larger frame is not kept
+constexpr std::size_t largest_kept = 2048;     // a larger frame is not kept
 constexpr std::size_t most_kept = 256 * 1024;  // bytes, of one thread
 
 struct Block {
@@ -25,7 +25,7 @@ constexpr std::size_t size_of(std::size_t number) noexcept {
 
 // Trivially destructible parts first: a frame may be freed when the thread's other variables are gone.
 struct Lists {
-    Block* first[largest / granule + 1];
+    Block* first[largest_kept / granule + 1];
     std::size_t kept;
     bool closed;  // the thread ends: nothing is kept any more
     CoroutineFrames counts;
@@ -67,7 +67,7 @@ namespace coroutine_detail {
 void* allocate_frame(std::size_t size) {
     const std::size_t number = class_of(size);
     Lists& all = lists;
-    if (size <= largest) [[likely]] {
+    if (size <= largest_kept) [[likely]] {
         if (Block* const block = all.first[number]) [[likely]] {
             all.first[number] = block->next;
             all.kept -= size_of(number);
@@ -85,7 +85,7 @@ void free_frame(void* block, std::size_t size) noexcept {
     const std::size_t number = class_of(size);
     Lists& all = lists;
     ++all.counts.freed;
-    if (size > largest || all.kept + size_of(number) > most_kept || all.closed) [[unlikely]]
+    if (size > largest_kept || all.kept + size_of(number) > most_kept || all.closed) [[unlikely]]
         return ::operator delete(block);
     if (all.kept == 0) [[unlikely]]
         clean_up_at_the_end();

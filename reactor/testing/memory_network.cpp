@@ -76,6 +76,13 @@ public:
                                 .value_or(Address());
         const bool by_any = !bound_.contains(address) && bound_.contains(any);
         way.to = place(by_any ? any : address);
+#if !REACTOR_HAS(ABSTRACT_NAMES)
+        // connect(2) says ENOENT without the file, and ECONNREFUSED for an abstract name.
+        const std::string file = prefix_ + "/" + (by_any ? any : address).to_string();
+        if (!way.refused && ::access(file.c_str(), F_OK) != 0) {
+            way.refused = std::make_error_code(std::errc::connection_refused);
+        }
+#endif
         return way;
     }
 

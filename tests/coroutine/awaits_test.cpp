@@ -13,10 +13,10 @@
 #include <reactor/coroutine/readiness.hpp>
 #include <reactor/coroutine/resolve.hpp>
 #include <reactor/coroutine/scope.hpp>
-#include <reactor/detail/internals.hpp>
 #include <reactor/coroutine/semaphore.hpp>
 #include <reactor/coroutine/sleep.hpp>
 #include <reactor/coroutine/stream.hpp>
+#include <reactor/detail/internals.hpp>
 #include <reactor/stream/acceptor.hpp>
 
 #include <memory>
@@ -124,7 +124,8 @@ TEST_CASE("destroying the owner at each place where a coroutine waits leaves no 
             world.event.set();
             settle(world.reactor);
             CHECK(world.resumed == resumed);
-            if (number < first_of_connections) CHECK(Internals(world.reactor).timers().empty());  // of a close, otherwise
+            if (number < first_of_connections)
+                CHECK(Internals(world.reactor).timers().empty());  // of a close, otherwise
             CHECK(coroutine_frames().alive() == frames);
         }
     }

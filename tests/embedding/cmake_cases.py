@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import unittest
 
 from building import JOBS, fails, files_under, run, write
 
@@ -13,6 +14,8 @@ SOURCE = os.path.dirname(os.path.dirname(HERE))
 SCRATCH = os.environ["EMBEDDING_SCRATCH"]
 # Every build compiles with the same words, so that ccache, where it is used, compiles once.
 PLAIN = ("-DCMAKE_BUILD_TYPE=", "-DCMAKE_CXX_FLAGS=-O0 -Werror")
+# Each of these compiles the whole library once more, which is more than a run of all tests has time for.
+whole_builds = unittest.skipUnless(os.environ.get("CMAKE_CASES"), "CMAKE_CASES=1 compiles the library by CMake, too")
 BUILD_ONLY = {"programs", "tests", "benchmarks", "fuzzers"}  # options of what CMake does not build
 
 # The parent has folders of its own with the names of ours.
@@ -109,6 +112,7 @@ class CMakeCases:
             of_cmake = {name.lower() for name in re.findall(r"option\(REACTOR_(\w+)", file.read())} - {"install"}
         self.assertEqual(of_cmake, of_meson)
 
+    @whole_builds
     def test_meson_and_cmake_install_the_same_files_with_the_same_content(self):
         for kind in ("static", "shared"):
             prefix, other = self.installed_by_cmake(kind), self.prefixes[kind]
@@ -121,6 +125,7 @@ class CMakeCases:
                     by_meson = file.read()
                 self.assertEqual(by_cmake.replace(prefix, other), by_meson, name)
 
+    @whole_builds
     def test_meson_and_cmake_show_the_same_symbols_under_the_same_soname(self):
         libraries = [os.path.join(prefix, "lib", "libreactor.so")
                      for prefix in (self.installed_by_cmake("shared"), self.prefixes["shared"])]
@@ -153,12 +158,14 @@ class CMakeCases:
         self.assertEqual(files_under(prefix), set())
         self.assertIn("No tests were found", run("ctest", folder=build))
 
+    @whole_builds
     def test_by_fetch_content_disconnected_with_a_source_of_its_own_and_as_a_shared_library(self):
         build = self.build_parent("cmake-fetched", FETCHED, "-DFETCHCONTENT_FULLY_DISCONNECTED=ON",
                                   "-DFETCHCONTENT_SOURCE_DIR_REACTOR=" + SOURCE, "-DBUILD_SHARED_LIBS=ON",
                                   generator="Unix Makefiles")
         self.runs(os.path.join(build, "application"))
 
+    @whole_builds
     def test_by_find_package_where_cmake_installed_it(self):
         prefix = self.installed_by_cmake("static")
         moved = os.path.join(SCRATCH, "cmake-moved")

@@ -168,7 +168,7 @@ target_link_libraries(application PRIVATE {target})
 
     def test_cmake_says_which_components_there_are(self):
         _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS grpc", "static")
-        self.assertRegex(fails(*configure), r"(?s)no\s+component\s+'grpc'.*static\s+and\s+shared")
+        self.assertRegex(fails(*configure), r"(?s)no\s+component\s+'grpc'.*static,\s+shared")
         _, configure = self.cmake("0.1 CONFIG REQUIRED COMPONENTS shared", "static")
         self.assertRegex(fails(*configure), r"(?s)without\s+its\s+shared\s+library")
 
