@@ -932,7 +932,7 @@ TEST_CASE("Neighbouring pieces of the input that are written one by one leave to
 }
 
 TEST_CASE("A small piece and a large one that one callback writes arrive whole, wherever the kernel's room ends") {
-    for (const std::size_t size : {1, 1000, 4000}) {
+    for (const std::size_t size : {1u, 1000u, 4000u}) {
         CAPTURE(size);
         Reactor reactor;
         ConnectionOptions options;

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 PROGRAM = sys.argv[1]
-LIMIT = 240  # seconds for the program
+LIMIT = 420  # seconds for the program
 FINDING = 99  # the exit status that says so
 # valgrind plays the limit of descriptors itself: what is accepted past it is closed again and not left waiting. And a
 # thread that cannot have its stack is another error there, and a vfork is a fork, which does not tell of exec's error. It
