@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
@@ -256,10 +255,8 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
         end = at + needed;
     }
     const char* const begin = at;
-    const auto put = [&at](std::string_view text) noexcept {
-        std::memcpy(at, text.data(), text.size());
-        at += text.size();
-    };
+    // Not memcpy(3): that may not be given the null pointer of an empty text.
+    const auto put = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
     put("HTTP/1.1 ");
     at = std::to_chars(at, at + 3, status).ptr;
     put(" ");
