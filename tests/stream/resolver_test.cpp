@@ -224,12 +224,12 @@ TEST_CASE("S99: a name server that never answers for IPv6 costs a connector the 
     server.script.answer("server.test", AF_INET, {"127.0.0.1"});
     server.connect();
     REQUIRE(server.waits_for_ipv6());
+    REQUIRE(server.script.wait_for(1));  // a question that has not begun is dropped with the connector's success
     server.clock.advance(std::chrono::milliseconds(49));
     settle(server.reactor);
     CHECK(server.acceptor.counters().accepted == 0);
     server.clock.advance(std::chrono::milliseconds(1));
     CHECK(server.connects());
-    CHECK(server.script.wait_for(1));  // the question may still be on its way to the name server
     CHECK(server.script.asked("server.test", AF_INET6) == 1);
     CHECK(server.connector->failures().empty());
 }
