@@ -3,17 +3,14 @@
 #include <protocols/http/static_files.hpp>
 #include <protocols/programs/program.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/stream/run_until_signal.hpp>
 #ifdef WITH_WEBSOCKET
 #include <protocols/websocket/websocket.hpp>
 #endif
 
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 
 using namespace reactor;
 
@@ -65,9 +62,7 @@ int serve(const Settings& settings) {
                          std::chrono::duration<double>(access.time).count());
         });
     }
-    for (const Address& address : server.acceptor().addresses()) program::say("listening on {}", address.to_string());
-    run_until_signal(reactor, {SIGINT, SIGTERM}, program::seconds(settings.grace));
-    return 0;
+    return program::serve_until_signal(reactor, server.acceptor().addresses(), settings.grace, Draining::told);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ class HttpServer(ProcessTest):
         self.addCleanup(server.let_go)
         line = server.line()
         self.assertTrue(line.startswith("listening on "), line)
-        return server, line.rpartition(":")[2]
+        return server, line.split()[2].rpartition(":")[2]
 
     def connect(self, port):
         client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=PATIENCE)
