@@ -132,7 +132,8 @@ private:
     explicit Exchange(ServerConnection& connection) noexcept;
     void take(Exchange& other) noexcept;
     void abandon() noexcept;
-    ServerConnection* release() noexcept;
+    bool may_begin(int status, std::string_view type) const;
+    void require_not_begun() const;
 
     ServerConnection* connection_ = nullptr;
 };

@@ -1,12 +1,9 @@
 #include <protocols/http/server_connection.hpp>
 
-#include <protocols/http/body.hpp>
-#include <protocols/http/scan_impl.hpp>
+#include <protocols/http/server_connection_impl.hpp>
 #include <protocols/http/service_impl.hpp>
 #include <protocols/http/status.hpp>
-#include <reactor/detail/callback.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/timer.hpp>
 
 #include <algorithm>
 #include <array>
@@ -17,26 +14,6 @@
 #include <string>
 
 namespace reactor::http {
-
-/// The part of a connection's state that most requests do not need.
-struct ServerConnection::Work {
-    using Receive = Callback<void(std::error_code, Bytes, bool)>;
-
-    BodyDecoder content;
-    std::unique_ptr<Receive> receive;
-    bool paused = false;
-    std::string fields;      // of the answer, each with its line end
-    std::uint64_t left = 0;  // bytes that the answer still owes, if it has a length
-    bool has_length = false;
-    std::unique_ptr<Callback<void()>> writable;
-    std::optional<Timer> head_timer;  // while a head is incomplete
-    // For the log.
-    bool logged = false;
-    std::string method, target;
-    int status = 0;
-    std::uint64_t written = 0;
-    TimePoint begin{};
-};
 
 ServerConnection::ServerConnection(std::shared_ptr<Service> service) noexcept : service_(std::move(service)) {
     ++service_->connections_;
@@ -66,33 +43,35 @@ void ServerConnection::let_go() noexcept {
 
 std::size_t ServerConnection::received(Bytes input) {
     if (upgraded_ != nullptr) return upgraded_->received(input);
-    set(receiving);
     std::size_t consumed = 0;
-    while (consumed < input.size()) {
-        if (is(ending)) {
-            consumed = input.size();
-            break;
-        }
+    while (consumed < input.size() && !is(ending)) {
         const Bytes rest = input.subspan(consumed);
         std::size_t taken = 0;
-        if (upgraded_ != nullptr) {
-            taken = upgraded_->received(rest);
-            consumed += taken;
-            break;
-        }
+        if (upgraded_ != nullptr) return consumed + upgraded_->received(rest);
         if (content_to_come()) {
             taken = take_content(rest);
         } else if (!is(answering)) {
             taken = take_request(rest);
-        } else if (!is(held)) {  // the next request has to wait
-            set(held);
-            transport().pause_reading();
+        } else {  // the next request has to wait
+            hold();
         }
         consumed += taken;
         if (taken == 0 || !transport().reading()) break;
     }
-    unset(receiving);
     return is(ending) ? input.size() : consumed;
+}
+
+/// Nothing is read until release().
+void ServerConnection::hold() {
+    if (is(held)) return;
+    set(held);
+    transport().pause_reading();
+}
+
+void ServerConnection::release() {
+    if (!is(held)) return;
+    unset(held);
+    transport().resume_reading();
 }
 
 /// Returns how many bytes the request's head took; 0 if it is incomplete.
@@ -155,11 +134,7 @@ void ServerConnection::begin_request(const RequestHead& head) {
 std::size_t ServerConnection::take_content(Bytes input) {
     Work& work = *work_;
     if (is(answering) && (work.receive == nullptr || work.paused)) {
-        // Nothing has asked for it yet: it waits, and so does the client.
-        if (!is(held)) {
-            set(held);
-            transport().pause_reading();
-        }
+        hold();  // nothing has asked for it yet: it waits, and so does the client
         return 0;
     }
     const BodyDecoder::Part part = work.content.next(input, {.content = service_->options_.content});
@@ -243,6 +218,9 @@ void ServerConnection::resume_writing() {
 /// The head of an answer, and its content if that is there and small.
 void ServerConnection::write_head(int status, std::string_view type, std::optional<std::uint64_t> length,
                                   std::string_view content) {
+    // A client that waits for 100 may send its content or not after another answer: only the end of the connection says
+    // where the next request would begin.
+    if (is(expects_continue)) unset(keep_alive);
     std::array<char, 1024> room;
     std::unique_ptr<char[]> larger;
     const std::string_view fields = work_ == nullptr ? std::string_view() : std::string_view(work_->fields);
@@ -296,9 +274,6 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
 }
 
 void ServerConnection::answer(int status, std::string_view content, std::string_view type) {
-    // A client that waits for 100 may send its content or not after another answer: only the end of the connection says
-    // where the next request would begin.
-    if (is(expects_continue)) unset(keep_alive);
     const bool has_none = status == 204 || status == 304;
     write_head(status, content.empty() ? std::string_view() : type,
                has_none ? std::nullopt : std::optional<std::uint64_t>(content.size()),
@@ -309,7 +284,6 @@ void ServerConnection::answer(int status, std::string_view content, std::string_
 void ServerConnection::answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,
                                         std::uint64_t length) {
     const std::uint64_t size = Transport::length_of(file, offset, length);
-    if (is(expects_continue)) unset(keep_alive);
     write_head(status, type, size, {});
     if (work_ != nullptr) work_->written += is(without_content) ? 0 : size;
     if (size > 0 && !is(without_content)) transport().write_file(std::move(file), offset, size);
@@ -352,10 +326,7 @@ void ServerConnection::finish() {
         set(ending);
         return transport().close();
     }
-    if (is(held)) {
-        unset(held);
-        transport().resume_reading();
-    }
+    release();
 }
 
 /// Something will take the content: says so to a client that waits for it.
@@ -364,200 +335,7 @@ void ServerConnection::ask_for_content() {
         unset(expects_continue);
         transport().write("HTTP/1.1 100 Continue\r\n\r\n");
     }
-    if (is(held) && !work_->paused) {
-        unset(held);
-        transport().resume_reading();
-    }
-}
-
-// ── Exchange ──
-
-Exchange::Exchange(ServerConnection& connection) noexcept : connection_(&connection) {
-    connection.exchange_ = this;
-}
-
-void Exchange::take(Exchange& other) noexcept {
-    connection_ = std::exchange(other.connection_, nullptr);
-    if (connection_ != nullptr) connection_->exchange_ = this;
-}
-
-/// Destroyed without a complete answer.
-void Exchange::abandon() noexcept {
-    if (connection_ == nullptr) return;
-    ServerConnection& connection = *connection_;
-    try {
-        if (connection.is(ServerConnection::begun)) {
-            connection.let_go();
-            connection.transport().abort(std::make_error_code(std::errc::operation_canceled));
-        } else {
-            if (connection.work_ != nullptr) connection.work_->fields.clear();
-            connection.answer(500, "internal server error\n", "text/plain; charset=utf-8");
-        }
-    } catch (...) {  // out of memory
-        connection.let_go();
-        connection.transport().abort(std::make_error_code(std::errc::not_enough_memory));
-    }
-}
-
-void Exchange::set(std::string_view name, std::string_view value) {
-    static constexpr std::string_view ours[] = {"date", "connection", "content-length", "transfer-encoding"};
-    const char* const name_end = name.data() + name.size();
-    const char* const value_end = value.data() + value.size();
-    const bool is_ours =
-        std::any_of(std::begin(ours), std::end(ours), [&](auto each) { return same_token(name, each); });
-    if (name.empty() || is_ours || scan::past(name.data(), name_end, scan::token) != name_end)
-        throw std::invalid_argument("http::Exchange: not a field that can be set: " + std::string(name));
-    if (scan::past_value(value.data(), value_end) != value_end)
-        throw std::invalid_argument("http::Exchange: a control character in the value of " + std::string(name));
-    if (connection_ == nullptr) return;
-    std::string& fields = connection_->work().fields;
-    fields.append(name).append(": ").append(value).append("\r\n");
-}
-
-void Exchange::close_after() noexcept {
-    if (connection_ != nullptr) connection_->unset(ServerConnection::keep_alive);
-}
-
-namespace {
-
-void check_status(int status) {
-    if (status < 200 || status > 599)
-        throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
-}
-
-void check_type(std::string_view type) {
-    if (scan::past_value(type.data(), type.data() + type.size()) != type.data() + type.size())
-        throw std::invalid_argument("http::Exchange: a control character in a content type");
-}
-
-}  // namespace
-
-void Exchange::answer(int status, std::string_view content, std::string_view type) {
-    check_status(status);
-    check_type(type);
-    if (connection_ == nullptr) return;
-    if (connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
-    connection_->answer(status, content, type);
-}
-
-void Exchange::answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,
-                                std::uint64_t length) {
-    check_status(status);
-    check_type(type);
-    if (connection_ == nullptr) return;
-    if (connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
-    connection_->answer_with_file(status, std::move(file), type, offset, length);
-}
-
-void Exchange::begin(int status, std::string_view type, std::optional<std::uint64_t> length) {
-    check_status(status);
-    check_type(type);
-    if (connection_ == nullptr) return;
-    ServerConnection& connection = *connection_;
-    if (connection.is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
-    ServerConnection::Work& work = connection.work();
-    if (connection.is(ServerConnection::expects_continue)) connection.unset(ServerConnection::keep_alive);
-    work.has_length = length.has_value() || status == 204 || status == 304;
-    work.left = length.value_or(0);
-    if (!work.has_length) {
-        connection.is(ServerConnection::old) ? connection.unset(ServerConnection::keep_alive)
-                                             : connection.set(ServerConnection::in_chunks);
-    }
-    connection.set(ServerConnection::begun);
-    connection.write_head(status, type, length, {});
-}
-
-bool Exchange::write(Bytes part) {
-    if (connection_ == nullptr) return false;
-    if (!connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: write() before begin()");
-    return connection_->write_part(part);
-}
-
-void Exchange::end() {
-    if (connection_ == nullptr) return;
-    ServerConnection& connection = *connection_;
-    if (!connection.is(ServerConnection::begun)) throw std::logic_error("http::Exchange: end() before begin()");
-    if (connection.work_->has_length && connection.work_->left > 0) return abandon();
-    if (connection.is(ServerConnection::in_chunks) && !connection.is(ServerConnection::without_content)) {
-        connection.transport().write("0\r\n\r\n");
-    }
-    connection.finish();
-}
-
-std::size_t Exchange::queued() const noexcept {
-    return connection_ == nullptr ? 0 : connection_->transport().queued();
-}
-
-void Exchange::on_writable(MoveOnlyFunction<void()> callback) {
-    if (connection_ == nullptr) return;
-    connection_->work().writable =
-        std::make_unique<Callback<void()>>(required(std::move(callback), "http::Exchange: an empty callback"));
-}
-
-void Exchange::receive(MoveOnlyFunction<void(std::error_code, Bytes, bool)> callback) {
-    if (connection_ == nullptr) return;
-    ServerConnection& connection = *connection_;
-    auto receive = std::make_unique<ServerConnection::Work::Receive>(
-        required(std::move(callback), "http::Exchange: an empty callback"));
-    if (!connection.content_to_come()) return (*receive)({}, {}, true);
-    connection.work_->receive = std::move(receive);
-    connection.ask_for_content();
-}
-
-void Exchange::receive_all(std::size_t most, MoveOnlyFunction<void(Exchange, Bytes)> callback) {
-    if (connection_ == nullptr) return;
-    if (!callback) throw std::invalid_argument("http::Exchange: an empty callback");
-    struct Gathering {
-        Exchange exchange;
-        std::string content;
-        MoveOnlyFunction<void(Exchange, Bytes)> callback;
-    };
-    if (!connection_->content_to_come()) return callback(std::move(*this), {});
-    if (connection_->work_->content.announced() > most) return connection_->refuse(Problem::body_too_long);
-    Exchange* const self = this;
-    ServerConnection& connection = *connection_;
-    auto gathering = std::make_unique<Gathering>(Gathering{std::move(*self), {}, std::move(callback)});
-    connection.work_->receive = std::make_unique<ServerConnection::Work::Receive>(
-        [gathering = std::move(gathering), most](std::error_code error, Bytes part, bool last) mutable {
-            if (error || gathering == nullptr) return;
-            if (part.size() > most - gathering->content.size()) {
-                return gathering->exchange.connection_->refuse(Problem::body_too_long);
-            }
-            gathering->content += text_of(part);
-            if (!last) return;
-            const auto complete = std::move(gathering);
-            complete->callback(std::move(complete->exchange), bytes_of(complete->content));
-        });
-    connection.ask_for_content();
-}
-
-void Exchange::pause() {
-    if (connection_ != nullptr && connection_->content_to_come()) connection_->work_->paused = true;
-}
-
-void Exchange::resume() {
-    if (connection_ == nullptr || connection_->work_ == nullptr || !connection_->work_->paused) return;
-    connection_->work_->paused = false;
-    connection_->ask_for_content();
-}
-
-void Exchange::upgrade(std::string_view name, std::unique_ptr<Protocol> protocol) {
-    set("Upgrade", name);
-    if (protocol == nullptr) throw std::invalid_argument("http::Exchange: upgrade() needs a protocol");
-    if (connection_ == nullptr) return;
-    ServerConnection& connection = *connection_;
-    if (connection.is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
-    if (connection.content_to_come()) throw std::logic_error("http::Exchange: upgrade() before the content has come");
-    connection.write_head(101, {}, std::nullopt, {});
-    connection.let_go();
-    connection.work_.reset();
-    connection.upgraded_ = std::move(protocol);
-    connection.lend_transport_to(*connection.upgraded_);
-    connection.upgraded_->connected();
-    if (connection.is(ServerConnection::held)) {
-        connection.unset(ServerConnection::held);
-        connection.transport().resume_reading();
-    }
+    if (!work_->paused) release();
 }
 
 }  // namespace reactor::http

@@ -37,11 +37,10 @@ private:
         expects_continue = 8,  // the client waits for 100 before it sends the content
         begun = 16,            // the head of the answer has been written
         in_chunks = 32,        // its content goes in chunks
-        receiving = 64,        // in a call of received()
-        held = 128,            // reading is paused until the answer is complete
-        ending = 256,          // nothing more is understood
-        answering = 512,       // a request is not completely answered
-        drained = 1024,        // the request under way is the last
+        held = 64,             // reading is paused until the answer is complete
+        ending = 128,          // nothing more is understood
+        answering = 256,       // a request is not completely answered
+        drained = 512,         // the request under way is the last
     };
     bool is(std::uint16_t flags) const noexcept { return (flags_ & flags) != 0; }
     void set(std::uint16_t flags) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flags); }
@@ -57,6 +56,8 @@ private:
 
     Work& work();
     bool content_to_come() const noexcept;
+    void hold();
+    void release();
     std::size_t take_request(Bytes input);
     std::size_t take_content(Bytes input);
     void begin_request(const RequestHead& head);
