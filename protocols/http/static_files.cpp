@@ -68,9 +68,9 @@ bool matches(std::string_view list, std::string_view tag) noexcept {
     return false;
 }
 
-/// Opens the file of that path below `root`. Empty if there is none that may be served. Each part is opened by itself:
-/// open(2) with O_NOFOLLOW refuses only a link that is the last part.
-FileDescriptor open_below(int root, std::string_view path, bool& is_folder) {
+/// Opens the file of that path below `root`, and says its state. Empty if there is none that may be served. Each part
+/// is opened by itself: open(2) with O_NOFOLLOW refuses only a link that is the last part.
+FileDescriptor open_below(int root, std::string_view path, struct stat& state) {
     FileDescriptor folder;
     for (;;) {
         const std::string part(path.substr(0, path.find('/')));
@@ -83,16 +83,13 @@ FileDescriptor open_below(int root, std::string_view path, bool& is_folder) {
         if (last) break;
         path.remove_prefix(part.size() + 1);
     }
-    struct stat state {};
     if (::fstat(folder.get(), &state) != 0) return {};
-    is_folder = S_ISDIR(state.st_mode);
-    if (!is_folder && !S_ISREG(state.st_mode)) return {};
+    if (!S_ISDIR(state.st_mode) && !S_ISREG(state.st_mode)) return {};
     return folder;
 }
 
-void answer_with(FileDescriptor file, std::string_view name, const Request& request, Exchange exchange) {
-    struct stat state {};
-    if (::fstat(file.get(), &state) != 0) return exchange.answer(404, "not found\n");
+void answer_with(FileDescriptor file, const struct stat& state, std::string_view name, const Request& request,
+                 Exchange exchange) {
     const auto size = static_cast<std::uint64_t>(state.st_size);
 #if REACTOR_HAS(ST_MTIM)
     const timespec changed = state.st_mtim;
@@ -140,10 +137,10 @@ Handler static_files(const std::string& root) {
     return [folder = std::move(folder)](const Request& request, Exchange exchange) {
         std::string path(request.parameter("path"));
         if (path.empty() || path.ends_with('/')) path += "index.html";
-        bool is_folder = false;
-        FileDescriptor file = open_below(folder.get(), path, is_folder);
+        struct stat state {};
+        FileDescriptor file = open_below(folder.get(), path, state);
         if (!file) return exchange.answer(404, "not found\n");
-        if (is_folder) {
+        if (S_ISDIR(state.st_mode)) {
             std::string location(request.path());
             // A target of "//name" would be another server's address.
             location = "/" + location.substr(std::min(location.find_first_not_of('/'), location.size())) + "/";
@@ -151,7 +148,7 @@ Handler static_files(const std::string& root) {
             exchange.set("Location", location);
             return exchange.answer(301);
         }
-        answer_with(std::move(file), path, request, std::move(exchange));
+        answer_with(std::move(file), state, path, request, std::move(exchange));
     };
 }
 

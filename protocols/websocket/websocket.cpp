@@ -28,6 +28,10 @@ std::uint32_t next_mask() {
     return masks[used++];
 }
 
+constexpr Frame::Opcode opcode_of(Kind kind) noexcept {
+    return kind == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
+}
+
 /// Where payloads lie without their masks, for the time of one call.
 std::vector<std::byte>& room() {
     thread_local std::vector<std::byte> bytes;
@@ -46,8 +50,7 @@ struct WebSocket::More {
 };
 
 Encoded::Encoded(Kind kind, Bytes payload) : kind_(kind) {
-    const auto opcode = kind == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
-    auto frame = Frame::unmasked(opcode, payload);
+    auto frame = Frame::unmasked(opcode_of(kind), payload);
     head_ = frame.size() - payload.size();
     frame_ = std::make_shared<const std::vector<std::byte>>(std::move(frame));
 }
@@ -68,36 +71,42 @@ bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final) {
     return transport().write(head_bytes) && transport().write(payload);
 }
 
-bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload, bool final) {
-    if (!is_open_) return false;
-    if (sending_parts_) throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
-    return write_frame(opcode, payload, final);
+bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload) {
+    return may_send() && write_frame(opcode, payload, true);
+}
+
+/// False if the end has begun. Throws std::logic_error inside a message that is sent in parts.
+bool WebSocket::may_send() const {
+    if (is_open_ && sending_parts_)
+        throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
+    return is_open_;
+}
+
+WebSocket::More& WebSocket::more() {
+    if (more_ == nullptr) more_ = std::make_unique<More>();
+    return *more_;
 }
 
 bool WebSocket::send_part(Kind kind, Bytes part, bool last) {
     if (!is_open_) return false;
-    const auto first = kind == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
-    const bool sent = write_frame(sending_parts_ ? Frame::Opcode::continuation : first, part, last);
+    const bool sent = write_frame(sending_parts_ ? Frame::Opcode::continuation : opcode_of(kind), part, last);
     sending_parts_ = !last;
     return sent;
 }
 
 bool WebSocket::send(const Encoded& message) {
-    if (!is_open_) return false;
-    if (sending_parts_) throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
+    if (!may_send()) return false;
     if (options_.slow != Slow::queue && transport().queued() > transport().limits().high_mark) {
         if (options_.slow == Slow::close) {
             close(close_code::policy_violation, "too slow");
         } else if (options_.slow == Slow::latest) {
-            if (more_ == nullptr) more_ = std::make_unique<More>();
-            more_->latest = message;
+            more().latest = message;
             return true;
         }
         return false;
     }
     if (role_ == Role::server) return transport().write(Bytes(*message.frame_));
-    const auto opcode = message.kind_ == Kind::text ? Frame::Opcode::text : Frame::Opcode::binary;
-    return write_frame(opcode, Bytes(*message.frame_).subspan(message.head_), true);
+    return write_frame(opcode_of(message.kind_), Bytes(*message.frame_).subspan(message.head_), true);
 }
 
 void WebSocket::resume_writing() {
@@ -129,8 +138,7 @@ void WebSocket::close(std::uint16_t code, std::string_view reason) {
     if (reason.size() > 123) throw std::invalid_argument("WebSocket::close: a reason of more than 123 bytes");
     if (close_sent_ || over_) return;
     write_close(code, reason);
-    if (more_ == nullptr) more_ = std::make_unique<More>();
-    more_->close_timer.emplace(transport().reactor(), [this] { transport().close(); });
+    more().close_timer.emplace(transport().reactor(), [this] { transport().close(); });
     more_->close_timer->start(options_.close_timeout);
 }
 
@@ -174,8 +182,7 @@ void WebSocket::check_idle() {
 void WebSocket::connected() {
     is_open_ = true;
     if (options_.ping_after > Duration::zero()) {
-        more_ = std::make_unique<More>();
-        more_->idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
+        more().idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
         more_->idle_timer->start_periodic(options_.ping_after);
     }
     opened();
@@ -211,10 +218,10 @@ std::size_t WebSocket::received(Bytes input) {
 void WebSocket::part(Kind kind, Bytes part, bool last) {
     const bool gathered = more_ != nullptr && !more_->message.empty();
     if (last && !gathered) return message(kind, part);
-    if (more_ == nullptr) more_ = std::make_unique<More>();
-    more_->message.insert(more_->message.end(), part.begin(), part.end());
+    std::vector<std::byte>& gathering = more().message;
+    gathering.insert(gathering.end(), part.begin(), part.end());
     if (!last) return;
-    const std::vector<std::byte> whole = std::exchange(more_->message, {});
+    const std::vector<std::byte> whole = std::exchange(gathering, {});
     message(kind, whole);
 }
 

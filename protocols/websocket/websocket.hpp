@@ -112,7 +112,8 @@ private:
     void draining() final { close(close_code::going_away); }
     void disconnected(std::error_code reason) final;
 
-    bool send_message(Frame::Opcode opcode, Bytes payload, bool final = true);
+    bool may_send() const;
+    bool send_message(Frame::Opcode opcode, Bytes payload);
     bool write_frame(Frame::Opcode opcode, Bytes payload, bool final);
     bool write_close(std::uint16_t code, std::string_view reason);
     void take_close(std::uint16_t code, Bytes reason);
@@ -121,7 +122,9 @@ private:
     void check_idle();
 
     FrameDecoder decoder_;
-    struct More;  // what few connections need
+    struct More;  // the state that few connections need
+    More& more();
+
     std::unique_ptr<More> more_;
     Options options_;
     Role role_ = Role::server;
