@@ -1,14 +1,13 @@
 // The handshake of RFC 6455, 4: a server's handler, and a client's first protocol. SHA-1 and base64 are libcrypto's.
 #include <protocols/http/head.hpp>
+#include <protocols/websocket/random_impl.hpp>
 #include <protocols/websocket/websocket.hpp>
 #include <reactor/detail/callback.hpp>
 
 #include <openssl/evp.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -91,9 +90,7 @@ class ClientHandshake final : public Protocol {
 public:
     ClientHandshake(std::string_view host, std::string_view target, std::unique_ptr<WebSocket> socket)
         : socket_(std::move(socket)) {
-        std::array<unsigned char, 16> random;
-        if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size()))
-            throw std::system_error(errno, std::system_category(), "websocket::client: getrandom");
+        const auto random = random_value<std::array<unsigned char, 16>>();
         key_ = base64(random.data(), random.size());
         request_ = "GET " + std::string(target) + " HTTP/1.1\r\nHost: " + std::string(host) +
                    "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +

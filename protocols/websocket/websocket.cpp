@@ -1,9 +1,8 @@
 #include <protocols/websocket/websocket.hpp>
 
+#include <protocols/websocket/random_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
-
-#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
@@ -21,8 +20,7 @@ std::uint32_t next_mask() {
     thread_local std::array<std::uint32_t, 64> masks;
     thread_local std::size_t used = masks.size();
     if (used == masks.size()) {
-        if (::getrandom(masks.data(), sizeof masks, 0) != static_cast<ssize_t>(sizeof masks))
-            throw std::system_error(errno, std::system_category(), "websocket: getrandom");
+        masks = random_value<std::array<std::uint32_t, 64>>();
         used = 0;
     }
     return masks[used++];
