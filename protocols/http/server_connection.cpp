@@ -82,7 +82,7 @@ std::size_t ServerConnection::take_request(Bytes input) {
         wait_for_head();
         return 0;
     }
-    if (work_ != nullptr) work_->head_timer.reset();
+    work_.reset();  // of the request before, or the timer of this one
     if (parsed.state == Parsed::State::refused) {
         refuse(parsed.problem);
         return input.size();
@@ -105,7 +105,6 @@ void ServerConnection::begin_request(const RequestHead& head) {
     if (head.keep_alive && !is(drained)) set(keep_alive);
     if (head.minor_version == 0) set(old);
     if (head.method == "HEAD") set(without_content);
-    if (work_ != nullptr) *work_ = Work();
     if (service_->on_access_) {
         Work& log = work();
         log.logged = true;
