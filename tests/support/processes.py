@@ -250,10 +250,14 @@ class ProcessTest(unittest.TestCase):
         self.until(rests, f"{program.name} to come to rest; now {program.run_state()}")
 
     def assert_rests(self, program):
-        """The process does nothing while 20000 round trips go through another one, but for a timer or two."""
-        self.until_it_rests(program)
-        before = program.run_state()
-        self.beat(20000)
-        after = program.run_state()
-        self.assertEqual(after[0], "S")
-        self.assertLessEqual(after[1] - before[1], 5, "it ran while nothing happened")
+        """The process does nothing while 20000 round trips go through another one, but for a timer or two. It has a few
+        such stretches: TCP asks a window that is closed again after 0.2, 0.4, 0.8 s (RFC 9293, 3.8.6.1), each time the
+        peer's kernel may take a few bytes more, and then there is something to send."""
+        for _ in range(5):
+            self.until_it_rests(program)
+            before = program.run_state()
+            self.beat(20000)
+            after = program.run_state()
+            if after[0] == "S" and after[1] - before[1] <= 5:
+                return
+        self.fail(f"it ran {after[1] - before[1]} times while nothing happened, and is in state {after[0]}")
