@@ -54,9 +54,7 @@ private:
         CurlMulti& multi = *static_cast<CurlMulti*>(self);
         if (what == CURL_POLL_REMOVE) return void(multi.watched_.erase(socket)), 0;
         const auto ready = [&multi, socket](Interest is) {
-            multi.act(socket, is == Interest::readable   ? CURL_CSELECT_IN
-                              : is == Interest::writable ? CURL_CSELECT_OUT
-                                                         : CURL_CSELECT_ERR);
+            multi.act(socket, flag_of(is, CURL_CSELECT_IN, CURL_CSELECT_OUT, CURL_CSELECT_ERR));
         };
         const Interest interest = interest_in((what & CURL_POLL_IN) != 0, (what & CURL_POLL_OUT) != 0);
         multi.watched_.try_emplace(socket, multi.reactor_, ready).first->second.want(socket, interest);

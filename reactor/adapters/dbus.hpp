@@ -42,9 +42,7 @@ private:
     // libdbus has one watch for reading and another for writing, with the same descriptor.
     void update(DBusWatch* watch) {
         const auto ready = [watch](Interest is) {
-            dbus_watch_handle(watch, is == Interest::readable   ? DBUS_WATCH_READABLE
-                                     : is == Interest::writable ? DBUS_WATCH_WRITABLE
-                                                                : DBUS_WATCH_ERROR);
+            dbus_watch_handle(watch, flag_of(is, DBUS_WATCH_READABLE, DBUS_WATCH_WRITABLE, DBUS_WATCH_ERROR));
         };
         const unsigned flags = dbus_watch_get_enabled(watch) ? dbus_watch_get_flags(watch) : 0;
         const Interest interest = interest_in((flags & DBUS_WATCH_READABLE) != 0, (flags & DBUS_WATCH_WRITABLE) != 0);

@@ -16,6 +16,12 @@ constexpr Interest interest_in(bool reading, bool writing) noexcept {
     return (reading ? Interest::readable : Interest::none) | (writing ? Interest::writable : Interest::none);
 }
 
+/// A library's flag for what has come: one of these three.
+template <class Flag>
+constexpr Flag flag_of(Interest come, Flag readable, Flag writable, Flag error) noexcept {
+    return come == Interest::readable ? readable : come == Interest::writable ? writable : error;
+}
+
 /// Watches at most one descriptor at a time. Calls its callable with `readable` or `writable`, and with `error` where
 /// the descriptor cannot be watched any more. In its own call it may be destroyed, and watch another descriptor.
 /// Thread: the loop's. Errors: those of Reactor::watch. Lifetime: must go before the reactor. The descriptor may be

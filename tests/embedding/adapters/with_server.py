@@ -218,8 +218,52 @@ def with_ssh(program):
                        EMBEDDING_KEY=os.path.join(folder, "user"), EMBEDDING_USER=pwd.getpwuid(os.geteuid()).pw_name)
 
 
-SERVERS = {"none": alone, "http": with_http, "mariadb": with_mariadb, "mosquitto": with_mosquitto,
-           "postgres": with_postgres, "redis": with_redis, "ssh": with_ssh}
+def with_avahi(program):
+    """A bus and avahi-daemon in a network and a /run of its own, with the service "page" of the type _http._tcp."""
+    server = found("avahi-daemon")
+    needed = [server, shutil.which("dbus-daemon"), shutil.which("unshare"), found("ip")]
+    spaces = ["unshare", "--net", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    if None in needed or subprocess.run([*spaces, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        print("skipped: there is no avahi-daemon, no dbus-daemon, or no namespace")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        texts = {
+            "bus.conf": "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN'"
+                        " 'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'><busconfig>"
+                        f"<listen>unix:path={folder}/bus</listen><auth>EXTERNAL</auth><policy context='default'>"
+                        "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/></policy></busconfig>",
+            "avahi.conf": "[server]\nhost-name=reactor-test\nuse-ipv6=no\n[publish]\npublish-workstation=no\n",
+            "services/page.service": "<!DOCTYPE service-group SYSTEM 'avahi-service.dtd'><service-group><name>page</name>"
+                                     "<service><type>_http._tcp</type><port>80</port></service></service-group>",
+        }
+        os.mkdir(os.path.join(folder, "services"))
+        for name, text in texts.items():
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        address = f"unix:path={folder}/bus"
+        steps = (f"mount -t tmpfs none /run && mount --bind {folder}/services /etc/avahi/services && ip link set lo up"
+                 f" && exec {server} -f {folder}/avahi.conf --no-rlimits --no-drop-root --no-chroot --no-proc-title")
+        avahi = ["env", "DBUS_SYSTEM_BUS_ADDRESS=" + address, *spaces, "sh", "-c", steps]
+        bus = ["dbus-daemon", "--nofork", "--nopidfile", "--print-address=1", f"--config-file={folder}/bus.conf"]
+        then = functools.partial(started, avahi, "successfully established", program)
+        return started(bus, "unix:path", lambda: then(DBUS_SYSTEM_BUS_ADDRESS=address))
+
+
+def with_pulseaudio(program):
+    """PulseAudio with a sink that plays into nothing."""
+    if not shutil.which("pulseaudio"):
+        print("skipped: there is no pulseaudio")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket")
+        command = ["env", "HOME=" + folder, "XDG_RUNTIME_DIR=" + folder, "pulseaudio", "-n", "--daemonize=no",
+                   "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes", "--realtime=no", "--high-priority=no",
+                   "--log-level=info", "--load=module-null-sink", f"--load=module-native-protocol-unix auth-anonymous=1 socket={path}"]
+        return started(command, "startup complete", program, EMBEDDING_SOCKET=path, HOME=folder)
+
+
+SERVERS = {"avahi": with_avahi, "none": alone, "http": with_http, "mariadb": with_mariadb, "mosquitto": with_mosquitto,
+           "postgres": with_postgres, "pulseaudio": with_pulseaudio, "redis": with_redis, "ssh": with_ssh}
 
 if __name__ == "__main__":
     servers, what = [SERVERS[name] for name in sys.argv[1].split(",")], sys.argv[2]
