@@ -70,10 +70,10 @@ concept IsOperation = std::is_base_of_v<Operation<Awaited>, Awaited> || requires
     typename Awaited::promise_type;
 };
 
-/// A read of a Stream: its result is gone when another branch is done.
+/// A read or a receive: its result refers to bytes that are gone when another branch is done.
 template <class Awaited>
 concept ReturnsView = requires {
-    typename Awaited::Take;
+    typename Awaited::View;
 };
 
 /// The branches of an await, and the place that each calls when it is done. `Derived` has `completed(index)`.
@@ -317,6 +317,14 @@ requires(sizeof...(Awaited) >= 1 && (coroutine_detail::IsOperation<Awaited> && .
          !(coroutine_detail::ReturnsView<Awaited> ||
            ...)) coroutine_detail::AllOf<Awaited...> all_of(Awaited... awaited) {
     return coroutine_detail::AllOf<Awaited...>(std::move(awaited)...);
+}
+/// The same for three. For a Task<std::string> the compiler looks into std as well, where std::all_of takes two
+/// iterators of one type and a predicate: it would fit better than the one above.
+template <class First, class Third>
+requires(coroutine_detail::IsOperation<First>&& coroutine_detail::IsOperation<Third> &&
+         !coroutine_detail::ReturnsView<First> && !coroutine_detail::ReturnsView<Third>)
+    coroutine_detail::AllOf<First, First, Third> all_of(First first, First second, Third third) {
+    return coroutine_detail::AllOf<First, First, Third>(std::move(first), std::move(second), std::move(third));
 }
 
 /// Waits for an await or a task, but no longer than `limit`: std::errc::timed_out then, and it is destroyed. Returns a

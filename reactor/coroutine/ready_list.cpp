@@ -9,8 +9,8 @@ ReadyList& ReadyList::of(Reactor& reactor) {
     return static_cast<ReadyList&>(*place);
 }
 
-// What these wake is resumed as well, but not for ever: two that wake each other must not keep the loop from its
-// descriptors. An exception out of one leaves the others for the next iteration.
+// Coroutines that these wake are resumed as well, but not for ever: two that wake each other must not keep the loop
+// from its descriptors. An exception out of one leaves the others for the next iteration.
 void ReadyList::iteration_ends() {
     ready_.append(behind_);
     struct Rest {

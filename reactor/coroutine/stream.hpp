@@ -88,7 +88,7 @@ public:
     requires StreamFraming<std::remove_reference_t<F>> coroutine_detail::FramedRead<F> read(F&& framing) {
         return coroutine_detail::FramedRead<F>(*this, std::forward<F>(framing));
     }
-    /// What has come, at least one byte.
+    /// All that has come, at least one byte.
     coroutine_detail::ReadSome read_some() noexcept;
     /// So many bytes. Error::ended_inside_message if the end comes before the last of them.
     coroutine_detail::ReadExactly read_exactly(std::size_t size) noexcept;
@@ -104,7 +104,8 @@ public:
             return {*this, false, true};
         coroutine_detail::StreamProtocol& protocol = this->of();
         const bool accepted = write_to(protocol.transport(), pieces...);
-        return {*this, accepted, protocol.has_room((bytes_of(pieces).size() + ...))};
+        const bool room = accepted && protocol.has_room((bytes_of(pieces).size() + ...));
+        return {*this, accepted, room};
     }
     /// As Transport::write_file. Throws what that throws.
     coroutine_detail::WriteOperation write_file(FileDescriptor file, std::uint64_t offset = 0,
@@ -132,7 +133,7 @@ public:
     Limits limits() const;
     void set_limits(const Limits& limits);
     Reactor& reactor() const;
-    /// What this does not have: rates, descriptors, a handle, moving to another loop. Do not close it but by `close`.
+    /// For the rest: rates, descriptors, a handle, moving to another loop. Do not close it but by `close`.
     Transport& transport() const;
 
     /// For implementations.
@@ -181,7 +182,9 @@ inline bool Reader::may_take() {
     if (stream_->over()) [[unlikely]]
         return true;
     const StreamProtocol& protocol = stream_->of();
-    return !protocol.input_.empty() || protocol.ended_;
+    if (protocol.state_ == StreamProtocol::none) [[likely]]
+        return false;
+    return protocol.is(StreamProtocol::has_input | StreamProtocol::ended);
 }
 
 class ReadSome final : public Reader, public Operation<ReadSome> {
@@ -199,19 +202,24 @@ public:
 };
 
 inline bool Reader::take_all(Bytes& all) noexcept {
+    resumed();
     if (stream_->over()) [[unlikely]]
         return false;
-    all = std::exchange(stream_->of().input_, Bytes());
-    return !all.empty();
+    StreamProtocol& protocol = stream_->of();
+    if (!protocol.is(StreamProtocol::has_input)) [[unlikely]]
+        return false;
+    protocol.unset(StreamProtocol::has_input);
+    all = protocol.input_;
+    return true;
 }
 
 inline void Reader::wait(Continuation continuation, bool takes) {
     StreamProtocol& protocol = stream_->of();
-    if (protocol.reader_ != nullptr || protocol.paused_) [[unlikely]]
-        protocol.go_on();
+    if (protocol.state_ != StreamProtocol::none) [[unlikely]]
+        protocol.begin_read();
     continuation_ = continuation;
-    protocol.reader_takes_ = takes;
     protocol.reader_ = this;
+    protocol.set(takes ? StreamProtocol::reads_message : StreamProtocol::reads_some);
 }
 
 /// The common part of the reads that look for an end of their message.
@@ -271,31 +279,6 @@ private:
     std::size_t most_;
 };
 
-// ── the server's side ──
-
-// A parameter that is a reference must not be given a copy that the factory keeps: only std::ref says that its owner
-// lives long enough.
-template <class Parameter, class Argument>
-inline constexpr bool may_be_passed =
-    !std::is_reference_v<Parameter> ||
-    std::is_same_v<Argument, std::reference_wrapper<std::remove_reference_t<Parameter>>>;
-
-template <class Function>
-struct Signature;
-template <class... Parameters>
-struct Signature<Task<> (*)(Stream, Parameters...)> {
-    template <class... Arguments>
-    static constexpr bool accepts = [] {
-        if constexpr (sizeof...(Parameters) == sizeof...(Arguments)) {
-            return (may_be_passed<Parameters, Arguments> && ...);
-        } else {
-            return false;
-        }
-    }();
-};
-template <class... Parameters>
-struct Signature<Task<> (*)(Stream, Parameters...) noexcept> : Signature<Task<> (*)(Stream, Parameters...)> {};
-
 }  // namespace coroutine_detail
 
 /// The factory of connections that a coroutine serves: `Acceptor{reactor, "", 80, coroutine(serve, std::ref(room))}`.
@@ -307,8 +290,9 @@ struct Signature<Task<> (*)(Stream, Parameters...) noexcept> : Signature<Task<> 
 /// long as the connections.
 template <class Function, class... Arguments>
 auto coroutine(Function function, Arguments... arguments) {
-    using Plain = decltype(+function);  // of a lambda without captures, too
-    static_assert(coroutine_detail::Signature<Plain>::template accepts<Arguments...>,
+    using Called = coroutine_detail::TaskFunction<decltype(+function)>;  // of a lambda without captures, too
+    static_assert(std::is_void_v<typename Called::Value>, "coroutine(function, ...): the function returns a Task<>");
+    static_assert(Called::template accepts<Stream, Arguments...>,
                   "coroutine(function, arguments...): the function takes other arguments than these, or takes one by "
                   "reference that is not passed with std::ref");
     static_assert((std::copy_constructible<Arguments> && ...),

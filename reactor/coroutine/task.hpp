@@ -5,6 +5,7 @@
 #include <reactor/coroutine/detail/promise.hpp>
 
 #include <concepts>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
@@ -137,6 +138,31 @@ template <class Argument, class Class = std::remove_cvref_t<Argument>>
 inline constexpr bool is_closure_with_captures =
     std::is_reference_v<Argument>&& std::is_class_v<Class> && !std::is_empty_v<Class> &&
     !std::is_copy_assignable_v<Class> && HasCallOperator<Class>;
+
+// A parameter that is a reference must not be given a copy that somebody else keeps: only std::ref says that its owner
+// lives long enough.
+template <class Parameter, class Argument>
+inline constexpr bool may_be_passed =
+    !std::is_reference_v<Parameter> ||
+    std::is_same_v<Argument, std::reference_wrapper<std::remove_reference_t<Parameter>>>;
+
+// A function that is a coroutine, by its pointer's type.
+template <class Function>
+struct TaskFunction;
+template <class T, class... Parameters>
+struct TaskFunction<Task<T> (*)(Parameters...)> {
+    using Value = T;
+    template <class... Arguments>
+    static constexpr bool accepts = [] {
+        if constexpr (sizeof...(Parameters) == sizeof...(Arguments)) {
+            return (may_be_passed<Parameters, Arguments> && ...);
+        } else {
+            return false;
+        }
+    }();
+};
+template <class T, class... Parameters>
+struct TaskFunction<Task<T> (*)(Parameters...) noexcept> : TaskFunction<Task<T> (*)(Parameters...)> {};
 
 // The promise of a function with these parameters. They are looked at in the body of a function, because the type of a
 // lambda is incomplete in the lambda's own body, and complete where templates are instantiated, behind it.

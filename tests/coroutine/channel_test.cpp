@@ -1,4 +1,4 @@
-// What tasks have in common: events, semaphores and channels.
+// Objects that tasks have in common: events, semaphores and channels.
 #include "coroutine_kit.hpp"
 
 #include <doctest/doctest.h>

@@ -10,6 +10,7 @@
 #include <reactor/coroutine/detail/coroutine_header.hpp>
 #include <reactor/coroutine/detail/frames.hpp>
 #include <reactor/export.hpp>
+#include <reactor/function.hpp>
 #include <reactor/stream/protocol.hpp>
 
 #include <concepts>
@@ -69,6 +70,9 @@ public:
     virtual void finished() = 0;
     /// Has its end been asked for, and which operations wait for that? May throw std::bad_alloc.
     virtual StopState& stop_state() = 0;
+    /// Goes to another loop with its tasks, and calls `arrived` there. Throws std::logic_error if it belongs to its
+    /// loop.
+    virtual void move_to(Reactor& target, MoveOnlyFunction<void()> arrived);
 
     std::size_t received(Bytes) override { return 0; }
 
@@ -81,7 +85,7 @@ public:
 /// One of several operations that a coroutine waits for.
 class Branch {
 public:
-    /// Called when its operation is done. Throws what `resume` throws.
+    /// Called when its operation is done. Throws as `resume` does.
     virtual void completed() = 0;
 
     Root* root = nullptr;

@@ -62,12 +62,21 @@ private:
     Link end_;
 };
 
+/// Something that the list owns.
+class OwnedLink : public Link {
+public:
+    virtual ~OwnedLink() = default;
+};
+
 class REACTOR_EXPORT ReadyList final : public Workspace {
 public:
     /// So many are resumed in one iteration, at most. Those that are left come in the next one.
     static constexpr std::size_t most = 1024;
 
     explicit ReadyList(Reactor& reactor) noexcept : reactor_(reactor) {}
+    ~ReadyList() override {
+        while (!owned_.empty()) delete &static_cast<OwnedLink&>(owned_.front());
+    }
     /// The loop's own; made when it is first asked for. Throws std::bad_alloc.
     static ReadyList& of(Reactor& reactor);
 
@@ -81,12 +90,14 @@ public:
         behind_.push_back(link);
         Internals(reactor_).call_coroutines_at_end();
     }
+    /// Destroyed with the loop, unless it goes before.
+    void own(std::unique_ptr<OwnedLink> owned) noexcept { owned_.push_back(*owned.release()); }
 
 private:
     void iteration_ends() override;
 
     Reactor& reactor_;
-    LinkList ready_, behind_;
+    LinkList ready_, behind_, owned_;
 };
 
 }  // namespace reactor::coroutine_detail

@@ -29,6 +29,8 @@ class WriteOperation;
 /// A read that waits, or is about to.
 class REACTOR_EXPORT Reader {
 public:
+    using View = Bytes;
+
     Reader(Reader&& other) noexcept : stream_(other.stream_) {}
     ~Reader() {
         if (continuation_) [[unlikely]]
@@ -45,6 +47,7 @@ protected:
     std::error_code reason() const noexcept;
     void wait(Continuation continuation, bool takes);
     bool take_all(Bytes& all) noexcept;
+    void resumed() noexcept { continuation_ = {}; }
 
 private:
     friend class reactor::Stream;
@@ -52,7 +55,7 @@ private:
     void leave() noexcept;
 
     Stream* stream_;
-    Continuation continuation_;  // while it waits
+    Continuation continuation_;  // until it is resumed
 };
 
 /// One that looks at the input before its coroutine is resumed.
@@ -90,7 +93,7 @@ private:
     std::optional<Result<Bytes>> taken_;
 };
 
-/// What a connect waits for.
+/// The part of a connect that its connection calls.
 class ConnectWaiter {
 public:
     virtual void connected(StreamProtocol& protocol) = 0;
@@ -119,8 +122,10 @@ public:
 
     /// After a write of so many bytes: below the high watermark?
     bool has_room(std::size_t written) noexcept {
-        if (written > credit_) return measure_room();
-        credit_ -= std::uint32_t(written);
+        std::size_t left = 0;
+        if (__builtin_sub_overflow(std::size_t(credit_), written, &left)) [[unlikely]]
+            return measure_room();
+        credit_ = std::uint32_t(left);
         return true;
     }
 
@@ -134,6 +139,22 @@ private:
     friend class WriteOperation;
     struct Extra;
 
+    /// Nearly all the time a connection has one of these bits: reads_some.
+    enum State : std::uint8_t {
+        none = 0,
+        reads_some = 1 << 0,     // a read waits that takes whatever comes
+        reads_message = 1 << 1,  // a TakingReader waits
+        has_input = 1 << 2,      // there is some that no read has taken, in the call under way
+        ended = 1 << 3,          // nothing more comes, and all before was read
+        canceled = 1 << 4,       // that is the reason why
+        paused = 1 << 5,         // there is input that no read waited for
+        connecting = 1 << 6
+    };
+    bool is(unsigned states) const noexcept { return (state_ & states) != 0; }
+    void set(unsigned states) noexcept { state_ = State(state_ | states); }
+    void unset(unsigned states) noexcept { state_ = State(state_ & ~states); }
+    bool waits() const noexcept { return is(reads_some | reads_message); }
+
     void connected() override;
     void end_of_stream() override;
     void draining() override;
@@ -141,11 +162,14 @@ private:
     void resume_writing() override;
     void finished() override;
     StopState& stop_state() override;
+    void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
 
     ConnectWaiter* take_waiter() noexcept;
+    std::size_t received_otherwise(Bytes input);
+    std::size_t leave_input(std::size_t size) noexcept;
     void pause() noexcept;
-    void go_on();
-    bool take(bool at_end);
+    void begin_read();
+    bool take(TakingReader& reader, bool at_end);
     void resume_reader();
     void hold(Stream& now, Stream* holder) noexcept;
     bool measure_room() noexcept;
@@ -153,20 +177,15 @@ private:
     void wait_for_room(WriteOperation& operation) noexcept;
     void writers_go_on(bool over);
 
-    // These are in the place that the base leaves free.
-    bool reader_takes_ : 1 = false;  // it is a TakingReader
-    bool ended_ : 1 = false;         // nothing more comes, and all before was read
-    bool paused_ : 1 = false;        // there is input that no read waited for
-    bool canceled_ : 1 = false;      // that is the reason why nothing more comes
-    bool connecting_ : 1 = false;
+    State state_ = none;        // in the place that the base leaves free, as the next one
     std::uint32_t credit_ = 0;  // so many bytes may be written before the queue is looked at
 
     Task<> task_;               // of an accepted connection, until it ends
     Stream* stream_ = nullptr;  // the user's, if there is one
-    Bytes input_;               // that no read has taken, in the call under way; else empty
+    Bytes input_;               // while it has_input
     union {
         Reader* reader_ = nullptr;  // that waits
-        ConnectWaiter* waiter_;     // while it is `connecting_`
+        ConnectWaiter* waiter_;     // while it is connecting
     };
     std::unique_ptr<Extra> extra_;  // what few connections need
 };
