@@ -1,19 +1,38 @@
-// Our column of the table of habits in reactor/MIGRATING.md. findings/loops-and-habits.sh measures the others' columns.
+// Our row of the tables of habits in reactor/MIGRATING.md. findings/loops-and-habits.sh and loops-and-streams.sh
+// measure the others' rows.
+#include <reactor/hook.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <ctime>
 #include <functional>
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
 using namespace reactor;
 using namespace std::chrono_literals;
+
+namespace {
+
+std::time_t shift = 0;
+
+}  // namespace
+
+// A wall clock that this program sets for itself alone.
+extern "C" int clock_gettime(clockid_t clock, timespec* now) noexcept {
+    const long result = ::syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME) now->tv_sec += shift;
+    return int(result);
+}
 
 namespace {
 
@@ -117,4 +136,51 @@ TEST_CASE("Habits: a timer counts from the time of its start, also in a callback
         run_until(reactor, [&] { return end != TimePoint{}; });
         CHECK(end - start >= 10ms);
     }
+}
+
+TEST_CASE("Habits: hooks and deferred calls come in the order in which they were made") {
+    Reactor reactor;
+    std::string hooks, deferred;
+    std::list<Hook> before;
+    std::vector<Deferred> calls;
+    for (const char* name : {"1", "2", "3"}) {
+        before.emplace_back(reactor, Hook::When::before_wait, [&hooks, name] { hooks += name; });
+        calls.push_back(reactor.defer([&deferred, name] { deferred += name; }));
+    }
+    reactor.run_once(Duration::zero());
+    CHECK(hooks == "123");
+    CHECK(deferred == "123");
+}
+
+TEST_CASE("Habits: a wall clock that is set moves no timer") {
+    Reactor reactor;
+    bool jumped = false;
+    const auto before = std::chrono::system_clock::now();
+    const Timer timer = reactor.after(1h, [&] { jumped = true; });
+    reactor.run_once(Duration::zero());
+    shift = 7200;
+    const auto after = std::chrono::system_clock::now();
+    reactor.run_once(Duration::zero());
+    shift = 0;
+    CHECK(after - before >= 2h);
+    CHECK_FALSE(jumped);
+    CHECK(timer.active());
+}
+
+TEST_CASE("Habits: a child that tidies up after after_fork leaves the parent its descriptors") {
+    Reactor reactor;
+    bool heard = false;
+    std::optional<Pipe> pipe(std::in_place, reactor, [&] { heard = true; });
+    reactor.run_once(Duration::zero());
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        reactor.after_fork();
+        pipe.reset();
+        reactor.run_once(Duration::zero());
+        ::_exit(0);
+    }
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+    pipe->fill();
+    run_until(reactor, [&] { return heard; });
 }
