@@ -40,6 +40,9 @@ std::string_view describe(Problem problem) noexcept {
         case Problem::chunk_overhead_too_large: return "the chunks carry too little content";
         case Problem::ended_inside_message: return "the stream ended inside a message";
         case Problem::timed_out: return "the request did not arrive in time";
+        case Problem::too_many_redirects: return "too many redirects";
+        case Problem::bad_redirect: return "a redirect leads to no URL that may be followed";
+        case Problem::refused_by_proxy: return "the proxy refused to connect";
     }
     return "an unknown problem";
 }

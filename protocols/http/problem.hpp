@@ -1,5 +1,5 @@
 // Problem: the reasons for which a message of HTTP/1.1 is refused, each with the clause that decides it and the status
-// that a server answers with.
+// that a server answers with; and those for which a client gives up.
 #pragma once
 
 #include <reactor/export.hpp>
@@ -47,6 +47,9 @@ enum class Problem : std::uint8_t {
     chunk_overhead_too_large,  ///< chunk extensions and tiny chunks outweigh the content
     ended_inside_message,      ///< the stream ended before the message did (RFC 9112, 8)
     timed_out,                 ///< the request did not arrive in time (RFC 9110, 15.5.9)
+    too_many_redirects,        ///< ClientOptions::redirects
+    bad_redirect,              ///< a Location that is malformed, or leads from https to http
+    refused_by_proxy,          ///< a proxy did not answer CONNECT with success (RFC 9110, 9.3.6)
 };
 
 /// The category named "http".

@@ -44,30 +44,42 @@ inline void add_tls_server([[maybe_unused]] CLI::App& arguments, [[maybe_unused]
 #endif
 }
 
+/// The files of a client, and --tls-no-verify; each needs `on`, unless that is null.
+inline void add_tls_files([[maybe_unused]] CLI::App& arguments, [[maybe_unused]] TlsSettings& settings,
+                          [[maybe_unused]] const std::string& prefix, [[maybe_unused]] CLI::Option* on) {
+#ifdef REACTOR_TLS
+    const auto needing = [on](CLI::Option* option) { return on == nullptr ? option : option->needs(on); };
+    needing(arguments.add_option(prefix + "-ca", settings.roots,
+                                 "PEM file with the authorities to trust; empty: the system's"));
+    needing(arguments.add_option(prefix + "-crl", settings.revoked, "PEM file with a list of revoked certificates"));
+    CLI::Option* const certificate = needing(
+        arguments.add_option(prefix + "-certificate", settings.certificate, "PEM file with a certificate of its own"));
+    CLI::Option* const key = needing(arguments.add_option(prefix + "-key", settings.key, "PEM file with its key"));
+    certificate->needs(key);
+    key->needs(certificate);
+    needing(arguments.add_flag(prefix + "-no-verify", settings.unverified,
+                               "accept any certificate, so that anybody may answer"));
+#endif
+}
+
 /// --tls and its like of a client; `prefix` is "--tls", or "--to-tls" where that is the other side's.
 inline void add_tls_client([[maybe_unused]] CLI::App& arguments, [[maybe_unused]] TlsSettings& settings,
                            [[maybe_unused]] const std::string& prefix = "--tls") {
 #ifdef REACTOR_TLS
     CLI::Option* const on = arguments.add_flag(prefix, settings.on, "speak TLS");
-    arguments.add_option(prefix + "-ca", settings.roots, "PEM file with the authorities to trust; empty: the system's")
-        ->needs(on);
-    arguments.add_option(prefix + "-crl", settings.revoked, "PEM file with a list of revoked certificates")->needs(on);
+    add_tls_files(arguments, settings, prefix, on);
     arguments
         .add_option(prefix + "-name", settings.host, "the name that the certificate must be for; empty: the host's")
         ->needs(on);
-    CLI::Option* const certificate =
-        arguments.add_option(prefix + "-certificate", settings.certificate, "PEM file with a certificate of its own")
-            ->needs(on);
-    CLI::Option* const key = arguments.add_option(prefix + "-key", settings.key, "PEM file with its key")->needs(on);
-    certificate->needs(key);
-    key->needs(certificate);
     arguments.add_option(prefix + "-alpn", settings.protocols, "application protocols, the preferred one first")
         ->delimiter(',')
         ->needs(on);
-    arguments
-        .add_flag(prefix + "-no-verify", settings.unverified, "accept any certificate, so that anybody may answer")
-        ->needs(on);
 #endif
+}
+
+/// Those of a client whose URLs say if TLS is spoken, and with whom.
+inline void add_tls_of_urls(CLI::App& arguments, TlsSettings& settings) {
+    add_tls_files(arguments, settings, "--tls", nullptr);
 }
 
 inline Dress tls_of_server([[maybe_unused]] const TlsSettings& settings) {
@@ -89,6 +101,19 @@ inline Dress tls_of_server([[maybe_unused]] const TlsSettings& settings) {
 #endif
 }
 
+#ifdef REACTOR_TLS
+inline reactor::TlsClientOptions tls_client_options(const TlsSettings& settings) {
+    using namespace reactor;
+    TlsClientOptions options;
+    if (!settings.roots.empty()) options.roots = {Pem::file(settings.roots)};
+    if (!settings.revoked.empty()) options.revoked = {Pem::file(settings.revoked)};
+    if (!settings.certificate.empty()) options.certificate = {Pem::file(settings.certificate), Pem::file(settings.key)};
+    options.protocols = settings.protocols;
+    options.verify = !settings.unverified;
+    return options;
+}
+#endif
+
 /// `host` is where the client connects to.
 inline Dress tls_of_client([[maybe_unused]] const TlsSettings& settings, [[maybe_unused]] const std::string& host) {
 #ifdef REACTOR_TLS
@@ -97,13 +122,7 @@ inline Dress tls_of_client([[maybe_unused]] const TlsSettings& settings, [[maybe
     const std::string name = settings.host.empty() && !host.starts_with("unix:") ? host : settings.host;
     if (name.empty() && !settings.unverified)
         throw std::invalid_argument("TLS needs the name that the certificate must be for");
-    TlsClientOptions options;
-    if (!settings.roots.empty()) options.roots = {Pem::file(settings.roots)};
-    if (!settings.revoked.empty()) options.revoked = {Pem::file(settings.revoked)};
-    if (!settings.certificate.empty()) options.certificate = {Pem::file(settings.certificate), Pem::file(settings.key)};
-    options.protocols = settings.protocols;
-    options.verify = !settings.unverified;
-    return [context = TlsContext(options), name](std::unique_ptr<Protocol> protocol) {
+    return [context = TlsContext(tls_client_options(settings)), name](std::unique_ptr<Protocol> protocol) {
         return tls(context, name, std::move(protocol));
     };
 #else

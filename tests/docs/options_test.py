@@ -7,7 +7,7 @@ import re
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-BUDGETS = {"protocols/http": 16, "protocols/websocket": 8, "reactor/tls": 18, "": 45}  # by folder; the longest name that a header's path begins with counts
+BUDGETS = {"protocols/http": 23, "protocols/websocket": 8, "reactor/tls": 18, "": 45}  # by folder; the longest name that a header's path begins with counts
 STRUCT = re.compile(r"^[ \t]*struct\s+(?:REACTOR_EXPORT\s+)?(\w*(?:Options|Limits|Policy|Settings)|Rate)\s*(?::[^{;]*)?\{",
                     re.MULTILINE)
 NOT_DATA = re.compile(r"^(using|static|friend|enum|struct|class|template)\b")

@@ -60,8 +60,8 @@ class Packaging(CMakeCases, unittest.TestCase):
     def test_nothing_else_lies_about_in_the_prefix(self):
         for path in files_under(self.prefixes["shared"]):
             self.assertRegex(path, r"^(include/reactor/|lib/libreactor(-\w+)?\.|lib/pkgconfig/reactor(-\w+)?\.pc$|lib/cmake/reactor/"
-                                   r"|bin/(echo_client|echo_server|file_server|forwarder|http_server)$"
-                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder|http_server)\.1$)")
+                                   r"|bin/(echo_client|echo_server|file_server|forwarder|http_get|http_server)$"
+                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder|http_get|http_server)\.1$)")
 
     def test_the_shared_library_names_its_interface_and_shows_nothing_internal(self):
         library = os.path.join(self.prefixes["shared"], "lib", "libreactor.so")

@@ -214,6 +214,18 @@ TEST_CASE("As time passes in a network in memory, each timer is called at its ow
     CHECK_THROWS_AS(network.advance(-1s), std::invalid_argument);
 }
 
+TEST_CASE("Settling a network in memory includes what the other side sees of a connection that the test aborts") {
+    MemoryNetwork network;
+    Journal client, server;
+    const Acceptor acceptor(network.reactor(), "a.test", 80, record(server));
+    const Connector connector(network.reactor(), "a.test", 80, record(client));
+    network.settle();
+    REQUIRE(client.transport != nullptr);
+    client.transport->abort();
+    network.settle();
+    CHECK(acceptor.connections() == 0);
+}
+
 TEST_CASE("A network in memory in which there is always something to do says so, and hangs no test") {
     MemoryNetwork network;
     std::function<void()> again = [&] { network.reactor().post(again); };
