@@ -71,7 +71,7 @@ struct ClientOptions {
     ConnectorOptions connector = {};
 };
 
-/// What a client asks.
+/// A request as a client sends it.
 struct ClientRequest {
     /// A token, in the case that the server knows. Not CONNECT.
     std::string method = "GET";

@@ -1,6 +1,6 @@
 // One connection of a client. It carries one call at a time: sends its request, parses the answer, and gives the
 // connection back to the pool, which may use it again. A call of the program's may destroy the call, the client and all
-// its connections, so it comes last in everything here, or what it may have ended is looked at again.
+// its connections, so it comes last in everything here, or the state is looked at again.
 #include <protocols/http/client_impl.hpp>
 
 #include <reactor/reactor.hpp>

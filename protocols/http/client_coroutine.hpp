@@ -67,7 +67,7 @@ private:
     std::shared_ptr<client_detail::Asked> asked_;
 };
 
-/// A response whose content is read in parts, at the pace of its reader: what nobody reads stays with the server.
+/// A response whose content is read in parts, at the pace of its reader: the rest stays with the server.
 /// Destroying it cancels what is left. Thread: the loop's. Lifetime: may outlive its client.
 class [[nodiscard]] ResponseParts {
 public:

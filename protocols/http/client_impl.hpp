@@ -32,7 +32,7 @@ struct ClientLink;
 class CallState {
 public:
     CallState(ClientPool& the_pool, Url the_url, ClientRequest the_request);
-    /// One with its deadline. Throws std::invalid_argument for what cannot be asked.
+    /// One with its deadline. Throws std::invalid_argument if the request cannot be sent.
     static std::shared_ptr<CallState> make(ClientPool& pool, ClientRequest request);
 
     /// It is over: nothing is called any more.
@@ -181,7 +181,7 @@ private:
 
 /// The head of a request as it is sent.
 std::string head_of(const CallState& call, const ClientOptions& options, bool to_proxy);
-/// Throws std::invalid_argument for what cannot be sent.
+/// Throws std::invalid_argument for a request that cannot be sent.
 void check_request(const ClientRequest& request);
 /// Asks a proxy for a tunnel to `authority`, and lets `inside` speak in it.
 std::unique_ptr<Protocol> through_tunnel(std::string authority, Duration timeout, std::unique_ptr<Protocol> inside);

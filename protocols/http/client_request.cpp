@@ -1,4 +1,4 @@
-// The head of a client's request: what may be asked, and how it is written.
+// The head of a client's request: its parts are checked, and written.
 #include <protocols/http/client_impl.hpp>
 
 #include <protocols/http/scan_impl.hpp>

@@ -1,4 +1,4 @@
-// Response: the answer to a client's request. It owns what it shows, so that it can be kept.
+// Response: the answer to a client's request. It owns its text, so that it can be kept.
 #pragma once
 
 #include <protocols/http/field.hpp>
@@ -21,7 +21,7 @@ class REACTOR_EXPORT Response {
 public:
     /// Of nothing: the status is 0.
     Response() noexcept = default;
-    /// A copy of what the head shows. `text` is the input that its views are into. Throws std::bad_alloc.
+    /// A copy of the head. `text` is the input that its views are into. Throws std::bad_alloc.
     Response(const ResponseHead& head, std::string_view text, std::string url);
 
     /// 200 to 599.
@@ -34,7 +34,7 @@ public:
     Fields fields() const noexcept { return Fields(fields_); }
     /// The first field of that name.
     std::optional<std::string_view> operator[](std::string_view name) const noexcept { return fields()[name]; }
-    /// What was asked for in the end: another URL than at first after a redirect.
+    /// The URL of the last request: another one than the first after a redirect.
     const std::string& url() const noexcept { return url_; }
     /// Empty if it is given in parts.
     const std::string& content() const& noexcept { return content_; }

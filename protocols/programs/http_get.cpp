@@ -1,4 +1,4 @@
-// http_get: asks a web server for one page, and writes what it sends.
+// http_get: asks a web server for one page, and writes its content.
 #include <protocols/http/client.hpp>
 #include <protocols/programs/program.hpp>
 #include <protocols/programs/tls_options.hpp>

@@ -82,10 +82,20 @@ class HttpServer(ProcessTest):
         first = answer.read(1000)
         server.signal(signal.SIGTERM)
         self.assertEqual(idle.sock.recv(1), b"")
+        idle.close()
         self.assertEqual(first + answer.read(), self.large)
         busy.close()
         status, _, errors = server.end()
         self.assertEqual((status, errors), (0, ""))
+
+    def test_requests_under_way_have_the_time_of_drain(self):
+        server, port = self.serve("--drain", "0.01")
+        busy = self.connect(port)
+        busy.request("GET", "/large.bin")
+        server.signal(signal.SIGTERM)
+        status, output, errors = server.end()
+        self.assertEqual((status, errors), (0, ""))
+        self.assertRegex(output, r"^(cut 1 connection\(s\), with \d+ bytes unsent\n)?$")
 
     def test_a_folder_that_cannot_be_opened_is_one_line_and_an_exit_status(self):
         server = Program(HTTP_SERVER, "/does/not/exist", "--port", "0")
