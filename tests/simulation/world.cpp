@@ -6,6 +6,9 @@
 #include <protocols/framing/delimited.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/framing/length_prefixed.hpp>
+#include <reactor/coroutine/first_of.hpp>
+#include <reactor/coroutine/sleep.hpp>
+#include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
@@ -173,7 +176,7 @@ private:
     std::size_t clients_left_ = 0;
     std::size_t posts_left_ = 0, posts_made_ = 0, posts_run_ = 0;
     std::unique_ptr<Timer> client_timer_;
-    std::size_t descriptors_at_first_ = 0;
+    std::size_t descriptors_at_first_ = 0, frames_at_first_ = coroutine_frames().alive();
     bool end_due_ = false, closing_ = false, tearing_down_ = false, hook_ = false;
 };
 
@@ -451,6 +454,26 @@ private:
         return this->send(message) ? 1 : 0;
     }
 };
+
+/// The echo of a server, as a coroutine that takes its time and awaits all sorts of things in between.
+Task<> echo(Stream stream, World& world) {
+    Dice& dice = world.dice();
+    for (;;) {
+        world.kernel().note_progress();
+        if (dice.chance(50) && !world.closing()) co_await sleep(dice.delay(milliseconds(20)));
+        if (dice.chance(50)) co_await yield();
+        if (dice.chance(300)) {
+            const auto first = co_await first_of(stream.read_some(), sleep(milliseconds(1) + dice.delay(seconds(1))));
+            if (first.index() == 1) continue;
+            if (!std::get<0>(first)) co_return;
+            co_await stream.write(*std::get<0>(first));
+        }
+        const auto input = co_await stream.read_some();
+        if (!input) co_return;
+        if (!world.calm() && dice.chance(2)) throw Thrown();
+        co_await stream.write(*input);
+    }
+}
 
 // ── datagrams ──
 
@@ -818,6 +841,7 @@ Side& World::new_side(bool client) {
 
 std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
     const Kind kind = server.kind;
+    if (kind == Kind::echo && !client && dice_.chance(500)) return coroutine(echo, std::ref(*this))();
     if (kind == Kind::echo && !client) return std::make_unique<Echo>();
     Side& side = new_side(client);
     const bool bytes = kind == Kind::talk || kind == Kind::echo;
@@ -1037,6 +1061,7 @@ Outcome World::run() {
     outcome.turns = reactor_->counters().turns;
     tear_down();
     check(kernel_->open_descriptors() == 0, "a reactor leaves no descriptor behind");
+    check(coroutine_frames().alive() == frames_at_first_, "a reactor leaves no coroutine behind");
     outcome.failure = kernel_->failure();
     outcome.digest = kernel_->digest();
     outcome.conversations = sides_.size();

@@ -15,6 +15,10 @@
 #include "../support/dice.hpp"
 #include "../support/unix_name.hpp"
 
+#include <reactor/coroutine/first_of.hpp>
+#include <reactor/coroutine/sleep.hpp>
+#include <reactor/coroutine/stopping.hpp>
+#include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/datagram/packet_acceptor.hpp>
 #include <reactor/detail/internals.hpp>
@@ -155,6 +159,7 @@ public:
 
 private:
     class Player;
+    struct Presence;
     class BoxPlayer;
     class Owned;
     struct Door;
@@ -211,6 +216,7 @@ private:
     bool crowded() const { return alive_ >= most_alive; }
     Life& new_life(std::size_t loop);
     std::unique_ptr<Protocol> player(std::size_t loop);
+    static Task<> play(Stream stream, std::shared_ptr<Presence> presence);
     ProtocolFactory factory(std::size_t loop, Token alive);
     DatagramProtocolFactory box_factory(std::size_t loop, Token alive);
     std::pair<Socket, Socket> pair();
@@ -575,6 +581,72 @@ private:
     Life& life_;
 };
 
+// A coroutine in the place of a protocol. This goes with its frame.
+struct Storm::Presence {
+    Presence(Storm& the_storm, Life& its_life) : storm(the_storm), life(its_life) {}
+    ~Presence() {
+        if (life.stage == Life::Stage::begun) life.stage = Life::Stage::over;
+        storm.protocol_gone(life);
+    }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+    void begins(Stream& stream) {
+        storm.told(life, "coroutine begins", [&] {
+            storm.check(life.stage == Life::Stage::made, "a coroutine begins once");
+            life.stage = Life::Stage::begun;
+            life.transport = &stream.transport();
+            storm.act();
+            storm.maybe_throw();
+        });
+    }
+    void takes(Stream& stream, Bytes input) {
+        storm.told(life, "coroutine reads", [&] {
+            storm.check(!input.empty() && !life.ended && !life.finished,
+                        "a read returns bytes, and none after the end");
+            if (!storm.passing_) storm.check(is_pattern(life.received, input), "a read takes all, in its order");
+            life.received += input.size();
+            storm.act();
+            storm.maybe_throw();
+            Limits limits = stream.open() ? stream.limits() : Limits();
+            if (storm.acting_ || limits.read_size >= 4096) return;
+            limits.read_size = 4096;  // the rest comes soon
+            storm.operate("read more at a time", [&] { stream.set_limits(limits); });
+        });
+    }
+
+    Storm& storm;
+    Life& life;
+};
+
+Task<> Storm::play(Stream stream, std::shared_ptr<Presence> presence) {
+    Storm& storm = presence->storm;
+    Life& life = presence->life;
+    presence->begins(stream);
+    for (;;) {
+        const std::uint64_t way = storm.acting_ ? storm.dice_.below(10) : 9;
+        if (way == 0) co_await yield();
+        if (way == 1) co_await sleep(storm.duration());
+        if (way == 2) {
+            const Bytes piece = pattern_at(life.sent, storm.size(1000));
+            auto write = stream.write(piece);  // done by the call, before others write
+            if (write.result()) life.sent += piece.size();
+            co_await write;
+        }
+        if (way == 3) {
+            const auto first = co_await first_of(stream.read_some(), sleep(storm.duration()), stopping());
+            if (first.index() == 2) co_return;
+            if (first.index() == 1) continue;
+            if (!std::get<0>(first)) co_return;
+            presence->takes(stream, *std::get<0>(first));
+            continue;
+        }
+        const auto input = co_await stream.read_some();
+        if (!input) co_return;
+        presence->takes(stream, *input);
+    }
+}
+
 class Storm::BoxPlayer final : public DatagramProtocol {
 public:
     BoxPlayer(Storm& storm, Life& life) : storm_(storm), life_(life) {}
@@ -868,6 +940,7 @@ Life& Storm::new_life(std::size_t loop) {
 }
 
 std::unique_ptr<Protocol> Storm::player(std::size_t loop) {
+    if (dice_.chance(200)) return coroutine(play, std::make_shared<Presence>(*this, new_life(loop)))();
     return std::make_unique<Player>(*this, new_life(loop));
 }
 
