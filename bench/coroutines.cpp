@@ -21,19 +21,25 @@ namespace {
 
 constexpr std::int64_t awaits = 10'000;
 
-namespace ours {
-
-reactor::Task<std::int64_t> one() {
-    co_return 1;
-}
-
-reactor::Task<std::int64_t> await_children() {
+// What is measured, in any library: a task that awaits others, and one that lets others go first.
+template <auto one>
+auto await_children() -> decltype(one()) {
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < awaits; ++i) sum += co_await one();
     co_return sum;
 }
 
-}  // namespace ours
+constexpr int yielding_tasks = 1000;
+constexpr std::int64_t yields = awaits / 100;
+
+template <class Task, auto yield>
+Task yield_often() {
+    for (std::int64_t left = yields; left > 0; --left) co_await yield();
+}
+
+reactor::Task<std::int64_t> one() {
+    co_return 1;
+}
 
 // Such a task as books show: lazy, with symmetric transfer and nothing else.
 namespace bare {
@@ -74,24 +80,18 @@ Task one() {
     co_return 1;
 }
 
-Task await_children() {
-    std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < awaits; ++i) sum += co_await one();
-    co_return sum;
-}
-
 }  // namespace bare
 
 void child_task_awaited(benchmark::State& state) {
     reactor::Reactor loop;
-    for (auto _ : state) benchmark::DoNotOptimize(reactor::run(loop, ours::await_children()));
+    for (auto _ : state) benchmark::DoNotOptimize(reactor::run(loop, await_children<one>()));
     state.SetItemsProcessed(state.iterations() * awaits);
 }
 BENCHMARK(child_task_awaited);
 
 void child_task_awaited_by_hand(benchmark::State& state) {
     for (auto _ : state) {
-        bare::Task task = bare::await_children();
+        bare::Task task = await_children<bare::one>();
         task.coroutine_.resume();
         benchmark::DoNotOptimize(task.coroutine_.promise().value);
     }
@@ -99,19 +99,15 @@ void child_task_awaited_by_hand(benchmark::State& state) {
 }
 BENCHMARK(child_task_awaited_by_hand);
 
-// A thousand tasks that yield, so that a turn of the loop is shared by a thousand resumes.
+// A thousand tasks, so that a turn of the loop is shared by a thousand resumes.
 void resumed_through_ready_list(benchmark::State& state) {
-    constexpr int tasks = 1000;
     reactor::Reactor loop;
     for (auto _ : state) {
         reactor::Scope scope(loop);
-        for (int i = 0; i < tasks; ++i)
-            scope.start([](std::int64_t times) -> reactor::Task<> {
-                for (std::int64_t left = times; left > 0; --left) co_await reactor::yield();
-            }(awaits / 100));
+        for (int i = 0; i < yielding_tasks; ++i) scope.start(yield_often<reactor::Task<>, reactor::yield>());
         loop.run_until_idle();
     }
-    state.SetItemsProcessed(state.iterations() * tasks * (awaits / 100));
+    state.SetItemsProcessed(state.iterations() * yielding_tasks * yields);
 }
 BENCHMARK(resumed_through_ready_list);
 
@@ -120,16 +116,14 @@ asio::awaitable<std::int64_t> one_of_asio() {
     co_return 1;
 }
 
-asio::awaitable<std::int64_t> await_children_of_asio() {
-    std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < awaits; ++i) sum += co_await one_of_asio();
-    co_return sum;
+auto post_of_asio() {
+    return asio::post(asio::use_awaitable);
 }
 
 void child_task_awaited_on_asio(benchmark::State& state) {
     for (auto _ : state) {
         asio::io_context loop(1);
-        asio::co_spawn(loop, await_children_of_asio(), asio::detached);
+        asio::co_spawn(loop, await_children<one_of_asio>(), asio::detached);
         loop.run();
     }
     state.SetItemsProcessed(state.iterations() * awaits);
@@ -137,19 +131,13 @@ void child_task_awaited_on_asio(benchmark::State& state) {
 BENCHMARK(child_task_awaited_on_asio);
 
 void resumed_by_post_on_asio(benchmark::State& state) {
-    constexpr int tasks = 1000;
     for (auto _ : state) {
         asio::io_context loop(1);
-        for (int i = 0; i < tasks; ++i)
-            asio::co_spawn(
-                loop,
-                [](std::int64_t times) -> asio::awaitable<void> {
-                    for (std::int64_t left = times; left > 0; --left) co_await asio::post(asio::use_awaitable);
-                }(awaits / 100),
-                asio::detached);
+        for (int i = 0; i < yielding_tasks; ++i)
+            asio::co_spawn(loop, yield_often<asio::awaitable<void>, post_of_asio>(), asio::detached);
         loop.run();
     }
-    state.SetItemsProcessed(state.iterations() * tasks * (awaits / 100));
+    state.SetItemsProcessed(state.iterations() * yielding_tasks * yields);
 }
 BENCHMARK(resumed_by_post_on_asio);
 #endif
