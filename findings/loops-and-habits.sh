@@ -157,6 +157,8 @@ int main(int, char** word) {
 
 #ifdef POCO
     const char* const zero_timers = "have a thread";
+#elif defined ACE_LOOP  // those that fall due while it calls others, by a clock that goes on
+    const char* const zero_timers = zeros == 1000 ? "all" : "1 or more";
 #else
     const char* const zero_timers = zeros == 0 ? "0" : zeros == 1 ? "1" : zeros == 1000 ? "all" : "some";
 #endif
@@ -335,7 +337,7 @@ QT: ready 123, timers 123, hooks 123, zero timers before a descriptor 1, five si
     10 ms after 20 ms of work: on time, early by nothing, monotonic clock, after a child has tidied up the parent hears
 IVYKIS: ready 312, timers 132, hooks 123, zero timers before a descriptor 1, five signals 1 call
     10 ms after 20 ms of work: on time, early by nothing, monotonic clock, after a child has tidied up the parent is deaf
-ACE_LOOP: ready 123, timers 132, hooks 123, zero timers before a descriptor 1, five signals 5 calls
+ACE_LOOP: ready 123, timers 132, hooks 123, zero timers before a descriptor 1 or more, five signals 5 calls
     10 ms after 20 ms of work: on time, early by nothing, wall clock, after a child has tidied up the parent hears
 POCO: ready 123, timers 123, hooks none, zero timers before a descriptor have a thread, five signals none
     10 ms after 20 ms of work: on time, early by nothing, monotonic clock, after a child has tidied up the parent is deaf
