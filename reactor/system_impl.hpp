@@ -45,6 +45,11 @@
 #define REACTOR_HAS_KQUEUE (REACTOR_ON_MACOS || REACTOR_ON_BSD)
 #define REACTOR_HAS_PPOLL (REACTOR_ON_LINUX || REACTOR_ON_BSD)
 #define REACTOR_HAS_POLLRDHUP REACTOR_ON_LINUX
+#if REACTOR_ON_LINUX && defined(__GLIBC__)
+#define REACTOR_HAS_EPOLL_PWAIT2 __GLIBC_PREREQ(2, 35)  // not in musl 1.2.3: there a wait ends on a millisecond
+#else
+#define REACTOR_HAS_EPOLL_PWAIT2 0
+#endif
 
 // ── descriptors: close-on-exec and non-blocking from the beginning ──
 #define REACTOR_HAS_SOCK_NONBLOCK (REACTOR_ON_LINUX || REACTOR_ON_BSD)  // and accept4(2)

@@ -42,6 +42,10 @@ FileDescriptor make_set() {
         if (set) ::fcntl(set.get(), F_SETFD, FD_CLOEXEC);
     }
     if (!set) throw std::system_error(errno, std::system_category(), "epoll_create1");
+    // No set takes itself (EINVAL). Later, EPERM of a filter could not be told from EPERM of a file.
+    epoll_event itself{};
+    if (::epoll_ctl(set.get(), EPOLL_CTL_ADD, set.get(), &itself) != 0 && call_is_unknown(errno))
+        throw std::system_error(errno, std::system_category(), "epoll_ctl");
     return set;
 }
 
@@ -86,7 +90,7 @@ public:
         if (!files_.empty()) limit = Duration::zero();
         const int count = wait_for_kernel(limit);
         // A signal's handler has run (EINTR): an empty batch, so that the loop sees what the handler has asked for.
-        if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_pwait2");
+        if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "epoll_wait");
         const auto ready = std::size_t(std::max(count, 0));
         if constexpr (!same_layout) {
             for (std::size_t i = 0; i < ready; ++i)
@@ -115,12 +119,14 @@ private:
         // These two need no timespec, which the kernel would have to copy, and every filter of system calls knows them.
         if (limit && *limit == Duration::zero()) return ::epoll_wait(epoll_.get(), kernel_events(), room, 0);
         if (!limit) return ::epoll_wait(epoll_.get(), kernel_events(), room, -1);
+#if REACTOR_HAS(EPOLL_PWAIT2)
         if (nanoseconds_) {
             const backends::Timeout timeout(limit);
             const int count = ::epoll_pwait2(epoll_.get(), kernel_events(), room, timeout.get(), nullptr);
             if (count >= 0 || !call_is_unknown(errno)) return count;
             nanoseconds_ = false;  // before Linux 5.11, or in a filter that is older
         }
+#endif
         return ::epoll_wait(epoll_.get(), kernel_events(), room, backends::milliseconds_of(limit));
     }
 
@@ -159,7 +165,7 @@ private:
 
     static constexpr std::size_t first_room = 128, most_room = 4096;
     FileDescriptor epoll_;
-    bool nanoseconds_ = true;
+    [[maybe_unused]] bool nanoseconds_ = true;
     std::size_t room_ = first_room;  // of events a wait
     std::vector<Event> events_ = std::vector<Event>(first_room);
     std::vector<epoll_event> translated_ = std::vector<epoll_event>(same_layout ? 0 : first_room);

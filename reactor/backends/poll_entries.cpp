@@ -1,6 +1,7 @@
 // poll(2) for any number of descriptors. Linux refuses a call (EINVAL) with more entries than RLIMIT_NOFILE allows
 // descriptors. A program gets there when its limit is lowered while it runs (setrlimit(2), prlimit(1)).
 #include <reactor/backends/poll_entries_impl.hpp>
+#include <reactor/last_error_impl.hpp>
 #include <reactor/system_impl.hpp>
 
 #include <sys/resource.h>
@@ -19,10 +20,11 @@ constexpr Duration slice = std::chrono::milliseconds(5);
 int poll_once(std::span<pollfd> entries, std::optional<Duration> limit) noexcept {
 #if REACTOR_HAS(PPOLL)
     const Timeout timeout(limit);
-    return ::ppoll(entries.data(), nfds_t(entries.size()), timeout.get(), nullptr);
-#else
-    return ::poll(entries.data(), nfds_t(entries.size()), milliseconds_of(limit));
+    const int count = ::ppoll(entries.data(), nfds_t(entries.size()), timeout.get(), nullptr);
+    if (count >= 0 || !call_is_unknown(errno)) [[likely]]
+        return count;
 #endif
+    return ::poll(entries.data(), nfds_t(entries.size()), milliseconds_of(limit));
 }
 
 // No wait of the kernel's covers several pieces: all are looked at, then one is slept on for a slice.

@@ -58,11 +58,11 @@ inline int descriptor_number(const FileDescriptor& descriptor) noexcept {
 template <class Descriptors>
 void put_descriptors(msghdr& header, const Descriptors& descriptors) noexcept {
     const std::size_t size = descriptors.size() * sizeof(int);
-    header.msg_controllen = CMSG_SPACE(size);
+    header.msg_controllen = decltype(header.msg_controllen)(CMSG_SPACE(size));
     cmsghdr* const control = CMSG_FIRSTHDR(&header);
     control->cmsg_level = SOL_SOCKET;
     control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(size);
+    control->cmsg_len = decltype(control->cmsg_len)(CMSG_LEN(size));
     std::size_t at = 0;
     for (const auto& descriptor : descriptors) {
         const int number = descriptor_number(descriptor);
