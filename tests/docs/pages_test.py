@@ -11,7 +11,7 @@ import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = sys.argv[1:]
-NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "secure", "test"}
+NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "secure", "test", "together"}  # tests/embedding has the last one
 
 
 def certificate(folder):

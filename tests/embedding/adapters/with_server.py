@@ -1,4 +1,5 @@
-"""Runs a program beside servers that it talks to, and returns its exit status: with_server.py SERVER,… PROGRAM. It runs on
+"""Runs a program beside servers that it talks to, and returns its exit status: with_server.py SERVER,… PROGRAM ARGUMENT…,
+where {NAME} in an argument is a variable of the environment. It runs on
 every backend, and on epoll inside another loop. Servers have a port that was free, or a socket in a folder of their own,
 and go when the program has ended."""
 
@@ -28,7 +29,9 @@ def run(program, **environment):
         return program()
     for name, way in WAYS.items():
         print(f"== {name}", flush=True)
-        status = subprocess.run([program], env={**os.environ, **environment, **way}, timeout=LIMIT).returncode
+        variables = {**os.environ, **environment, **way}
+        arguments = [argument.format(**variables) for argument in sys.argv[3:]]
+        status = subprocess.run([program, *arguments], env=variables, timeout=LIMIT).returncode
         if status != 0:
             return status
     return 0
