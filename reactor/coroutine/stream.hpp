@@ -175,13 +175,13 @@ namespace coroutine_detail {
 // ── reads ──
 
 inline StreamProtocol* Reader::protocol() const noexcept {
-    return stream_->protocol();
+    return stream().protocol();
 }
 
 inline bool Reader::may_take() {
-    if (stream_->over()) [[unlikely]]
+    if (stream().over()) [[unlikely]]
         return true;
-    const StreamProtocol& protocol = stream_->of();
+    const StreamProtocol& protocol = stream().of();
     if (protocol.state_ == StreamProtocol::none) [[likely]]
         return false;
     return protocol.is(StreamProtocol::has_input | StreamProtocol::ended);
@@ -202,24 +202,25 @@ public:
 };
 
 inline bool Reader::take_all(Bytes& all) noexcept {
-    resumed();
-    if (stream_->over()) [[unlikely]]
-        return false;
-    StreamProtocol& protocol = stream_->of();
-    if (!protocol.is(StreamProtocol::has_input)) [[unlikely]]
-        return false;
-    protocol.unset(StreamProtocol::has_input);
-    all = protocol.input_;
+    if (continuation_) [[likely]] {
+        all = Bytes(static_cast<const std::byte*>(place_), continuation_.bits());
+        continuation_ = {};
+        return true;
+    }
+    StreamProtocol* const protocol = this->protocol();
+    if (protocol == nullptr || !protocol->is(StreamProtocol::has_input)) return false;
+    protocol->unset(StreamProtocol::has_input);
+    all = protocol->input_;
     return true;
 }
 
 inline void Reader::wait(Continuation continuation, bool takes) {
-    StreamProtocol& protocol = stream_->of();
+    StreamProtocol& protocol = stream().of();
     if (protocol.state_ != StreamProtocol::none) [[unlikely]]
-        protocol.begin_read();
+        return protocol.begin_read(*this, continuation, takes);
     continuation_ = continuation;
     protocol.reader_ = this;
-    protocol.set(takes ? StreamProtocol::reads_message : StreamProtocol::reads_some);
+    protocol.state_ = takes ? StreamProtocol::reads_message : StreamProtocol::reads_some;
 }
 
 /// The common part of the reads that look for an end of their message.

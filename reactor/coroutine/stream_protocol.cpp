@@ -63,20 +63,16 @@ void StreamProtocol::connected() {
     resume(Continuation(task_.coroutine()));
 }
 
-// Nearly always a ReadSome waits, takes everything, and the next one waits when this returns.
+// Nearly always a coroutine waits in read_some, and is given everything.
 std::size_t StreamProtocol::received(Bytes input) {
     if (state_ != reads_some) [[unlikely]]
         return received_otherwise(input);
-    state_ = has_input;
-    input_ = input;
-    try {
-        resume(reader_->continuation_);
-    } catch (...) {
-        unset(has_input);
-        throw;
-    }
-    if (state_ != reads_some) [[unlikely]]
-        return leave_input(input.size());
+    const Continuation continuation = reader_->continuation_;
+    if (!continuation.is_coroutine()) [[unlikely]]
+        return received_otherwise(input);
+    state_ = none;
+    reader_->give(input);
+    resume_coroutine(continuation);
     return input.size();
 }
 
@@ -112,7 +108,7 @@ bool StreamProtocol::take(TakingReader& reader, bool at_end) {
 
 inline void StreamProtocol::resume_reader() {
     unset(reads_some | reads_message);
-    resume(reader_->continuation_);
+    resume(std::exchange(reader_->continuation_, Continuation()));
 }
 
 void StreamProtocol::end_of_stream() {
@@ -169,7 +165,7 @@ StopState& StreamProtocol::stop_state() {
 // The operations that wait belong to the Stream `now`; `holder` is the user's, if it is none.
 void StreamProtocol::hold(Stream& now, Stream* holder) noexcept {
     stream_ = holder;
-    if (waits()) reader_->stream_ = &now;
+    if (waits()) reader_->place_ = &now;
     if (extra_ == nullptr) return;
     for (WriteOperation* const writer : extra_->writers) writer->set_stream(now);
 }
@@ -183,17 +179,19 @@ void StreamProtocol::pause() noexcept {
 }
 
 // A read begins to wait, and it is not the ordinary case.
-void StreamProtocol::begin_read() {
+void StreamProtocol::begin_read(Reader& reader, Continuation continuation, bool takes) {
     if (waits()) throw std::logic_error("Stream: a second read while one waits");
-    if (!is(paused)) return;
+    if (is(paused)) transport().resume_reading();
     unset(paused);
-    transport().resume_reading();
+    reader.continuation_ = continuation;
+    reader_ = &reader;
+    set(takes ? reads_message : reads_some);
 }
 
 // Why there is nothing to take: the connection is over, or its end has come.
 std::error_code Reader::reason() const noexcept {
     const StreamProtocol* const protocol = this->protocol();
-    if (protocol == nullptr) return stream_->error();
+    if (protocol == nullptr) return stream().error();
     if (protocol->is(StreamProtocol::canceled)) return std::make_error_code(std::errc::operation_canceled);
     return Error::end_of_stream;
 }
@@ -216,7 +214,6 @@ bool TakingReader::ready() {
 }
 
 Result<Bytes> TakingReader::result() {
-    resumed();
     if (taken_) [[likely]]
         return *taken_;
     return reason();

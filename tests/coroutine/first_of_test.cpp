@@ -254,3 +254,29 @@ TEST_CASE("a task that yields goes on behind the others that are ready, and lets
     for (int turn = 0; turn < 10; ++turn) reactor.run_once(Duration::zero());
     CHECK(count == 9);
 }
+
+static Task<> sleep_to_points(Reactor& reactor, Notes& notes) {
+    const TimePoint begin = reactor.now();
+    co_await sleep_until(begin + 10ms);
+    notes.push_back("10 ms");
+    co_await sleep_until(begin + 5ms);
+    notes.push_back("has passed");
+    co_await sleep_until(TimePoint::max());
+}
+
+TEST_CASE("sleep_until waits until its time, and one iteration if that has passed") {
+    Loop loop;
+    Notes notes;
+    {
+        Scope scope(loop.reactor);
+        scope.start(sleep_to_points(loop.reactor, notes));
+        settle_loop(loop.reactor);
+        loop.advance(9ms);
+        CHECK(notes.empty());
+        loop.advance(1ms);
+        CHECK(notes == Notes{"10 ms", "has passed"});
+        loop.advance(1h);
+        CHECK(scope.size() == 1);
+    }
+    CHECK(Internals(loop.reactor).timers().empty());
+}

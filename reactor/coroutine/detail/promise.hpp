@@ -40,11 +40,7 @@ public:
 
     explicit operator bool() const noexcept { return bits_ != 0; }
     /// That the root is finished.
-    static Continuation end() noexcept {
-        Continuation result;
-        result.bits_ = of_end;
-        return result;
-    }
+    static Continuation end() noexcept { return of_bits(of_end); }
 
     bool is_coroutine() const noexcept { return (bits_ & (of_branch | of_end)) == 0; }
     bool is_end() const noexcept { return bits_ == of_end; }
@@ -53,6 +49,14 @@ public:
         return std::coroutine_handle<>::from_address(reinterpret_cast<void*>(bits_));
     }
     inline PromiseBase& promise() const noexcept;
+
+    /// Any number in its place.
+    std::uintptr_t bits() const noexcept { return bits_; }
+    static Continuation of_bits(std::uintptr_t bits) noexcept {
+        Continuation result;
+        result.bits_ = bits;
+        return result;
+    }
 
 private:
     static constexpr std::uintptr_t of_branch = 1, of_end = 2;  // frames and branches are aligned to more than this
@@ -115,18 +119,22 @@ inline PromiseBase& Continuation::promise() const noexcept {
 REACTOR_EXPORT void resume_next(Root& root);
 
 /// From the loop: resumes a coroutine, and all that it continues with. Throws what the end of the root's task throws.
-inline void resume(Continuation continuation) {
-    if (!continuation.is_coroutine()) [[unlikely]] {
-        Root& root = *continuation.branch().root;
-        root.next = continuation;
-        return resume_next(root);
-    }
+inline void resume_coroutine(Continuation continuation) {
     Root& root = *continuation.promise().root;
     root.running = true;
     continuation.coroutine().resume();
     root.running = false;
     if (root.next) [[unlikely]]
         resume_next(root);
+}
+
+/// The same for a coroutine or a branch.
+inline void resume(Continuation continuation) {
+    if (continuation.is_coroutine()) [[likely]]
+        return resume_coroutine(continuation);
+    Root& root = *continuation.branch().root;
+    root.next = continuation;
+    resume_next(root);
 }
 
 /// A coroutine has ended: the one that awaits it goes on, or its root is finished.

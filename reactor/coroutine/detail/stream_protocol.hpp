@@ -31,14 +31,14 @@ class REACTOR_EXPORT Reader {
 public:
     using View = Bytes;
 
-    Reader(Reader&& other) noexcept : stream_(other.stream_) {}
+    Reader(Reader&& other) noexcept : place_(other.place_) {}
     ~Reader() {
         if (continuation_) [[unlikely]]
             leave();
     }
 
 protected:
-    explicit Reader(Stream& stream) noexcept : stream_(&stream) {}
+    explicit Reader(Stream& stream) noexcept : place_(&stream) {}
 
     /// Is there input in the call under way, or an end?
     inline bool may_take();
@@ -47,15 +47,22 @@ protected:
     std::error_code reason() const noexcept;
     void wait(Continuation continuation, bool takes);
     bool take_all(Bytes& all) noexcept;
-    void resumed() noexcept { continuation_ = {}; }
 
 private:
     friend class reactor::Stream;
     friend class StreamProtocol;
     void leave() noexcept;
+    Stream& stream() const noexcept { return *static_cast<Stream*>(place_); }
+    /// All the input of a call, for the coroutine that is resumed next. It is never empty.
+    void give(Bytes input) noexcept {
+        place_ = const_cast<std::byte*>(input.data());
+        continuation_ = Continuation::of_bits(input.size());
+    }
 
-    Stream* stream_;
-    Continuation continuation_;  // until it is resumed
+    // Its stream, and the continuation while it waits; or the bytes that it was given, and their number. In the frame
+    // of each idle connection lies one.
+    void* place_;
+    Continuation continuation_;
 };
 
 /// One that looks at the input before its coroutine is resumed.
@@ -144,7 +151,7 @@ private:
         none = 0,
         reads_some = 1 << 0,     // a read waits that takes whatever comes
         reads_message = 1 << 1,  // a TakingReader waits
-        has_input = 1 << 2,      // there is some that no read has taken, in the call under way
+        has_input = 1 << 2,      // there is some that no read was given, in the call under way
         ended = 1 << 3,          // nothing more comes, and all before was read
         canceled = 1 << 4,       // that is the reason why
         paused = 1 << 5,         // there is input that no read waited for
@@ -168,7 +175,7 @@ private:
     std::size_t received_otherwise(Bytes input);
     std::size_t leave_input(std::size_t size) noexcept;
     void pause() noexcept;
-    void begin_read();
+    void begin_read(Reader& reader, Continuation continuation, bool takes);
     bool take(TakingReader& reader, bool at_end);
     void resume_reader();
     void hold(Stream& now, Stream* holder) noexcept;
