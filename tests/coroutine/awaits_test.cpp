@@ -214,30 +214,54 @@ void complete(World& world, std::size_t number) {
 
 }  // namespace
 
+namespace {
+
+// Where the owner is destroyed: between two iterations, or in one, before its handlers are called or behind them.
+enum class Where { between, before_dispatch, behind_dispatch };
+
+void destroy(World& world, std::unique_ptr<Scope>& scope, Where where) {
+    if (where == Where::between) return scope.reset();
+    std::optional<Hook> before;
+    int resumed_before = 0;
+    if (where == Where::before_dispatch)
+        before.emplace(world.reactor, Hook::When::after_wait, [&] {
+            scope.reset();
+            resumed_before = world.resumed;
+        });
+    if (where == Where::behind_dispatch) world.reactor.post([&] { scope.reset(); });
+    world.reactor.run_once(1ms);
+    if (before) CHECK(world.resumed == resumed_before);
+}
+
+}  // namespace
+
 TEST_CASE("destroying the owner at each place where a coroutine waits leaves no frame and no descriptor") {
     { World warm_up; }
     const std::size_t descriptors = open_descriptors();
     const std::size_t frames = coroutine_frames().alive();
-    for (std::size_t number = 0; number < kinds; ++number) {
-        for (int turns = 0; turns < 5; ++turns) {
-            CAPTURE(number);
-            CAPTURE(turns);
-            World world;
-            {
-                Scope scope(world.reactor);
-                scope.start(waits_in(world, number));
+    for (const Where where : {Where::between, Where::before_dispatch, Where::behind_dispatch}) {
+        for (std::size_t number = 0; number < kinds; ++number) {
+            for (int turns = where == Where::between ? 0 : 1; turns < 5; turns += where == Where::between ? 1 : 2) {
+                CAPTURE(number);
+                CAPTURE(turns);
+                CAPTURE(int(where));
+                World world;
+                auto scope = std::make_unique<Scope>(world.reactor);
+                scope->start(waits_in(world, number));
                 for (int turn = 0; turn < turns; ++turn) {
                     world.reactor.run_once(1ms);
                     world.other.run_once(Duration::zero());
                 }
+                if (where != Where::between) complete(world, number);  // in the same iteration, if it can be
+                destroy(world, scope, where);
+                const int resumed = world.resumed;
+                world.event.set();
+                settle(world.other);
+                settle(world.reactor);
+                CHECK(world.resumed == resumed);
+                if (!plans_to_close(number)) CHECK(Internals(world.reactor).timers().empty());
+                CHECK(coroutine_frames().alive() == frames);
             }
-            const int resumed = world.resumed;
-            world.event.set();
-            settle(world.other);
-            settle(world.reactor);
-            CHECK(world.resumed == resumed);
-            if (!plans_to_close(number)) CHECK(Internals(world.reactor).timers().empty());
-            CHECK(coroutine_frames().alive() == frames);
         }
     }
     CHECK(open_descriptors() == descriptors);
