@@ -1,5 +1,5 @@
 // The errors of a TlsContext about wrong files and options, and the peers that it refuses.
-#include "pair.hpp"
+#include "raw_peer.hpp"
 
 #include <openssl/err.h>
 
@@ -161,4 +161,21 @@ TEST_CASE("Without verification any certificate will do, and the information say
     pair.run();
     REQUIRE(pair.of_client.count("connected") == 1);
     CHECK_FALSE(tls_info(*pair.of_client.transport)->peer_verified);
+}
+
+TEST_CASE("A group of 112 bits is not agreed on, although OpenSSL offers it") {
+    for (const char* const group : {"ffdhe2048", "P-256"}) {
+        Journal journal;
+        testing::MemoryTransport server(tls(TlsContext(server_options()), std::make_unique<Recorder>(journal)));
+        RawPeer peer(false, TlsVersion::tls_1_3);
+        REQUIRE(SSL_set1_groups_list(peer.ssl(), group) == 1);
+        peer.step();
+        server.feed(peer.take());
+        peer.feed(server.take());
+        server.feed(peer.take());
+        server.end();
+        const bool weak = std::string_view(group) == "ffdhe2048";
+        CHECK(journal.count("connected") == (weak ? 0 : 1));
+        if (weak) CHECK(journal.reason.message() == "no suitable key share");
+    }
 }
