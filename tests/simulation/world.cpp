@@ -1,6 +1,7 @@
 #include "world.hpp"
 
 #include "kernel.hpp"
+#include "secure.hpp"
 
 #include <protocols/echo.hpp>
 #include <protocols/framing/delimited.hpp>
@@ -39,12 +40,14 @@ using std::chrono::seconds;
 
 enum class Kind { talk, echo, counted, lines };
 constexpr std::size_t kinds = 4;
+constexpr std::uint64_t worlds_to_one_with_tls = 20;  // whose handshakes take their time
 
 // In good weather everything must succeed; in foul weather nothing false may be reported.
 enum class Mood { calm, rough };
 
 constexpr std::size_t largest_piece = 24 * 1024;  // that a conversation writes at once
 constexpr std::size_t longest_message = 6000;
+constexpr std::size_t around_records = 4096;     // at least: a handshake, or the header and tag of a record
 constexpr std::size_t read_at_once = 16 * 1024;  // a longer piece of a file stays in it until it is sent
 
 /// The byte that the side with this number sends at this place. The first four are the number itself.
@@ -68,6 +71,7 @@ struct Side {
     bool finished = false;    // nothing more will be written: shut, closed, aborted or over
     bool paused_writing = false;
     bool careful = false;  // never lets more than the high mark wait
+    bool secure = false;   // inside TLS
 
     const Side* peer = nullptr;  // known from the first bytes
     std::size_t received = 0;
@@ -140,6 +144,7 @@ private:
     };
 
     std::unique_ptr<Protocol> make(const Server& server, bool client);
+    std::unique_ptr<Protocol> make_plain(const Server& server, bool client);
     void add_server();
     void add_box();
     bool letters_have_come() const;
@@ -164,6 +169,7 @@ private:
     Mood mood_;
     std::size_t scale_;  // of everything that is counted in bytes
     Weather weather_;
+    std::unique_ptr<Secure> secure_;  // null in a world without TLS
     std::unique_ptr<Kernel> kernel_;
     std::unique_ptr<Reactor> reactor_;
     ConnectionOptions connection_;
@@ -264,8 +270,10 @@ protected:
         }
         while (!side_.finished && !side_.paused_writing && side_.sent < side_.to_send && dice.chance(900)) {
             const std::size_t queued = transport->queued(), mark = transport->limits().high_mark;
-            if (queued > mark || (side_.careful && queued == mark)) break;
-            const std::size_t most = side_.careful ? std::min(largest_piece, mark - queued) : largest_piece;
+            if (queued > mark || (side_.careful && (queued == mark || (side_.secure && queued > 0)))) break;
+            // The carrier of TLS has the same mark, and sends records.
+            const std::size_t room = mark - (side_.secure ? around_records : queued);
+            const std::size_t most = side_.careful ? std::min(largest_piece, room) : largest_piece;
             const std::size_t count = write_piece(*transport, most);
             if (count == 0) break;
             side_.sent += count;
@@ -825,6 +833,12 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
     limits.read_size = 1 + std::size_t(dice_.magnitude(2000 * scale_));
     limits.close_timeout = calm() ? Duration(std::chrono::hours(24)) : milliseconds(1) + dice_.delay(seconds(5));
     if (!calm() && dice_.chance(300)) limits.idle_timeout = milliseconds(1) + dice_.delay(seconds(2));
+    if (seed % worlds_to_one_with_tls != 0 || !Secure::available()) return;
+    secure_ = std::make_unique<Secure>(seed, calm());
+    limits.high_mark += 2 * around_records;
+    limits.read_size += 64;  // a handshake of 3 KB takes a turn for each
+    weather_.smallest_buffer += 64;
+    weather_.largest_buffer += 64;
 }
 
 World::~World() {
@@ -840,6 +854,10 @@ Side& World::new_side(bool client) {
 }
 
 std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
+    return secure_ == nullptr ? make_plain(server, client) : secure_->dress(make_plain(server, client), client);
+}
+
+std::unique_ptr<Protocol> World::make_plain(const Server& server, bool client) {
     const Kind kind = server.kind;
     if (kind == Kind::echo && !client && dice_.chance(500)) return coroutine(echo, std::ref(*this))();
     if (kind == Kind::echo && !client) return std::make_unique<Echo>();
@@ -854,6 +872,7 @@ std::unique_ptr<Protocol> World::make(const Server& server, bool client) {
     if (side.to_send > 0 && kind == Kind::talk && dice_.chance(200)) side.to_send = most;  // enough for a file
     // A connection above its high watermark does not read. Two of them that write to each other at the same time would
     // wait for each other for ever. In good weather no connection that also receives passes the watermark.
+    side.secure = secure_ != nullptr;
     side.careful = (server.direction == Direction::both || kind == Kind::echo) && (calm() || dice_.chance(500));
     if (kind == Kind::counted) return std::make_unique<Messages<LengthPrefixed>>(*this, side);
     if (kind == Kind::lines) return std::make_unique<Messages<Lines>>(*this, side);
@@ -867,7 +886,8 @@ void World::add_server() {
     server.direction = server.kind == Kind::echo ? Direction::from_client : Direction(dice_.below(3));
     server.connection = connection_;
     std::size_t& mark = server.connection.limits.high_mark;
-    if (server.kind == Kind::counted || server.kind == Kind::lines) mark = std::max(mark, longest_message);
+    if (server.kind == Kind::counted || server.kind == Kind::lines)
+        mark = std::max(mark, longest_message + around_records);
     AcceptorOptions options;
     options.connection = server.connection;
     if (dice_.chance(300)) options.max_connections = 1 + std::size_t(dice_.below(4));
@@ -1019,7 +1039,9 @@ void World::turn() {
         const auto* connection = dynamic_cast<Connection*>(&handler);
         if (connection == nullptr) return;
         const Limits& limits = connection->limits();
-        check(connection->queued() <= limits.high_mark + std::max(largest_piece, limits.read_size),
+        const std::size_t most = limits.high_mark + std::max(largest_piece, limits.read_size);
+        // A record of one byte has 22 to 29 more.
+        check(connection->queued() <= (secure_ == nullptr ? most : 30 * most + around_records),
               "what waits to be sent is bounded");
     });
 }
