@@ -7,6 +7,7 @@
 
 #include "histogram.hpp"
 #include "median.hpp"
+#include "tls_client.hpp"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -58,6 +59,7 @@ struct Options {
     unsigned timeout = 10;
     std::string label;
     bool churn = false;
+    bool tls = false;
     bool json = false;
 };
 
@@ -95,6 +97,7 @@ struct Connection {
     bool active = true;  // else it is opened and then stays idle
     bool connected = false;
     bool wants_room = false;
+    bench::TlsClient stream;
     std::uint64_t start = 0;    // in the pattern
     std::uint64_t allowed = 0;  // bytes that may have been sent by now
     std::uint64_t sent = 0;
@@ -315,6 +318,7 @@ private:
         ++server.begun;
         ++server.outstanding;
         connection.allowed = options_.size;
+        connection.stream.begin(connection.descriptor);
         epoll_event event{};
         event.events = EPOLLIN | EPOLLOUT;
         event.data.ptr = &connection;
@@ -349,9 +353,9 @@ private:
     void send(Connection& connection) {
         while (connection.sent < connection.allowed) {
             const auto length = std::min<std::uint64_t>(connection.allowed - connection.sent, Pattern::longest_piece);
-            const ssize_t count = ::send(connection.descriptor, pattern_.at(connection.start + connection.sent),
-                                         std::size_t(length), MSG_NOSIGNAL);
-            if (count < 0 && errno == EAGAIN) return want_room(connection, true);
+            const ssize_t count =
+                connection.stream.send(pattern_.at(connection.start + connection.sent), std::size_t(length));
+            if (count < 0 && errno == EAGAIN) return want_room(connection, !connection.stream.waits_for_input());
             if (count < 0) return fail(connection, std::strerror(errno));
             connection.sent += std::uint64_t(count);
         }
@@ -368,7 +372,14 @@ private:
     }
 
     void receive(Connection& connection) {
-        const ssize_t count = ::recv(connection.descriptor, buffer_.data(), buffer_.size(), 0);
+        do {
+            receive_once(connection);
+        } while (connection && connection.stream.pending());
+        if (connection && connection.sent < connection.allowed && !connection.wants_room) send(connection);
+    }
+
+    void receive_once(Connection& connection) {
+        const ssize_t count = connection.stream.receive(buffer_.data(), buffer_.size());
         if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (count < 0) return fail(connection, std::strerror(errno));
         if (count == 0) return fail(connection, "closed by the server");
@@ -420,6 +431,7 @@ private:
 
     void close(Connection& connection) {
         if (!connection) return;
+        connection.stream.end();
         ::close(std::exchange(connection.descriptor, -1));
         --connection.server->open;
     }
@@ -585,11 +597,13 @@ int main(int count, char** arguments) {
     app.add_option("--timeout", options.timeout, "Seconds without any answer after which it gives up")
         ->check(CLI::Range(1, 600));
     app.add_flag("--churn", options.churn, "Every message on a connection of its own: connect, echo, close");
+    app.add_flag("--tls", options.tls, "Speak TLS; no certificate is verified");
     app.add_flag("--json", options.json, "Print one JSON object");
     app.add_option("--label", options.label, "A word for the JSON object, by which a report finds it");
     CLI11_PARSE(app, count, arguments);
     if (options.churn) options.in_flight = 1;
     try {
+        if (options.tls) bench::TlsClient::use();
         return run(options);
     } catch (const std::exception& error) {
         fmt::print(stderr, "load: {}\n", error.what());
