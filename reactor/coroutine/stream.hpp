@@ -187,11 +187,19 @@ inline bool Reader::may_take() {
     return protocol.is(StreamProtocol::has_input | StreamProtocol::ended);
 }
 
+// As for the others: input behind a pause, or behind start_tls, is not for this read.
+inline bool Reader::may_take_all() {
+    if (!may_take()) [[likely]]
+        return false;
+    const StreamProtocol* const protocol = this->protocol();
+    return protocol == nullptr || protocol->is(StreamProtocol::ended) || protocol->transport().reading();
+}
+
 class ReadSome final : public Reader, public Operation<ReadSome> {
 public:
     explicit ReadSome(Stream& stream) noexcept : Reader(stream) {}
 
-    bool ready() { return may_take(); }
+    bool ready() { return may_take_all(); }
     void start(Root&, Continuation continuation) { wait(continuation, false); }
     Result<Bytes> result() {
         Bytes all;

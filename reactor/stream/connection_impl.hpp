@@ -45,6 +45,7 @@ public:
     bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
     FileDescriptor take_descriptor() noexcept override;
     void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
+    bool dress(std::unique_ptr<DressedProtocol> around) override;
     const reactor::Workspace* shares() const noexcept override { return group_->workspace; }
 
     /// Its protocol, if it is in `group` and has not ended.
@@ -85,6 +86,7 @@ private:
     std::error_code end_output() override;
     void update_interest() override;
     void call_soon() noexcept override { trigger(Interest::writable); }
+    void read_soon() noexcept override { trigger(Interest::readable); }
     void prepare() override;
     void settled() override;
     void ended(std::error_code reason, std::size_t unsent) noexcept override;
@@ -100,6 +102,7 @@ private:
     const ConnectionGroup* group() const noexcept override { return group_.get(); }
     void tell_draining() override;
     void begin_drain() noexcept override { unset(told_of_drain); }
+    void stop_passing_on() noexcept;
     void depart();
     void arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> self, MoveOnlyFunction<void()> arrived);
     bool make_room_for_reads() noexcept;

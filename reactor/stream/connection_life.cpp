@@ -2,6 +2,7 @@
 // connection.cpp.
 #include <reactor/probes_impl.hpp>
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 #include <reactor/system_impl.hpp>
 
 #include <netinet/in.h>
@@ -166,6 +167,12 @@ void SocketConnection::prepare() {
         return out_of_memory();
     }
     plan_deadline();
+}
+
+bool SocketConnection::dress(std::unique_ptr<DressedProtocol> around) {
+    stop_passing_on();
+    leave_short_way();
+    return StreamTransport::dress(std::move(around));
 }
 
 Transport::Answer SocketConnection::ask(Question question) const {

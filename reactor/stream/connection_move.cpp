@@ -1,6 +1,7 @@
 // How a living connection goes to another loop: it leaves in a turn of its own, travels as a posted task, and is
 // adopted there.
 #include <reactor/stream/connection_impl.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 
 #include <memory>
 #include <new>
@@ -15,9 +16,7 @@ void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived
     if (!is(leaves)) registration().trigger(Interest::writable);
     make_extra().move = std::move(move);
     set(leaves);
-    pass_on_no_longer();
-    if (extra()->channel != nullptr && extra()->channel->source != nullptr)
-        extra()->channel->source->pass_on_no_longer();
+    stop_passing_on();
     update_interest();
 }
 
@@ -47,6 +46,8 @@ void SocketConnection::depart() {
         options.rates = extra()->meter != nullptr ? extra()->meter->rates : group_->rates;
         options.descriptors = group_->descriptors;
         join(ConnectionGroup::make(here, options));
+        DressedProtocol* const dressed = as_dressed(protocol_.get());
+        if (dressed != nullptr) dressed->leaves();
         // From here on nothing needs memory. A drain of the target that sees this on its way waits for it to arrive.
         parts_->timers->cancel(*parts_);
         traveller->arrived = std::move(extra()->move->arrived);
@@ -63,6 +64,7 @@ void SocketConnection::depart() {
         group_->enter_loop(space);
         // Its place in the table is still there, so this cannot fail.
         registration_id_ = here.adopt(socket_.get(), Interest::none, std::move(traveller->connection)).leave().id();
+        if (dressed != nullptr) dressed->arrives();
         finish(std::make_error_code(std::errc::operation_canceled));
     } catch (const std::bad_alloc&) {
         finish(std::make_error_code(std::errc::not_enough_memory));
@@ -84,6 +86,11 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
         parts_->reason = std::make_error_code(std::errc::not_enough_memory);
         group_->note_end(reason());
         return last_calls();
+    }
+    try {
+        if (DressedProtocol* const dressed = as_dressed(protocol_.get())) dressed->arrives();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory();
     }
     if (!parts_->input.empty() && !is(closing)) set(input_due);
     if (is(fresh) && !is(closing)) {

@@ -146,6 +146,13 @@ void SocketConnection::pass_on_no_longer() noexcept {
     if (target.extra()->channel->held == 0) target.channel_is_empty();
 }
 
+// In either direction.
+void SocketConnection::stop_passing_on() noexcept {
+    pass_on_no_longer();
+    if (parts_ != nullptr && extra()->channel != nullptr && extra()->channel->source != nullptr)
+        extra()->channel->source->pass_on_no_longer();
+}
+
 // With the bytes that it holds.
 void SocketConnection::drop_channel() noexcept {
     if (extra()->channel == nullptr) return;

@@ -1,22 +1,35 @@
 // DressedProtocol: a protocol that carries another one, as that of TLS does. Code that looks for the program's own
-// protocols looks inside. Not installed.
+// protocols looks inside, and calls that are posted to the program's protocol go there. Not installed.
 #pragma once
 
+#include <reactor/function.hpp>
+#include <reactor/stream/detail/stream_state.hpp>
 #include <reactor/stream/protocol.hpp>
+
+#include <memory>
 
 namespace reactor {
 
-class DressedProtocol {
+class DressedProtocol : public Protocol {
 public:
     virtual Protocol& inside() noexcept = 0;
-
-protected:
-    ~DressedProtocol() = default;
+    /// Takes over the protocol that was running on its carrier, whose state this is.
+    virtual void carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept = 0;
+    /// Makes a call that a handle of the carrier's has posted, inside one of the carrier's calls.
+    virtual void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) = 0;
+    /// The carrier is about to leave its loop.
+    virtual void leaves() noexcept = 0;
+    /// It is on another one now, or still on this one. Throws std::bad_alloc.
+    virtual void arrives() = 0;
 };
+
+inline DressedProtocol* as_dressed(Protocol* protocol) noexcept {
+    return dynamic_cast<DressedProtocol*>(protocol);
+}
 
 /// The program's own protocol: `protocol`, or the one that it carries.
 inline Protocol& undressed(Protocol& protocol) noexcept {
-    auto* const dressed = dynamic_cast<DressedProtocol*>(&protocol);
+    DressedProtocol* const dressed = as_dressed(&protocol);
     return dressed == nullptr ? protocol : dressed->inside();
 }
 

@@ -25,6 +25,8 @@ public:
 
     TransportHandle handle() { return TransportHandle(shared_from_this()); }
     bool post(Call call);
+    /// An empty call, which a DressedProtocol posts to itself. False if it is known that it will not be called.
+    static bool post_own(const TransportHandle& handle) { return handle.state_ != nullptr && handle.state_->post({}); }
 
     /// The connection is over. On its loop's thread, or with the loop.
     void end() noexcept {

@@ -1,10 +1,12 @@
 // The order of the calls is StreamState's. This makes them, and does what they lead to.
 #include <reactor/detail/internals.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 #include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 #include <string>
 
 namespace reactor {
@@ -67,6 +69,7 @@ bool StreamTransport::make(StreamState::Call due) {
                 state_.set(fresh);  // `connected` has not been called, so `closing` is not either
             } else {
                 call([this] { protocol_->connected(); });
+                if (is(input_due) && !is(over)) read_soon();  // input that came before TLS was started
             }
             return true;
         case StreamState::Call::received: unconsumed().empty() ? settle() : deliver(unconsumed()); return true;
@@ -153,7 +156,23 @@ bool StreamTransport::run_posted(Transport& transport, HandleState::Call& posted
     if (!stream.open()) return true;
     // No call comes before `connected`. It is kept until then.
     if (stream.is(fresh)) return false;
-    stream.call([&] { posted(stream, *stream.protocol_); });
+    DressedProtocol* const dressed = as_dressed(stream.protocol_.get());
+    stream.call([&] { dressed == nullptr ? posted(stream, *stream.protocol_) : dressed->run_posted(posted); });
+    return true;
+}
+
+// To the one around, the stream begins here.
+bool StreamTransport::dress(std::unique_ptr<DressedProtocol> around) {
+    if (is(shutting | input_ended | closing | output_broken | over)) return false;
+    if (is(fresh) || as_dressed(protocol_.get()) != nullptr)
+        throw std::logic_error("start_tls: before `connected`, or a second time");
+    attach(*around, this);
+    around->carry(std::move(protocol_), state_);
+    protocol_ = std::move(around);
+    state_.unset(paused);
+    state_.set(fresh | input_due);
+    update_interest();
+    read_soon();
     return true;
 }
 

@@ -37,6 +37,10 @@ Transport* Protocol::no_transport() noexcept {
     return &closed;
 }
 
+void Transport::move_to(Reactor&, MoveOnlyFunction<void()>) {
+    throw std::logic_error("Transport::move_to: this transport cannot move to another loop");
+}
+
 // Put together first, and not written one by one: of a transport that sends at once each would be a packet of its own.
 bool Transport::write_together(std::span<const Bytes> pieces) {
     std::size_t size = 0;

@@ -101,13 +101,18 @@ public:
     /// An end of stream of the peer's alone, and `shutdown_write`, leave it true.
     bool open() const noexcept { return state_.open(); }
 
-    /// The loop that it is on now: another one after Connection::move_to. For timers of the protocol's own, among
+    /// The loop that it is on now: another one after `move_to`. For timers of the protocol's own, among
     /// others. Throws std::logic_error before there is a connection.
     virtual Reactor& reactor() const = 0;
 
     /// The way here from other threads, and from code that outlives the connection. Empty when that is over. The first
     /// call allocates what all the handles share; a connection that nobody asks pays nothing. Throws std::bad_alloc.
     virtual TransportHandle handle() = 0;
+
+    /// Hands the living connection over to another reactor: see Connection::move_to, which does it. TLS over a
+    /// connection moves with it, also in the middle of its handshake. Throws std::logic_error if this transport cannot
+    /// move, as a PipeTransport cannot.
+    virtual void move_to(Reactor& target, MoveOnlyFunction<void()> arrived = nullptr);
 
     /// Nothing is received until `resume_reading`: the kernel's buffers fill, and the peer must wait. An end
     /// of stream waits too. A reset does not: it ends the connection, and unread input is lost. Pausing twice is

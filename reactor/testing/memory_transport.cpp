@@ -1,6 +1,7 @@
 // The memory that stands in for a connection's kernel and peer. StreamTransport has the order of the calls.
 #include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/dressed_impl.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 #include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
@@ -197,6 +198,11 @@ TimePoint MemoryTransport::now() const {
 Transport::Answer MemoryTransport::ask(Question question) const {
     if (question == Question::peer_credentials) return {{}, memory_->credentials};
     return {question == Question::peer ? memory_->peer : memory_->local};
+}
+
+bool MemoryTransport::dress(std::unique_ptr<DressedProtocol> around) {
+    if (memory_->kept) throw std::logic_error("start_tls: the test keeps the protocol, so nothing else can own it");
+    return StreamTransport::dress(std::move(around));
 }
 
 // ── what follows ──

@@ -1,5 +1,6 @@
 #include <reactor/tls/tls.hpp>
 
+#include <reactor/stream/detail/stream_transport.hpp>
 #include <reactor/tls/tls_transport_impl.hpp>
 
 #include <openssl/err.h>
@@ -10,18 +11,48 @@
 
 namespace reactor {
 
-std::unique_ptr<Protocol> tls(const TlsContext& context, std::unique_ptr<Protocol> protocol) {
+namespace {
+
+void require_server(const TlsContext& context) {
     if (!context.is_server()) throw std::invalid_argument("tls: a client names the host that it wants to talk to");
+}
+
+void require_client(const TlsContext& context, const std::string& host) {
+    if (context.is_server()) throw std::invalid_argument("tls: the context is a server's, and has no host to talk to");
+    if (host.empty() && context.state()->verifies())
+        throw std::invalid_argument("tls: without a host's name its certificate cannot be verified");
+}
+
+bool start(Transport& transport, const TlsContext& context, const std::string& host, MoveOnlyFunction<void()> secured) {
+    auto* const carrier = dynamic_cast<StreamTransport*>(&transport);
+    if (carrier == nullptr) throw std::logic_error("start_tls: this transport cannot begin it");
+    return carrier->dress(
+        std::make_unique<TlsTransport>(context.state(), host, transport.reactor(), std::move(secured)));
+}
+
+}  // namespace
+
+std::unique_ptr<Protocol> tls(const TlsContext& context, std::unique_ptr<Protocol> protocol) {
+    require_server(context);
     if (protocol == nullptr) return nullptr;
     return std::make_unique<TlsTransport>(context.state(), std::string(), std::move(protocol));
 }
 
 std::unique_ptr<Protocol> tls(const TlsContext& context, const std::string& host, std::unique_ptr<Protocol> protocol) {
-    if (context.is_server()) throw std::invalid_argument("tls: the context is a server's, and has no host to talk to");
-    if (host.empty() && context.state()->verifies())
-        throw std::invalid_argument("tls: without a host's name its certificate cannot be verified");
+    require_client(context, host);
     if (protocol == nullptr) return nullptr;
     return std::make_unique<TlsTransport>(context.state(), host, std::move(protocol));
+}
+
+bool start_tls(Transport& transport, const TlsContext& context, MoveOnlyFunction<void()> secured) {
+    require_server(context);
+    return start(transport, context, std::string(), std::move(secured));
+}
+
+bool start_tls(Transport& transport, const TlsContext& context, const std::string& host,
+               MoveOnlyFunction<void()> secured) {
+    require_client(context, host);
+    return start(transport, context, host, std::move(secured));
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <reactor/export.hpp>
+#include <reactor/function.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/stream/protocol.hpp>
 #include <reactor/tls/tls_context.hpp>
@@ -65,5 +66,26 @@ requires(!std::is_convertible_v<Factory, std::unique_ptr<Protocol>>) auto tls(Tl
         return tls(context, host, std::unique_ptr<Protocol>(factory()));
     };
 }
+
+/// Turns a connection into TLS in mid-stream, as a server does after the line STARTTLS: its protocol calls this with
+/// its own transport, in a call of its own or from outside.
+///
+/// Earlier writes leave in the clear; later ones are sent when the handshake is done. Input
+/// that `received` leaves unconsumed in this call is the beginning of the handshake, so a protocol must stop behind the
+/// message that asked for TLS. `reading` is false until the handshake is done: Framed and Stream stop by that.
+/// The protocol's `transport` is another one from now on, so that earlier references to it must no longer be used.
+/// Handles stay good. `secured`, if there is one, is called like a call of the protocol's when the handshake is done.
+/// If it fails, `closing` and `disconnected` with the reason are the next calls. The differences of `tls` hold.
+///
+/// False, and nothing has changed, once the end has begun in either direction. Throws std::logic_error before
+/// `connected`, over TLS, and for a transport that is no connection, PipeTransport or MemoryTransport;
+/// std::invalid_argument if `context` is a client's; std::bad_alloc. Not for a protocol that was lent its transport
+/// (Protocol::lend_transport_to): it would go on in the clear.
+REACTOR_EXPORT bool start_tls(Transport& transport, const TlsContext& context,
+                              MoveOnlyFunction<void()> secured = nullptr);
+
+/// The same as a client of `host`, after the server has agreed. Throws also as `tls` does.
+REACTOR_EXPORT bool start_tls(Transport& transport, const TlsContext& context, const std::string& host,
+                              MoveOnlyFunction<void()> secured = nullptr);
 
 }  // namespace reactor

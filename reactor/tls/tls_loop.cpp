@@ -3,6 +3,8 @@
 #include <reactor/stream/transport.hpp>
 #include <reactor/tls/tls_transport_impl.hpp>
 
+#include <openssl/err.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -22,6 +24,12 @@ constexpr Duration sweep_period = std::chrono::seconds(1);
 constexpr Duration handshake_budget = std::chrono::milliseconds(5);
 constexpr std::size_t most_resumed = 64;
 
+// OpenSSL has noted it in its queue of errors, which is left empty.
+[[noreturn]] void out_of_memory() {
+    ERR_clear_error();
+    throw std::bad_alloc();
+}
+
 }  // namespace
 
 TlsLoop& TlsLoop::of(Reactor& reactor) {
@@ -36,7 +44,7 @@ TlsLoop::TlsLoop(Reactor& reactor)
       gather_(new std::byte[gather_size]),
       sealed_(new std::byte[sealed_size]),
       sweep_timer_(reactor, [this] { sweep(); }) {
-    if (bio_ == nullptr) throw std::bad_alloc();
+    if (bio_ == nullptr) out_of_memory();
     BIO_set_data(bio_.get(), this);
     BIO_set_init(bio_.get(), 1);
     // For ever: OpenSSL asks for these only after a read of nothing, which then means that more will come. The end of
@@ -49,7 +57,7 @@ TlsLoop::TlsLoop(Reactor& reactor)
 BIO_METHOD* TlsLoop::method() {
     static const BioMethodPointer made = [] {
         BioMethodPointer method(BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "reactor"));
-        if (method == nullptr) throw std::bad_alloc();
+        if (method == nullptr) out_of_memory();
         BIO_meth_set_read_ex(method.get(), &read);
         BIO_meth_set_write_ex(method.get(), &write);
         BIO_meth_set_ctrl(method.get(), &control);
@@ -107,6 +115,7 @@ void TlsLoop::forget_buffers(TlsTransport& transport) noexcept {
     buffered_[place] = buffered_.back();
     buffered_.pop_back();
     if (place < buffered_.size()) buffered_[place]->place_in_buffered = std::uint32_t(place + 1);
+    if (buffered_.empty()) sweep_timer_.cancel();
 }
 
 // From the end, as the last one takes the place of one that leaves.

@@ -194,6 +194,7 @@ void TlsTransport::say_close_notify() {
 
 // Does what became due. Calls no protocol, so that it may run inside any call to the transport.
 void TlsTransport::settle() {
+    if (handshaking()) return;
     for (;;) {
         switch (state_.next_step(queue_ == nullptr ? 0 : queue_->size())) {
             case StreamState::Step::none:

@@ -1,10 +1,8 @@
-// A TLS transport's life and its input: the handshake, records as they come, and the end. The way of the output is in
-// tls_output.cpp.
+// A TLS transport's input: the handshake, records as they come, and the calls of the protocol. The way of the output is
+// in tls_output.cpp, moving, the end and the deadlines in tls_life.cpp.
 #include <reactor/tls/tls_transport_impl.hpp>
 
-#include <reactor/detail/internals.hpp>
 #include <reactor/reactor.hpp>
-#include <reactor/stream/last_calls_impl.hpp>
 #include <reactor/tls/tls_error.hpp>
 
 #include <openssl/err.h>
@@ -15,17 +13,44 @@
 
 namespace reactor {
 
+namespace {
+
+std::unique_ptr<const std::string> host_of(const TlsContext::State& context, std::string host) {
+    return context.is_server() ? nullptr : std::make_unique<const std::string>(std::move(host));
+}
+
+}  // namespace
+
 TlsTransport::TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host,
                            std::unique_ptr<Protocol> protocol)
-    : protocol_(std::move(protocol)), context_(std::move(context)), host_(std::move(host)) {
+    : protocol_(std::move(protocol)), context_(std::move(context)), host_(host_of(*context_, std::move(host))) {
+    state_.set(shakes_hands);
     attach(*protocol_, this);
 }
 
+TlsTransport::TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host, Reactor& reactor,
+                           MoveOnlyFunction<void()> secured)
+    : loop_(&TlsLoop::of(reactor)), context_(std::move(context)), host_(host_of(*context_, std::move(host))) {
+    state_.set(shakes_hands);
+    if (secured)
+        early_calls().emplace_back([secured = std::move(secured)](Transport&, Protocol&) mutable { secured(); });
+}
+
+// It is connected already, and may be in a call. A pause is its own; that of the carrier ends. The high watermark, if
+// it has been told of it, was passed by plain bytes that the carrier still holds.
+void TlsTransport::carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept {
+    protocol_ = std::move(protocol);
+    attach(*protocol_, this);
+    state_.unset(StreamState::fresh);
+    if (carrier.is(StreamState::paused)) state_.set(StreamState::paused);
+    if (!carrier.is(StreamState::pause_called)) return;
+    state_.set(StreamState::over_high | StreamState::pause_called);
+    carrier_over_high_ = true;
+}
+
 TlsTransport::~TlsTransport() {
-    if (handles_ != nullptr) handles_->end();
     protocol_.reset();
-    if (loop_ == nullptr) return;
-    loop_->forget_buffers(*this);
+    if (place_in_buffered != 0) loop_->forget_buffers(*this);
     if (waits_for_time_) loop_->wait_no_longer(*this);
 }
 
@@ -40,12 +65,11 @@ void TlsTransport::connected() {
     if (state_.is(StreamState::closing | StreamState::over)) return carrier().close();
     try {
         loop_ = &TlsLoop::of(reactor());
-        ssl_ = context_->make_ssl(host_);
+        ssl_ = context_->make_ssl(host_ == nullptr ? std::string() : *host_);
         if (SSL_set_app_data(ssl_.get(), this) != 1) throw std::bad_alloc();
         BIO_up_ref(loop_->bio());
         SSL_set_bio(ssl_.get(), loop_->bio(), loop_->bio());
-        if (context_->handshake_timeout() > Duration::zero())
-            wait_until(deadline_after(reactor().now(), context_->handshake_timeout()));
+        plan_deadline();
     } catch (const std::bad_alloc&) {
         ERR_clear_error();
         return fail(std::make_error_code(std::errc::not_enough_memory));
@@ -86,6 +110,11 @@ bool TlsTransport::shake_hands(Bytes& source) {
     return result == 1;
 }
 
+std::vector<HandleState::Call>& TlsTransport::early_calls() {
+    if (early_calls_ == nullptr) early_calls_ = std::make_unique<std::vector<HandleState::Call>>();
+    return *early_calls_;
+}
+
 std::error_code TlsTransport::handshake_error() const noexcept {
     const std::error_code error = take_openssl_error();
     const long verdict = SSL_get_verify_result(ssl_.get());
@@ -97,11 +126,14 @@ std::error_code TlsTransport::handshake_error() const noexcept {
 
 void TlsTransport::handshake_done() {
     deadline_.reset();
-    make(state_.next_call(waiting(), limits()));
-    for (HandleState::Call& posted : std::exchange(early_calls_, {})) {
-        if (!state_.open()) return;
-        call([&] { posted(*this, *protocol_); });
+    state_.unset(shakes_hands);
+    if (state_.is(StreamState::fresh)) make(state_.next_call(waiting(), limits()));
+    if (const auto early = std::exchange(early_calls_, nullptr)) {
+        for (HandleState::Call& posted : *early) run_posted(posted);
     }
+    if (!state_.open()) return;
+    leave_callback();
+    if (state_.is(StreamState::over_high)) wake();  // passed before TLS was started
 }
 
 void TlsTransport::resume_handshake() {
@@ -209,7 +241,7 @@ void TlsTransport::end_of_stream() {
 // The carrier reads if the protocol does. It also reads on behind a close_notify, to see its own end.
 void TlsTransport::update_carrier() {
     const bool pauses = state_.is(StreamState::paused | StreamState::held_back) &&
-                        !state_.is(StreamState::fresh | StreamState::closing | StreamState::over);
+                        !state_.is(shakes_hands | StreamState::closing | StreamState::over);
     if (pauses == carrier_paused_) return;
     carrier_paused_ = pauses;
     pauses ? carrier().pause_reading() : carrier().resume_reading();
@@ -257,23 +289,6 @@ void TlsTransport::make_due_call() {
     if (!make(state_.peer_ended())) settle();
 }
 
-// All calls are made inside one of the carrier's, which ends the connection if they throw.
-template <class Call>
-void TlsTransport::call(Call&& protocol_call) {
-    inside_ = true;
-    try {
-        protocol_call();
-    } catch (...) {
-        inside_ = answering_ = false;
-        loop_->gathered = {};
-        state_.set(StreamState::over);
-        reason_ = Error::exception;
-        throw;
-    }
-    inside_ = answering_ = false;
-    leave_callback();
-}
-
 // Sends what was written in the call, and does everything that it led to.
 void TlsTransport::leave_callback() {
     send_gathered();
@@ -290,7 +305,7 @@ void TlsTransport::leave_callback() {
 void TlsTransport::wake() {
     if (woken_) return;
     try {
-        woken_ = carrier().handle().post([](Protocol& self) { static_cast<TlsTransport&>(self).woken(); });
+        woken_ = HandleState::post_own(carrier().handle());
     } catch (const std::bad_alloc&) {
         out_of_memory();
     }
@@ -307,144 +322,18 @@ void TlsTransport::woken() {
     update_carrier();
 }
 
+// The carrier's, so that one from before TLS was started leads here as well.
 TransportHandle TlsTransport::handle() {
-    if (state_.is(StreamState::over)) return {};
-    if (handles_ == nullptr) handles_ = std::make_shared<HandleState>(reactor(), *this, &run_posted);
-    return handles_->handle();
+    return state_.is(StreamState::over) ? TransportHandle() : carrier().handle();
 }
 
-// From the loop: a call that a handle posted. During the handshake it is kept: a handshake takes many iterations.
-bool TlsTransport::run_posted(Transport& transport, HandleState::Call& posted) {
-    auto& self = static_cast<TlsTransport&>(transport);
-    if (!self.state_.open()) return true;
-    if (self.handshaking()) {
-        self.early_calls_.push_back(std::move(posted));
-        return true;
-    }
-    try {
-        self.call([&] { posted(self, *self.protocol_); });
-    } catch (...) {
-        self.carrier().abort(Error::exception);
-        throw;
-    }
-    return true;
-}
-
-// ── the end ──
-
-void TlsTransport::requested(Request request) {
-    switch (request) {
-        case Request::pause_reading:
-            if (!inside_) update_carrier();
-            return;
-        case Request::resume_reading:
-            rest_since_ = reactor().turn_time();  // the time of the pause is not the peer's
-            if (rest_.empty()) state_.unset(StreamState::input_due);
-            if (state_.is(StreamState::input_due) || end_due_) wake();
-            if (!inside_) update_carrier();
-            return;
-        case Request::close:
-            end_due_ = false;
-            if (handshaking()) return carrier().close();
-            [[fallthrough]];
-        case Request::shutdown_write:
-            if (!inside_ && !handshaking()) settle();
-    }
-    // The carrier's own deadline begins when it is closed, behind all that waits here.
-    if (state_.is(StreamState::closing) && queue_ != nullptr) {
-        rest_since_ = reactor().now();
-        wait_until(deadline_after(rest_since_, limits().close_timeout));
-    }
-}
-
-// In order: the peer gets what was said last, an alert for instance.
-void TlsTransport::fail(std::error_code reason) {
-    if (state_.is(StreamState::over)) return;
-    reason_ = reason;
-    state_.set(StreamState::over);
-    deadline_.reset();
-    carrier().close();
-}
-
-void TlsTransport::finish(std::error_code reason) {
-    if (state_.is(StreamState::over)) return;
-    reason_ = reason;
-    state_.set(StreamState::over);
-    carrier().abort(reason);
-}
-
-void TlsTransport::draining() {
-    if (handshaking()) return close();
-    if (!state_.is(StreamState::closing | StreamState::over)) call([this] { protocol_->draining(); });
-}
-
-// The carrier's end has begun: by this, or by an error that comes with `disconnected`.
-void TlsTransport::closing() {
-    if (!state_.is(StreamState::closing)) state_.set(StreamState::over);
-    if (state_.take_closing()) protocol_->closing();
-}
-
-void TlsTransport::connect_failed(const std::vector<ConnectFailure>& failures) {
-    state_.set(StreamState::over);
-    protocol_->connect_failed(failures);
-}
-
-void TlsTransport::disconnected(std::error_code reason) {
-    state_.set(StreamState::over);
-    if (handles_ != nullptr) handles_->end();
-    deadline_.reset();
-    make_last_calls(state_, *protocol_, reason_ ? reason_ : reason);
-}
-
-// ── deadlines: the carrier has those that are about bytes ──
-
-void TlsTransport::wait_until(TimePoint at) {
-    if (deadline_ == nullptr) deadline_ = std::make_unique<Timer>(reactor(), [this] { deadline(); });
-    deadline_->start_at(at);
-}
-
-void TlsTransport::deadline() {
-    Reactor& loop = reactor();
-    const auto end = [&](Notice notice, Error error, const char* text) {
-        Internals(loop).notice(notice, [&] { return peer().to_string() + ": " + text; });
-        finish(error);
-    };
-    if (handshaking()) return end(Notice::handshake_timeout, Error::handshake_timeout, "took too long for a handshake");
-    if (state_.is(StreamState::closing)) {
-        if (queue_ == nullptr) return;
-        const TimePoint at = deadline_after(rest_since_, limits().close_timeout);
-        if (loop.turn_time() < at) return deadline_->start_at(at);
-        return end(Notice::close_timeout, Error::close_timeout, "not closed in time");
-    }
-    if (rest_.empty() || limits().message_timeout <= Duration::zero()) return;
-    if (!state_.reading()) rest_since_ = loop.turn_time();
-    const TimePoint at = deadline_after(rest_since_, limits().message_timeout);
-    if (loop.turn_time() < at) return deadline_->start_at(at);
-    end(Notice::message_timeout, Error::message_timeout, "took too long for a message");
-}
-
-void TlsTransport::set_limits(const Limits& limits) {
-    carrier().set_limits(limits);
-    if (handshaking() || rest_.empty() || state_.is(StreamState::closing | StreamState::over)) return;
-    rest_since_ = reactor().now();
-    if (limits.message_timeout <= Duration::zero()) return deadline_.reset();
-    wait_until(deadline_after(rest_since_, limits.message_timeout));
-}
-
-bool TlsTransport::free_buffers_unless_active() noexcept {
-    if (std::exchange(active_, false) || SSL_free_buffers(ssl_.get()) != 1) return false;
-    SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
-    uses_ = 0;
-    return true;
-}
-
-void TlsTransport::keep_buffers() {
-    try {
-        loop_->note_buffers(*this);
-        SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
-    } catch (const std::bad_alloc&) {  // then it asks again
-        uses_ = 0;
-    }
+// During the handshake a call is kept: a handshake takes many iterations. An empty one is that of `wake`.
+void TlsTransport::run_posted(HandleState::Call& posted) {
+    if (woken_ && !posted) return woken();
+    if (!state_.open()) return;
+    if (handshaking()) return early_calls().push_back(std::move(posted));
+    DressedProtocol* const dressed = as_dressed(protocol_.get());  // TLS inside TLS
+    call([&] { dressed == nullptr ? posted(*this, *protocol_) : dressed->run_posted(posted); });
 }
 
 }  // namespace reactor

@@ -26,9 +26,12 @@
 
 namespace reactor {
 
-class TlsTransport final : public Protocol, public Transport, public DressedProtocol {
+class TlsTransport final : public DressedProtocol, public Transport {
 public:
     TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host, std::unique_ptr<Protocol> protocol);
+    /// To be put around the protocol of a carrier on that loop, in mid-stream. Throws std::bad_alloc.
+    TlsTransport(std::shared_ptr<TlsContext::State> context, std::string host, Reactor& reactor,
+                 MoveOnlyFunction<void()> secured);
     ~TlsTransport() override;
 
     // ── the user's protocol ──
@@ -39,6 +42,7 @@ public:
     void abort(std::error_code reason) override { finish(reason); }
     Reactor& reactor() const override { return carrier().reactor(); }
     TransportHandle handle() override;
+    void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
     Bytes unconsumed() const noexcept override { return rest_.view(); }
     std::size_t queued() const noexcept override;
     void message_received() override;
@@ -46,7 +50,14 @@ public:
     void set_limits(const Limits& limits) override;
     Answer ask(Question question) const override { return carrier().ask(question); }
 
+    // ── the carrier's implementation ──
+
     Protocol& inside() noexcept override { return *protocol_; }
+    void carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept override;
+    void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) override;
+    void leaves() noexcept override;
+    void arrives() override;
+
     TlsInfo info() const;
 
     // ── the loop ──
@@ -61,12 +72,14 @@ public:
 
     static TlsTransport* of(const SSL* ssl) noexcept;
     const std::shared_ptr<TlsContext::State>& context() const noexcept { return context_; }
-    const std::string& host() const noexcept { return host_; }
+    const std::string& host() const noexcept { return *host_; }  // of a client
 
 private:
     // A reason of its own not to read: the carrier does not, because answers wait or its rates are used up. The carrier
     // calls `received` when it reads again.
-    static constexpr std::uint32_t carrier_holds = StreamState::of_transport;
+    static constexpr std::uint32_t carrier_holds = StreamState::of_transport << 0;
+    // Another one: the handshake is not done. Input in the clear is not taken for input behind it.
+    static constexpr std::uint32_t shakes_hands = StreamState::of_transport << 1;
 
     void requested(Request request) override;
 
@@ -82,10 +95,10 @@ private:
     void resume_writing() override;
 
     Transport& carrier() const noexcept { return Protocol::transport(); }
-    static bool run_posted(Transport& transport, HandleState::Call& posted);
 
     bool shake_hands(Bytes& source);
     void handshake_done();
+    std::vector<HandleState::Call>& early_calls();
     void read_records(Bytes& source);
     void deliver(Bytes plain);
     void give(Bytes input);
@@ -114,10 +127,11 @@ private:
     void finish(std::error_code reason);
     void out_of_memory() { finish(std::make_error_code(std::errc::not_enough_memory)); }
     void wait_until(TimePoint at);
+    void plan_deadline();
     void deadline();
     std::error_code handshake_error() const noexcept;
 
-    bool handshaking() const noexcept { return state_.is(StreamState::fresh); }
+    bool handshaking() const noexcept { return state_.is(shakes_hands); }
     // OpenSSL frees the record buffers after each use, until the connection has used them this often in a row. From
     // then on it keeps them, which saves some 700 instructions a message, until the loop's sweep finds it silent. So
     // many connections that say little leave no holes in the heap.
@@ -133,12 +147,11 @@ private:
     TlsLoop* loop_ = nullptr;
     std::unique_ptr<Protocol> protocol_;
     std::shared_ptr<TlsContext::State> context_;
-    std::string host_;
-    ByteQueue rest_;                   // unconsumed plain input
+    std::unique_ptr<const std::string> host_;  // of a client
+    ByteQueue rest_;                           // unconsumed plain input
     std::unique_ptr<Output> queue_;    // written before the handshake was done, or behind a file; only if there is some
     std::unique_ptr<Timer> deadline_;  // of the handshake, then of a message
-    std::shared_ptr<HandleState> handles_;        // if there are any
-    std::vector<HandleState::Call> early_calls_;  // posted before `connected`
+    std::unique_ptr<std::vector<HandleState::Call>> early_calls_;  // for when the handshake is done
     std::error_code reason_;
     TimePoint rest_since_{};  // when closing: since the last piece of the queue was sent
     // Of the records since the carrier's queue was last empty: how many plain bytes are in how many.
@@ -155,5 +168,22 @@ private:
     bool kept_byte_ = false;          // the carrier keeps a byte that was read, so as to call again
     bool end_due_ = false;            // the peer's close_notify was read, and the protocol does not read
 };
+
+// All calls are made inside one of the carrier's, which ends the connection if they throw.
+template <class Call>
+void TlsTransport::call(Call&& protocol_call) {
+    inside_ = true;
+    try {
+        protocol_call();
+    } catch (...) {
+        inside_ = answering_ = false;
+        loop_->gathered = {};
+        state_.set(StreamState::over);
+        reason_ = Error::exception;
+        throw;
+    }
+    inside_ = answering_ = false;
+    leave_callback();
+}
 
 }  // namespace reactor

@@ -11,7 +11,8 @@ import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = sys.argv[1:]
-NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "secure", "test", "together"}  # tests/embedding has the last one
+NAMES = {os.path.basename(program).removeprefix("page_") for program in PROGRAMS} | {"ask", "echo", "names", "secure", "starttls", "test", "together"}  # tests/embedding has the last one
+OVER_TLS = {"page_secure": "TLSv1.3\nhello\n", "page_starttls": "TLSv1.3: the password\n"}
 
 
 def certificate(folder):
@@ -27,17 +28,17 @@ class Pages(unittest.TestCase):
     def test_every_program_runs(self):
         for program in PROGRAMS:
             with self.subTest(program=os.path.basename(program)):
-                if os.path.basename(program) == "page_secure":
+                if os.path.basename(program) in OVER_TLS:
                     continue
                 subprocess.run([program], check=True, timeout=60, stdin=subprocess.DEVNULL)
 
-    def test_the_program_that_speaks_tls_says_which_version(self):
+    def test_the_programs_that_speak_tls_say_which_version(self):
         for program in PROGRAMS:
-            if os.path.basename(program) == "page_secure":
+            if expected := OVER_TLS.get(os.path.basename(program)):
                 with tempfile.TemporaryDirectory() as folder:
                     result = subprocess.run([program, *certificate(folder)], check=True, timeout=60, text=True,
                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-                self.assertEqual(result.stdout, "TLSv1.3\nhello\n")
+                self.assertEqual(result.stdout, expected)
 
     def test_every_block_is_compiled(self):
         pages = [path for pattern in ("*.md", "reactor/**/*.md", "protocols/**/*.md") for path in pathlib.Path(TOP).glob(pattern)]

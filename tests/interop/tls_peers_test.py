@@ -15,7 +15,7 @@ import unittest
 import xml.etree.ElementTree
 
 from processes import PATIENCE
-from tls_programs import ECHO_SERVER, FORWARDER, MESSAGE, TlsTest, needs
+from tls_programs import ECHO_SERVER, TlsTest, needs
 
 HTTP_SERVER = os.environ.get("HTTP_SERVER", "build/protocols/http_server")
 NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -91,15 +91,14 @@ class Proxies(TlsTest):
     @needs("curl")
     def test_nginx_ends_tls_in_front_and_begins_it_again_towards_our_servers(self):
         echo = self.echo_server()
-        site = self.start_server(HTTP_SERVER, self.certificates.folder, "--host", "127.0.0.1", "--port", "0")
-        ends = self.start_server(FORWARDER, "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{site.port}",
+        site = self.start_server(HTTP_SERVER, self.certificates.folder, "--host", "127.0.0.1", "--port", "0",
                                  *self.certificate())
         port, http_port = self.free_port(), self.free_port()
         folder = self.certificates.folder
         with open(self.path("nginx.conf"), "w", encoding="utf-8") as file:
             load = f"load_module {NGINX_STREAM};" if os.path.exists(NGINX_STREAM) else ""
             file.write(NGINX.format(folder=folder, load=load, port=port, to=echo.port, http_port=http_port,
-                                    http_to=ends.port))
+                                    http_to=site.port))
         self.start("nginx", "-e", self.path("nginx.log"), "-c", self.path("nginx.conf"), "-p", folder)
         self.until_it_listens(port)
         self.assert_echoed(self.echo_client(port))  # our client, nginx, our server

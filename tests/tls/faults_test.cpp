@@ -141,3 +141,82 @@ TEST_CASE("Any allocation of a TLS connection fails, and it ends without a leak"
     CHECK(failures > 300);
     CHECK(run(server, client, -1).answered);
 }
+
+namespace {
+
+// Begins in the clear; a line makes both sides start TLS.
+class Starting final : public Protocol {
+public:
+    Starting(const TlsContext& context, bool server, std::string& seen)
+        : context_(context), server_(server), seen_(seen) {}
+
+private:
+    void connected() override {
+        if (!server_) transport().write("go\n");
+    }
+    std::size_t received(Bytes input) override {
+        if (std::exchange(secure_, true)) {
+            seen_ += text_of(input);
+            return input.size();
+        }
+        if (server_) transport().write("go\n");
+        server_ ? start_tls(transport(), context_) : start_tls(transport(), context_, "localhost");
+        if (!server_) transport().write("question");
+        return 3;
+    }
+    void disconnected(std::error_code) override { seen_ += "|"; }
+
+    const TlsContext& context_;
+    const bool server_;
+    bool secure_ = false;
+    std::string& seen_;
+};
+
+}  // namespace
+
+TEST_CASE("Any allocation fails where a connection turns into TLS, and it ends without a leak") {
+    TlsClientOptions forgetful = client_options();
+    forgetful.resumable_hosts = 0;
+    const TlsContext server(server_options()), client(forgetful);
+    long leaked = 0;
+    const auto turn = [&](long fails) {
+        OPENSSL_thread_stop();
+        const long before = live;
+        std::string seen_by_server, seen_by_client;
+        seen_by_server.reserve(100);
+        seen_by_client.reserve(100);
+        {
+            std::optional<testing::MemoryTransport> one, other;
+            one.emplace(std::make_unique<Starting>(server, true, seen_by_server));
+            other.emplace(std::make_unique<Starting>(client, false, seen_by_client));
+            struck = false;
+            until_failure = fails;
+            try {
+                converse(*one, *other);
+            } catch (const std::exception&) {
+            }
+            until_failure = -1;
+            one->end();
+            other->end();
+            for (testing::MemoryTransport* const side : {&*one, &*other}) side->advance(std::chrono::seconds(20));
+            CHECK(one->disconnected());
+            CHECK(other->disconnected());
+        }
+        CHECK(ERR_peek_error() == 0);
+        CHECK(seen_by_server.ends_with("|"));
+        const bool answered = seen_by_server == "question|";
+        std::string().swap(seen_by_server);
+        std::string().swap(seen_by_client);
+        OPENSSL_thread_stop();
+        leaked = live - before;
+        return answered;
+    };
+    CHECK(turn(-1));  // some memory is kept from the first time on
+    for (long fails = 0; fails < 60; ++fails) {
+        CAPTURE(fails);
+        turn(fails);
+        CHECK(struck);
+        CHECK(leaked == 0);
+    }
+    CHECK(turn(-1));
+}

@@ -42,6 +42,7 @@ protected:
 
     /// Is there input in the call under way, or an end?
     inline bool may_take();
+    inline bool may_take_all();
     inline StreamProtocol* protocol() const noexcept;
     /// The error of a read that could not take anything.
     std::error_code reason() const noexcept;

@@ -19,6 +19,7 @@
 
 namespace reactor {
 
+class DressedProtocol;
 struct StreamParts;
 
 class REACTOR_EXPORT StreamTransport : public Transport {
@@ -31,6 +32,12 @@ public:
     std::size_t queued() const noexcept override;
     const Limits& limits() const noexcept override;
     void set_limits(const Limits& limits) override;
+
+    /// From now on `around` is the protocol here. It carries the one so far, and learns of a pause or a watermark that
+    /// this has passed. Its `connected` comes from the loop, and unconsumed input is its first. False, and nothing has
+    /// changed, once the end has begun in either direction. Throws std::logic_error before `connected`, and a second
+    /// time.
+    virtual bool dress(std::unique_ptr<DressedProtocol> around);
 
 protected:
     /// The flags of the state, under their own names.
@@ -68,6 +75,8 @@ protected:
     virtual void update_interest() = 0;
     /// Calls `writable` soon, from the loop.
     virtual void call_soon() noexcept = 0;
+    /// The same as if bytes could be read, which makes `connected` and gives unconsumed input again.
+    virtual void read_soon() noexcept = 0;
     /// `connected` is the next call.
     virtual void prepare() { plan_deadline(); }
     /// Nothing is left to be done now.
