@@ -101,9 +101,9 @@ TEST_CASE("a reference is resolved against its base (RFC 3986, 5.4)") {
         {"g?y/../x", "http://a/b/c/g?y/../x"},
         {"g?y/./x", "http://a/b/c/g?y/./x"},
     };
-    for (const auto& [reference, result] : cases) {
-        CAPTURE(reference);
-        CHECK(from(base, reference) == result);
+    for (const auto& each : cases) {
+        CAPTURE(each.first);
+        CHECK(from(base, each.first) == each.second);
     }
     CHECK(from("http://a", "b") == "http://a/b");
     CHECK(from("http://a", "mailto:b") == "");
