@@ -128,7 +128,9 @@ Task<> answer_lines(Stream stream) {
 }  // namespace
 
 TEST_CASE("coroutines talk over each transport in the same way") {
-    for (const auto& [name, connect_ends] : transports()) {
+    for (const auto& transport : transports()) {
+        const std::string name = transport.first;
+        const Connect& connect_ends = transport.second;
         CAPTURE(name);
         Reactor reactor;
         const std::size_t descriptors = open_descriptors();
@@ -145,7 +147,9 @@ TEST_CASE("coroutines talk over each transport in the same way") {
 }
 
 TEST_CASE("an exception out of a coroutine ends its connection, whatever the transport, and goes to the hook") {
-    for (const auto& [name, connect_ends] : transports()) {
+    for (const auto& transport : transports()) {
+        const std::string name = transport.first;
+        const Connect& connect_ends = transport.second;
         CAPTURE(name);
         Reactor reactor;
         int exceptions = 0;
@@ -153,9 +157,7 @@ TEST_CASE("an exception out of a coroutine ends its connection, whatever the tra
         Stream stream = connect_ends(reactor, coroutine(fail)());
         const std::string end = run(reactor, provoke(std::move(stream)));
         // The end of a pipe cannot be told from a reset.
-        CHECK(end == (std::string(name) == "TCP"
-                          ? "(" + std::make_error_code(std::errc::connection_reset).message() + ")"
-                          : ""));
+        CHECK(end == (name == "TCP" ? "(" + std::make_error_code(std::errc::connection_reset).message() + ")" : ""));
         CHECK(exceptions == 1);
     }
 }
