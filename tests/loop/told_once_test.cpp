@@ -16,7 +16,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <optional>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 using namespace reactor;
 
@@ -119,4 +123,33 @@ TEST_CASE("S3: inside another loop such a notice is lost on epoll, because the o
     check(in_namespace(CLONE_NEWUTS, host_name, true), expected);
     check(in_namespace(CLONE_NEWNS, mount_table, true), expected);
     check(in_namespace(CLONE_NEWUTS, perf_record, true), expected);
+}
+
+// Two seconds of all processors, so only by request: backend_tests --no-skip -tc='S3: a pressure*'
+TEST_CASE("S3: a pressure trigger that fires is reported once" * doctest::skip()) {
+    const FileDescriptor file(::open("/proc/pressure/cpu", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    const std::string_view trigger = "some 1000 2000000";  // microseconds of a wait for a processor, in two seconds
+    if (!file || ::write(file.get(), trigger.data(), trigger.size() + 1) < 0) return check(not_here, told_once);
+    struct Busy {  // more of them than there are processors
+        Busy() {
+            for (pid_t& one : pids)
+                if ((one = ::fork()) == 0) {
+                    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+                    for (volatile bool always = true; always;) {
+                    }
+                }
+        }
+        ~Busy() {
+            for (const pid_t one : pids) ::kill(one, SIGKILL), ::waitpid(one, nullptr, 0);
+        }
+        std::vector<pid_t> pids = std::vector<pid_t>(2 * std::thread::hardware_concurrency());
+    };
+    std::optional<Busy> busy(std::in_place);
+    Reactor reactor;
+    Counting handler;
+    const Registration registration = reactor.watch(file.get(), Interest::error, handler);
+    run_until(reactor, [&] { return handler.errors > 0; });
+    busy.reset();
+    reactor.run_once(no_wait);
+    CHECK(handler.errors == 1);
 }
