@@ -54,7 +54,9 @@ FrameDecoder::Step FrameDecoder::begin_frame(Bytes input, std::vector<std::byte>
     if (input.empty()) return {};
     const unsigned first = byte_at(input, 0), opcode = first & 0x0f;
     const bool final = (first & 0x80) != 0, is_control = opcode >= 8;
-    if ((first & 0x70) != 0) return refuse(close_code::protocol_error, "a reserved bit is set");
+    // RFC 7692, 6: RSV1 of a message's first frame.
+    const bool compressed = may_be_compressed_ && (first & 0x70) == 0x40 && (opcode == 1 || opcode == 2);
+    if ((first & 0x70) != 0 && !compressed) return refuse(close_code::protocol_error, "a reserved bit is set");
     if ((opcode > 2 && opcode < 8) || opcode > 10) return refuse(close_code::protocol_error, "an unknown opcode");
     if (is_control && !final) return refuse(close_code::protocol_error, "a control frame in fragments");
     if (opcode == 0 && !in_message_) return refuse(close_code::protocol_error, "a continuation of nothing");
@@ -102,6 +104,7 @@ FrameDecoder::Step FrameDecoder::begin_frame(Bytes input, std::vector<std::byte>
     }
     if (opcode != 0) {
         kind_ = opcode == 1 ? Kind::text : Kind::binary;
+        compressed_ = compressed;
         text_ = {};
     }
     in_message_ = in_frame_ = true;
@@ -154,7 +157,7 @@ FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed, std::ve
         step.last = final_;
         if (final_) in_message_ = false;
     }
-    if (kind_ == Kind::text) {
+    if (kind_ == Kind::text && !compressed_) {
         if (!(is_ascii && text_.complete()) && !text_.accept(step.payload)) {
             return refuse(close_code::invalid_data, "a text is not UTF-8");
         }

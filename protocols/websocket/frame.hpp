@@ -71,6 +71,10 @@ public:
 
     /// Of the message that the last part belongs to.
     Kind kind() const noexcept { return kind_; }
+    /// Messages may be compressed from now on (RFC 7692): their text is not checked here.
+    void allow_compression() noexcept { may_be_compressed_ = true; }
+    /// Is the message that the last part belongs to compressed?
+    bool compressed() const noexcept { return compressed_; }
     /// Is a message under way, of which a part has come?
     bool inside_message() const noexcept { return in_message_; }
 
@@ -96,6 +100,8 @@ private:
     bool in_frame_ = false;
     bool in_message_ = false;
     bool final_ = false;
+    bool may_be_compressed_ = false;
+    bool compressed_ = false;
     Utf8Check text_;
 };
 

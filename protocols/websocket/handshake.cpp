@@ -1,5 +1,6 @@
 // The handshake of RFC 6455, 4: a server's handler, and a client's first protocol. SHA-1 and base64 are libcrypto's.
 #include <protocols/http/head.hpp>
+#include <protocols/websocket/deflate_impl.hpp>
 #include <protocols/websocket/random_impl.hpp>
 #include <protocols/websocket/websocket.hpp>
 #include <reactor/detail/callback.hpp>
@@ -13,6 +14,20 @@
 #include <utility>
 
 namespace reactor::websocket {
+
+/// Has a socket agree on compression with the client of a request. False if the offers are malformed.
+struct ServerHandshake {
+    static bool agree(WebSocket& socket, const http::Fields& fields, http::Exchange& exchange) {
+        if (!deflate::available || !socket.options_.compress) return true;
+        const deflate::Agreement agreement = deflate::agree(fields);
+        if (agreement.response) {
+            exchange.set("Sec-WebSocket-Extensions", *agreement.response);
+            socket.deflates_ = true;
+            socket.decoder_.allow_compression();
+        }
+        return !agreement.malformed;
+    }
+};
 
 namespace {
 
@@ -57,6 +72,9 @@ void shake_hands(const http::Request& request, http::Exchange exchange, FactoryC
     }
     std::unique_ptr<WebSocket> socket = factory(request);
     if (socket == nullptr) return exchange.answer(404, "not found\n");
+    if (!ServerHandshake::agree(*socket, fields, exchange)) {
+        return exchange.answer(400, "Sec-WebSocket-Extensions is malformed\n");
+    }
     for (const std::string& protocol : options.protocols) {
         if (!fields.has("Sec-WebSocket-Protocol", protocol)) continue;
         exchange.set("Sec-WebSocket-Protocol", protocol);
@@ -94,7 +112,10 @@ public:
         key_ = base64(random.data(), random.size());
         request_ = "GET " + std::string(target) + " HTTP/1.1\r\nHost: " + std::string(host) +
                    "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
-                   "\r\nSec-WebSocket-Version: 13\r\n\r\n";
+                   "\r\nSec-WebSocket-Version: 13\r\n";
+        offers_ = deflate::available && socket_->options_.compress;
+        if (offers_) request_.append("Sec-WebSocket-Extensions: ").append(deflate::offer).append("\r\n");
+        request_ += "\r\n";
         // The server's own parser decides if this can stand in a request.
         http::RequestHead head;
         const http::Parsed parsed = http::HeadParser().request(bytes_of(request_), head);
@@ -125,12 +146,17 @@ private:
             return input.size();
         }
         // RFC 6455, 4.1: what was not asked for must not be granted.
+        bool deflates = false;
+        const bool extensions_fit =
+            offers_ ? deflate::is_answer(fields, deflates) : fields.count("Sec-WebSocket-Extensions") == 0;
         if (!http::same_token(head.upgrade, "websocket") || fields["Sec-WebSocket-Accept"] != accept_value(key_) ||
-            fields.count("Sec-WebSocket-Extensions") != 0 || fields.count("Sec-WebSocket-Protocol") != 0) {
+            !extensions_fit || fields.count("Sec-WebSocket-Protocol") != 0) {
             refuse(0, std::make_error_code(std::errc::protocol_error));
             return input.size();
         }
         speaking_ = true;
+        socket_->deflates_ = deflates;
+        if (deflates) socket_->decoder_.allow_compression();
         lend_transport_to(*socket_);
         socket_->connected();
         std::size_t consumed = parsed.consumed;
@@ -165,6 +191,7 @@ private:
     std::string key_, request_;
     http::HeadParser parser_;
     bool speaking_ = false;
+    bool offers_ = false;
 };
 
 std::unique_ptr<Protocol> client(std::string_view host, std::string_view target, std::unique_ptr<WebSocket> socket) {

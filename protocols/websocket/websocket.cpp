@@ -1,5 +1,6 @@
 #include <protocols/websocket/websocket.hpp>
 
+#include <protocols/websocket/deflate_impl.hpp>
 #include <protocols/websocket/random_impl.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/timer.hpp>
@@ -40,7 +41,8 @@ std::vector<std::byte>& room() {
 }  // namespace
 
 struct WebSocket::More {
-    std::vector<std::byte> message;  // the parts of one that is not whole yet
+    std::vector<std::byte> message;     // the parts of one that is not whole yet
+    std::vector<std::byte> compressed;  // the same of a compressed one
     std::optional<Timer> idle_timer;
     std::optional<Timer> close_timer;
     std::optional<Encoded> latest;  // that waits for the low watermark
@@ -60,17 +62,29 @@ WebSocket::~WebSocket() = default;
 
 // ── output ──
 
-bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final) {
-    if (role_ == Role::client) return transport().write(Frame::masked(opcode, payload, next_mask(), final));
+bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final, bool compressed) {
+    constexpr std::byte reserved{0x40};  // RSV1
+    if (role_ == Role::client) {
+        std::vector<std::byte> frame = Frame::masked(opcode, payload, next_mask(), final);
+        if (compressed) frame[0] |= reserved;
+        return transport().write(frame);
+    }
     std::array<std::byte, 14> head;
     const Bytes head_bytes(head.data(), Frame::write_head(head, opcode, payload.size(), final, nullptr));
+    if (compressed) head[0] |= reserved;
     constexpr std::size_t together = 2048;  // with one copy, and one send also outside of a call
     if (payload.size() <= together) return transport().write(head_bytes, payload);
     return transport().write(head_bytes) && transport().write(payload);
 }
 
 bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload) {
-    return may_send() && write_frame(opcode, payload, true);
+    if (!may_send()) return false;
+    constexpr std::size_t worth_it = 64;
+    if (deflates_ && payload.size() >= worth_it) {
+        const Bytes smaller = deflate::compressed(payload);
+        if (!smaller.empty()) return write_frame(opcode, smaller, true, true);
+    }
+    return write_frame(opcode, payload, true);
 }
 
 /// False if the end has begun. Throws std::logic_error inside a message that is sent in parts.
@@ -198,7 +212,7 @@ std::size_t WebSocket::received(Bytes input) {
             continue;
         }
         switch (step.event) {
-            case Event::part: part(decoder_.kind(), step.payload, step.last); break;
+            case Event::part: take_part(step.payload, step.last); break;
             case Event::ping:
                 if (!close_sent_) write_frame(Frame::Opcode::pong, step.payload, true);
                 break;
@@ -210,6 +224,23 @@ std::size_t WebSocket::received(Bytes input) {
         if (!transport().reading()) break;
     }
     return over_ ? input.size() : consumed;
+}
+
+void WebSocket::take_part(Bytes payload, bool last) {
+    if (!decoder_.compressed()) return part(decoder_.kind(), payload, last);
+    std::vector<std::byte>& gathering = more().compressed;
+    gathering.insert(gathering.end(), payload.begin(), payload.end());
+    if (!last) return;
+    std::vector<std::byte> message;
+    switch (deflate::decompress(std::exchange(gathering, {}), options_.longest_message, message)) {
+        case deflate::Outcome::too_long: return fail(close_code::message_too_big, "a message is too long");
+        case deflate::Outcome::malformed: return fail(close_code::invalid_data, "a message cannot be decompressed");
+        case deflate::Outcome::whole: break;
+    }
+    Utf8Check text;
+    if (decoder_.kind() == Kind::text && (!text.accept(message) || !text.complete()))
+        return fail(close_code::invalid_data, "a text is not UTF-8");
+    part(decoder_.kind(), message, true);
 }
 
 // A message of one part, as most are, is given from where it lies.

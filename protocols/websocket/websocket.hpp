@@ -42,6 +42,11 @@ struct Options {
     /// How long the other side may take to answer a close frame.
     Duration close_timeout = std::chrono::seconds(5);
     Slow slow = Slow::queue;
+    /// Compression is agreed on if the other side can (permessage-deflate, RFC 7692, without context takeover). Whole
+    /// messages of 64 bytes or more are sent compressed if that makes them smaller; parts and `Encoded` ones are not.
+    /// A compressed message is held until it is whole, and `longest_message` bounds both of its forms. Without zlib
+    /// (-Ddeflate=enabled) it has no effect. Do not compress a secret together with what a stranger may choose.
+    bool compress = false;
 };
 
 /// A message that is encoded once, to be sent to many connections. Copies share it.
@@ -106,6 +111,7 @@ protected:
 
 private:
     friend class ClientHandshake;
+    friend struct ServerHandshake;
     void connected() final;
     std::size_t received(Bytes input) final;
     void end_of_stream() final;
@@ -114,7 +120,8 @@ private:
 
     bool may_send() const;
     bool send_message(Frame::Opcode opcode, Bytes payload);
-    bool write_frame(Frame::Opcode opcode, Bytes payload, bool final);
+    bool write_frame(Frame::Opcode opcode, Bytes payload, bool final, bool compressed = false);
+    void take_part(Bytes payload, bool last);
     bool write_close(std::uint16_t code, std::string_view reason);
     void take_close(std::uint16_t code, Bytes reason);
     void fail(std::uint16_t code, std::string_view why);
@@ -133,6 +140,7 @@ private:
     bool over_ = false;   // `closed` was called, or will not be
     bool heard_ = false;  // since the last look for idleness
     bool sending_parts_ = false;
+    bool deflates_ = false;  // agreed on
 };
 
 /// Makes the WebSocket of one request; null answers 404.

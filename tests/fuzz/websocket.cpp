@@ -1,6 +1,7 @@
 // The framing of WebSocket, and a WebSocket of each side in memory: any split of a stream gives the same events; all
 // that is decoded can be encoded and is decoded again; both sides come to an end with a close frame that is allowed.
-// The first byte chooses the side, the second one seeds the splits.
+// The first byte chooses the side and compression, the second one
+// seeds the splits.
 #include "fuzz.hpp"
 
 #include <protocols/http/server_connection.hpp>
@@ -26,9 +27,10 @@ struct Result {
 };
 
 /// All events as text, the parts of a message together.
-Result decode(Role role, std::string_view stream, const std::vector<std::size_t>& pieces) {
+Result decode(Role role, bool compression, std::string_view stream, const std::vector<std::size_t>& pieces) {
     using Event = FrameDecoder::Event;
     FrameDecoder decoder(role, longest);
+    if (compression) decoder.allow_compression();
     Result result;
     std::string message;
     std::vector<std::byte> room;
@@ -70,7 +72,7 @@ Result decode(Role role, std::string_view stream, const std::vector<std::size_t>
 /// Sends back each message, and watches over the order of its calls.
 class Echo final : public WebSocket {
 public:
-    explicit Echo(int& ends) : WebSocket({.longest_message = longest}), ends_(ends) {}
+    explicit Echo(int& ends) : WebSocket({.longest_message = longest, .compress = true}), ends_(ends) {}
 
 private:
     void opened() override {
@@ -90,14 +92,16 @@ private:
     bool open_ = false, over_ = false;
 };
 
-std::string serve(std::string_view stream, const std::vector<std::size_t>& pieces) {
+std::string serve(bool compression, std::string_view stream, const std::vector<std::size_t>& pieces) {
     int ends = 0;
     auto service = std::make_shared<http::Service>();
     service->get("/", accept([&](const http::Request&) { return std::make_unique<Echo>(ends); }));
     testing::MemoryTransport connection(std::make_unique<http::ServerConnection>(service));
     connection.feed(
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "
-        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+        "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n");
+    if (compression) connection.feed("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    connection.feed("\r\n");
     connection.take();
     std::size_t at = 0;
     for (const std::size_t piece : pieces) {
@@ -113,21 +117,24 @@ std::string serve(std::string_view stream, const std::vector<std::size_t>& piece
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::Input input(data, size);
-    const Role role = (input.byte() & 1) != 0 ? Role::client : Role::server;
+    const std::uint8_t kind = input.byte();
+    const Role role = (kind & 1) != 0 ? Role::client : Role::server;
+    const bool compression = (kind & 2) != 0;
     std::minstd_rand random(input.byte() + 1u);
     const std::string_view stream = input.rest().substr(0, 1500);
-    const Result whole = decode(role, stream, {stream.size()});
-    const std::string echoed = role == Role::server ? serve(stream, {stream.size()}) : "";
+    const Result whole = decode(role, compression, stream, {stream.size()});
+    const std::string echoed = role == Role::server ? serve(compression, stream, {stream.size()}) : "";
     for (std::size_t way = 0; way < 3; ++way) {
         std::vector<std::size_t> pieces;
         for (std::size_t left = stream.size(); left > 0; left -= pieces.back())
             pieces.push_back(way == 0 ? 1 : std::min<std::size_t>(left, 1 + random() % (way * 20)));
-        const Result cut = decode(role, stream, pieces);
+        const Result cut = decode(role, compression, stream, pieces);
         fuzz::require(cut.events == whole.events, "any split gives the same events");
-        if (role == Role::server) fuzz::require(serve(stream, pieces) == echoed, "any split gives the same answers");
+        if (role == Role::server)
+            fuzz::require(serve(compression, stream, pieces) == echoed, "any split gives the same answers");
     }
     if (role == Role::server) {
-        const Result answers = decode(Role::client, echoed, {echoed.size()});
+        const Result answers = decode(Role::client, compression, echoed, {echoed.size()});
         fuzz::require(!answers.refused, "a client understands the answers");
     }
     return 0;

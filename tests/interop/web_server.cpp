@@ -14,7 +14,7 @@ namespace {
 
 class Echo final : public websocket::WebSocket {
 public:
-    Echo() : WebSocket({.longest_message = 16 * 1024 * 1024}) {}
+    Echo() : WebSocket({.longest_message = 16 * 1024 * 1024, .compress = true}) {}
 
 private:
     void message(websocket::Kind kind, Bytes content) override {

@@ -18,7 +18,7 @@ const std::vector<std::size_t> sizes = {0, 1, 125, 126, 65535, 65536, 1000000};
 
 class Asking final : public websocket::WebSocket {
 public:
-    explicit Asking(std::size_t& came) : came_(came) {}
+    explicit Asking(std::size_t& came) : WebSocket({.compress = true}), came_(came) {}
 
 private:
     void opened() override { send_next(); }

@@ -25,7 +25,7 @@ NOT_AS_IN_THE_KERNEL = ("S27: out of descriptors*,Out of descriptors*,S76: with 
 # To fork a valgrind takes 30 ms. What one child leaves behind the other tests show, and this one without valgrind. Every
 # cut of every input and many random timers are for AddressSanitizer and the fuzzers, and take valgrind a minute.
 TOO_SLOW = ("A thousand children*,S88: any split of the input*,S88: taken in parts*,S58: random schedules*,"
-            "every case of HTTP*,every request is understood*,every response is understood*")
+            "every case of HTTP*,every request is understood*,every response is understood*,a client understands every response*")
 
 # "FILE DESCRIPTORS: 5 open (3 std) at exit.", and for each of them where it was opened, or that it was there before.
 DESCRIPTORS = re.compile(r"FILE DESCRIPTORS: (\d+) open \((\d+) (?:std|inherited)\) at exit")
