@@ -1,4 +1,4 @@
-// The endpoint's callbacks resume what waits.
+// The transport's callbacks resume what waits.
 #include <reactor/coroutine/datagram_socket.hpp>
 #include <reactor/error.hpp>
 
@@ -12,16 +12,16 @@ using coroutine_detail::ReadyList;
 using coroutine_detail::Root;
 
 struct DatagramSocket::State {
-    DatagramEndpoint* endpoint = nullptr;  // until it is over
-    ReceiveOperation* receiver = nullptr;  // that waits
+    DatagramTransport* transport = nullptr;  // until it is over
+    ReceiveOperation* receiver = nullptr;    // that waits
     bool paused = true;
     coroutine_detail::LinkList senders;  // that wait
     std::error_code refusal;             // that no receive has returned
     std::error_code over;
 
     void pause() {
-        if (receiver != nullptr || endpoint == nullptr || std::exchange(paused, true)) return;
-        endpoint->pause_receiving();
+        if (receiver != nullptr || transport == nullptr || std::exchange(paused, true)) return;
+        transport->pause_receiving();
     }
     void resume_receiver() {
         if (receiver != nullptr) resume(std::exchange(std::exchange(receiver, nullptr)->continuation_, Continuation()));
@@ -32,14 +32,14 @@ struct DatagramSocket::State {
         while (!senders.empty()) senders.front().unlink();
     }
     void end(std::error_code reason) noexcept {
-        endpoint = nullptr;
+        transport = nullptr;
         if (!over) over = reason;
     }
     void resume_senders() noexcept {
         while (!senders.empty()) {
             auto& waiting = static_cast<SendOperation::Waiting&>(senders.front());
-            if (endpoint != nullptr && !over) {
-                waiting.sent = endpoint->send(waiting.route, waiting.data);
+            if (transport != nullptr && !over) {
+                waiting.sent = transport->send(waiting.route, waiting.data);
                 if (!waiting.sent) return;
             }
             waiting.ready->push(waiting);
@@ -56,7 +56,7 @@ public:
     }
 
 private:
-    // A receive waits, or the endpoint would be paused; unless its socket is gone.
+    // A receive waits, or the transport would be paused; unless its socket is gone.
     void received(const Datagram& datagram) override {
         if (state_->receiver == nullptr) return;
         state_->receiver->datagram_ = &datagram;
@@ -81,11 +81,14 @@ private:
 };
 
 DatagramSocket::DatagramSocket(Reactor& reactor, Socket socket, const DatagramOptions& options)
-    : state_(std::make_shared<State>()) {
-    DatagramEndpoint& endpoint =
-        DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Callbacks>(state_), options);
-    endpoint.pause_receiving();
-    state_->endpoint = &endpoint;
+    : DatagramSocket([&](std::unique_ptr<DatagramProtocol> protocol) -> DatagramTransport& {
+          return DatagramEndpoint::open(reactor, std::move(socket), std::move(protocol), options);
+      }) {}
+
+DatagramSocket::DatagramSocket(Open open) : state_(std::make_shared<State>()) {
+    DatagramTransport& transport = open(std::make_unique<Callbacks>(state_));
+    transport.pause_receiving();
+    state_->transport = &transport;
 }
 
 DatagramSocket::~DatagramSocket() {
@@ -96,16 +99,16 @@ DatagramSocket::~DatagramSocket() {
 void DatagramSocket::close() noexcept {
     if (state_->over) return;
     state_->over = std::make_error_code(std::errc::operation_canceled);
-    state_->endpoint->close();  // which calls `closed` from the loop
+    state_->transport->close();  // which calls `closed` from the loop
 }
 
 std::error_code DatagramSocket::error() const noexcept {
     return state_->over;
 }
 
-DatagramEndpoint& DatagramSocket::endpoint() const {
-    if (state_->endpoint == nullptr) throw std::system_error(state_->over, "DatagramSocket");
-    return *state_->endpoint;
+DatagramTransport& DatagramSocket::transport() const {
+    if (state_->transport == nullptr) throw std::system_error(state_->over, "DatagramSocket");
+    return *state_->transport;
 }
 
 // ── receiving ──
@@ -122,7 +125,7 @@ void DatagramSocket::ReceiveOperation::start(Root&, Continuation continuation) {
     if (state_->receiver != nullptr) throw std::logic_error("DatagramSocket: a second receive while one waits");
     continuation_ = continuation;
     state_->receiver = this;
-    if (std::exchange(state_->paused, false)) state_->endpoint->resume_receiving();
+    if (std::exchange(state_->paused, false)) state_->transport->resume_receiving();
 }
 
 Result<Datagram> DatagramSocket::ReceiveOperation::result() noexcept {
@@ -139,7 +142,7 @@ void DatagramSocket::ReceiveOperation::leave() noexcept {
 // ── sending ──
 
 DatagramSocket::SendOperation DatagramSocket::send(const Route& route, Bytes data) {
-    SendOperation operation(!state_->over && state_->endpoint->send(route, data));
+    SendOperation operation(!state_->over && state_->transport->send(route, data));
     if (operation.accepted_ || state_->over) return operation;
     operation.waiting_ = std::make_unique<SendOperation::Waiting>(*state_, route, data);
     return operation;

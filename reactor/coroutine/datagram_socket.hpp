@@ -6,6 +6,7 @@
 #include <reactor/coroutine/result.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/export.hpp>
+#include <reactor/function.hpp>
 #include <reactor/net/address.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
@@ -27,6 +28,10 @@ public:
     /// Takes over a socket that is bound or connected. Errors: those of DatagramEndpoint::open, thrown; the socket is
     /// then closed.
     [[nodiscard]] DatagramSocket(Reactor& reactor, Socket socket, const DatagramOptions& options = {});
+    /// Over another transport, which `open` makes for the protocol that it is given: the memory of a test, for
+    /// instance.
+    using Open = MoveOnlyFunction<DatagramTransport&(std::unique_ptr<DatagramProtocol>)>;
+    [[nodiscard]] explicit DatagramSocket(Open open);
     ~DatagramSocket();
     DatagramSocket(const DatagramSocket&) = delete;
     DatagramSocket& operator=(const DatagramSocket&) = delete;
@@ -57,8 +62,9 @@ public:
     void close() noexcept;
     /// The reason of the end, once it is over.
     std::error_code error() const noexcept;
-    /// Its addresses, its counters, and what this does not have. Throws std::system_error once it is over.
-    DatagramEndpoint& endpoint() const;
+    /// Its addresses, and what this does not have. Do not close it but by `close`. Throws std::system_error once it is
+    /// over.
+    DatagramTransport& transport() const;
 
 private:
     struct State;

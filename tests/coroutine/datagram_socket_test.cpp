@@ -7,7 +7,9 @@
 #include <reactor/coroutine/first_of.hpp>
 #include <reactor/coroutine/scope.hpp>
 #include <reactor/coroutine/sleep.hpp>
+#include <reactor/testing/memory_datagram_transport.hpp>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -70,7 +72,7 @@ TEST_CASE("coroutines ask and answer by datagrams") {
     const std::size_t descriptors = open_descriptors();
     {
         DatagramSocket server(reactor, bound());
-        DatagramSocket client(reactor, connected_to(server.endpoint().local()));
+        DatagramSocket client(reactor, connected_to(server.transport().local()));
         Scope scope(reactor);
         scope.start(echo(server));
         CHECK(run(reactor, ask(client, 3)) == std::vector<std::string>{"question 0", "question 1", "question 2"});
@@ -79,7 +81,7 @@ TEST_CASE("coroutines ask and answer by datagrams") {
         CHECK(server.error() == std::errc::operation_canceled);
         settle(reactor);
         CHECK(scope.size() == 0);
-        CHECK_THROWS_AS((void)server.endpoint(), std::system_error);
+        CHECK_THROWS_AS((void)server.transport(), std::system_error);
     }
     settle(reactor);
     CHECK(open_descriptors() == descriptors);
@@ -89,13 +91,29 @@ TEST_CASE("datagrams of one batch that no receive waits for are received later, 
     Reactor reactor;
     Socket peer = bound();
     DatagramSocket socket(reactor, connected_to(peer.local()));
-    (void)peer.connect(socket.endpoint().local());
+    (void)peer.connect(socket.transport().local());
     for (const char* const letter : {"a", "b", "c", ""}) CHECK(::send(peer.get(), letter, *letter != 0, 0) >= 0);
     std::vector<std::string> notes;
     Scope scope(reactor);
     scope.start(note_slowly(socket, notes));
     run_until(reactor, [&] { return notes.size() == 4; });
     CHECK(notes == std::vector<std::string>{"a", "b", "c", ""});
+}
+
+static Task<> give_up_and_receive(DatagramSocket& socket, const Socket& peer, std::vector<std::string>& notes) {
+    notes.push_back(text(co_await timeout(1ms, socket.receive())));
+    CHECK(::send(peer.get(), "late", 4, 0) == 4);
+    co_await sleep(2ms);  // it has come by now, and nothing waits for it
+    notes.push_back(text(co_await socket.receive()));
+}
+
+TEST_CASE("a receive that was given up takes no datagram: the next one gets it") {
+    Reactor reactor;
+    auto [mine, peer] = Socket::pair(SocketKind::datagram);
+    DatagramSocket socket(reactor, std::move(mine));
+    std::vector<std::string> notes;
+    run(reactor, give_up_and_receive(socket, peer, notes));
+    CHECK(notes == std::vector<std::string>{"(" + std::make_error_code(std::errc::timed_out).message() + ")", "late"});
 }
 
 TEST_CASE("the refusal of a connected socket's datagram is a receive's error, and the socket goes on") {
@@ -112,6 +130,24 @@ TEST_CASE("the refusal of a connected socket's datagram is a receive's error, an
     Scope scope(reactor);
     scope.start(echo(server));
     CHECK(run(reactor, ask(client, 1)) == std::vector<std::string>{"question 0"});
+}
+
+TEST_CASE("the refusal of a datagram from a socket without a peer is no error of its receive") {
+    Reactor reactor;
+    Socket gone = bound();
+    const Address address = gone.local();
+    gone = Socket();
+    DatagramSocket server(reactor, bound());
+    std::vector<std::string> notes;
+    Scope scope(reactor);
+    scope.start(note_slowly(server, notes));
+    settle(reactor);
+    (void)server.send(address, "to nobody");
+    settle(reactor);
+    const Socket peer = connected_to(server.transport().local());
+    CHECK(::send(peer.get(), "hello", 5, 0) == 5);
+    run_until(reactor, [&] { return !notes.empty(); });
+    CHECK(notes == std::vector<std::string>{"hello"});
 }
 
 TEST_CASE("the end of a connection of packets is an end of stream") {
@@ -140,7 +176,7 @@ TEST_CASE("a send for which there is no room waits, and nothing is lost") {
     scope.start(flood(socket, 2000, sent));
     settle(reactor);
     CHECK(sent < 2000);
-    CHECK(socket.endpoint().queued() <= 6000);
+    CHECK(socket.transport().queued() <= 6000);
     std::string buffer(2000, '\0');
     run_until(reactor, [&, &end = peer] {
         while (::recv(end.get(), buffer.data(), buffer.size(), MSG_DONTWAIT) == 1000) ++received;
@@ -166,4 +202,24 @@ TEST_CASE("a second receive while one waits is refused, and a socket may outlive
     CHECK_THROWS_AS(run(*reactor, receive_twice(socket)), std::logic_error);
     reactor.reset();
     CHECK(socket.error() == std::errc::operation_canceled);
+}
+
+TEST_CASE("a coroutine of datagrams runs in the memory of a test") {
+    Reactor reactor;
+    std::optional<testing::MemoryDatagramTransport> memory;
+    DatagramSocket socket([&](std::unique_ptr<DatagramProtocol> protocol) -> DatagramTransport& {
+        return memory.emplace(std::move(protocol));
+    });
+    Scope scope(reactor);
+    scope.start(echo(socket));
+    memory->feed("early");
+    CHECK(memory->waiting() == 1);  // nothing receives yet
+    settle(reactor);
+    memory->feed("one");
+    memory->feed("two");
+    REQUIRE(memory->sent().size() == 3);
+    CHECK(memory->sent()[2].data == "two");
+    memory->fail(std::make_error_code(std::errc::io_error));
+    CHECK(scope.size() == 0);
+    CHECK(socket.error() == std::errc::io_error);
 }
