@@ -8,8 +8,8 @@
 #   descriptor changes nothing for its parent.
 # Happens: none of them does all of this. reactor/MIGRATING.md has the table. The signals are raised in a callback, at
 #   once. "Early by 3 ms" is of a timer that is started 3 ms after an iteration: the loop's clock is that of the
-#   iteration. The clock is seen by a wall clock that is set one hour forward under a timer of 2 s. The child unregisters what
-#   it has inherited, and ends: where the loop is an epoll set, that is the parent's.
+#   iteration. The clock is seen by a wall clock that is set one hour forward under a timer of 2 s. The child unregisters
+#   what it has inherited, and ends: where the loop is an epoll set, that is the parent's.
 # Who meets it: programs that are moved from one loop to another.
 # Seen with: Debian 12, Linux 6.18.44; the versions are below.
 # Sources: each loop's manual, which says nothing of most of this.

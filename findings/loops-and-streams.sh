@@ -6,9 +6,10 @@
 #   arrives whole at a client that has shut its writing (shutdown(2)) behind its question, as with netcat; a connection
 #   that is reset after the client's end reports that.
 # Happens: the backlog is 5 to 4096; libuv's is given by the author, 128 here. In Twisted and Qt the end of the input
-#   closes the connection, and nothing of the answer arrives. In libevent, libuv, GLib and Asio nothing is called for the
-#   reset: reading has stopped with the end, and a server that waits for something else keeps the connection. In Tcl the
-#   end is reported for ever until the handler is removed. ACE and POCO leave reading and writing to the program.
+#   closes the connection. What has not left by then is thrown away: all of the answer, if the end came with the
+#   question. In libevent, libuv, GLib and Asio nothing is called for the reset: reading has stopped with the end, and a
+#   server that waits for something else keeps the connection. In Tcl the end is reported for ever until the handler is
+#   removed. ACE and POCO leave reading and writing to the program.
 # Who meets it: servers that stay with a loop's defaults, and clients behind half-closing proxies.
 # Seen with: Debian 12, Linux 6.18.44; the versions are below.
 # Sources: each loop's manual: evconnlistener_new, uv_listen, g_socket_listener_set_backlog, listenTCP, QTcpServer,
@@ -198,7 +199,7 @@ int main(int, char** word) {
         for (ssize_t count; poll(&entry, 1, 500) == 1 && (count = read(fd, bytes, sizeof bytes)) > 0;) arrived += count;
         close(fd);
     });
-    std::printf(", %s of the answer after a half-close", arrived == answer.size() ? "all" : arrived == 0 ? "nothing" : "a part");
+    std::printf(", %s of the answer after a half-close", arrived == answer.size() ? "all" : "nothing or a part");
     answer.clear();
     ends = 0;
     serve_until_done([&] {
@@ -266,7 +267,7 @@ def talk():
                 arrived += len(data)
         except OSError:
             pass
-    word = "all" if arrived == len(answer) else "a part" if arrived else "nothing"
+    word = "all" if arrived == len(answer) else "nothing or a part"
     answer = b""
     ends.clear()
     peer = asked()
@@ -300,8 +301,8 @@ LIBUV: backlog 128, all of the answer after a half-close, the end of the input i
 GLIB: backlog 10, all of the answer after a half-close, the end of the input is reported once, and a reset behind it is not
 TCL: backlog 4096, all of the answer after a half-close, the end of the input is reported for ever
 ASIO: backlog 4096, all of the answer after a half-close, the end of the input is reported once, and a reset behind it is not
-QT: backlog 50, nothing of the answer after a half-close, the end of the input closes the connection
+QT: backlog 50, nothing or a part of the answer after a half-close, the end of the input closes the connection
 ACE_LOOP: backlog 5
 POCO: backlog 64
-TWISTED: backlog 50, nothing of the answer after a half-close, the end of the input closes the connection
+TWISTED: backlog 50, nothing or a part of the answer after a half-close, the end of the input closes the connection
 END
