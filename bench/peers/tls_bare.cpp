@@ -127,7 +127,6 @@ int main(int count, char** arguments) {
     const int listener = bench::listen_as_told(count, arguments, "bare TLS");
     SSL_CTX* const context = SSL_CTX_new(TLS_server_method());
     bench::set_up(context);
-    SSL_CTX_set_read_ahead(context, 1);
     BIO* const bio = make_bio();
     epoll = ::epoll_create1(EPOLL_CLOEXEC);
     epoll_event event{};
