@@ -121,7 +121,10 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
     }
     if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
         space.sent_straight += together;
-        return send_now(before, data);
+        send_now(before, data);
+        // Nothing is gathered now. Otherwise the short way would send that: a system call for no bytes.
+        if (state_.is_ordinary()) space.unanswered = this;
+        return;
     }
     space.spilled = true;
     queue(before);

@@ -233,7 +233,8 @@ void TlsTransport::give(Bytes input) {
 // The carrier's end. It comes after all input, and not while the protocol has paused.
 void TlsTransport::end_of_stream() {
     if (state_.is(StreamState::closing | StreamState::over)) return;
-    if (state_.is(StreamState::input_due)) make_due_call();
+    // The carrier may be over behind this, so a call that was to come from the loop comes now: the end above all.
+    while (state_.reading() && (end_due_ || state_.is(StreamState::input_due))) make_due_call();
     if (end_due_ || state_.is(StreamState::input_ended | StreamState::closing | StreamState::over)) return;
     fail(Error::truncated);
 }

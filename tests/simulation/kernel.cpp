@@ -457,6 +457,7 @@ ssize_t Kernel::send(int descriptor, std::string_view data) {
     called("send", descriptor);
     const auto stream = find_as<Stream>(descriptor, "send");
     if (stream == nullptr) return -1;
+    if (data.empty()) fail("no system call is made to send nothing");
     if (stream->error != 0) return refused(std::exchange(stream->error, 0));
     if (stream->state == Stream::State::dead || stream->output_shut) return refused(EPIPE);
     if (stream->state != Stream::State::connected) return refused(ENOTCONN);

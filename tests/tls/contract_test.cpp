@@ -112,3 +112,26 @@ TEST_CASE("A coroutine that serves plain connections serves those over TLS") {
     CHECK(server.disconnected() == std::error_code());
     CHECK(client.disconnected() == std::error_code());
 }
+
+TEST_CASE("An end of the peer that waits behind a pause and a rest comes also where this side has ended before") {
+    const auto pair = with({});
+    Journal& journal = pair->of_server;
+    journal.transport->shutdown_write();
+    pair->server.settle();
+    journal.on_received = [&](Bytes) {
+        journal.transport->pause_reading();
+        return std::size_t(0);
+    };
+    pair->of_client.transport->write("rest");
+    pair->of_client.transport->close();
+    pair->client.settle();
+    pair->server.feed(pair->client.take());
+    pair->server.end();
+    CHECK(journal.count("end") == 0);
+    journal.on_received = nullptr;
+    journal.transport->resume_reading();
+    pair->server.settle();
+    CHECK(journal.input == "rest");
+    CHECK(journal.calls == Calls{"connected", "received", "end", "disconnected"});
+    CHECK_FALSE(journal.reason);
+}
