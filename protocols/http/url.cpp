@@ -16,7 +16,7 @@ constexpr std::uint16_t usual_port(bool secure) noexcept {
     return secure ? 443 : 80;
 }
 
-bool begins_with(std::string_view text, std::string_view lower) noexcept {
+bool has_prefix(std::string_view text, std::string_view lower) noexcept {
     return text.size() >= lower.size() && same_token(text.substr(0, lower.size()), lower);
 }
 
@@ -114,8 +114,8 @@ bool Url::same_origin(const Url& other) const noexcept {
 
 std::optional<Url> parse_url(std::string_view text) {
     text = without_fragment(text);
-    if (begins_with(text, "http:")) return parse_rest(false, text.substr(5));
-    if (begins_with(text, "https:")) return parse_rest(true, text.substr(6));
+    if (has_prefix(text, "http:")) return parse_rest(false, text.substr(5));
+    if (has_prefix(text, "https:")) return parse_rest(true, text.substr(6));
     return std::nullopt;
 }
 

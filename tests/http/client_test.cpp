@@ -257,6 +257,33 @@ TEST_CASE("a request is not sent a third time, nor a second time over a fresh co
     CHECK(world.accepted == 3);
 }
 
+TEST_CASE("a request is not sent a third time over a connection that another one has just left") {
+    ClientWorld world;
+    Outcome first, second;
+    Call one = world.client->get("http://a/", first.note());
+    Call two = world.client->get("http://a/", second.note());
+    world.network.settle();
+    for (ClientWorld::Side* side : std::vector(world.sides)) side->write(ok("x"));
+    world.network.settle();
+    CHECK(world.client->idle() == 2);
+    for (ClientWorld::Side* side : world.sides) side->take();
+    one = world.client->get("http://a/1", first.note());
+    two = world.client->get("http://a/2", second.note());
+    world.network.settle();
+    world.network.delay("a", std::chrono::seconds(1));
+    const bool first_has_one = world.sides[0]->heard.starts_with("GET /1 ");
+    ClientWorld::Side* const of_one = world.sides[first_has_one ? 0 : 1];
+    world.sides[first_has_one ? 1 : 0]->transport().close();
+    world.network.settle();
+    CHECK(second.calls == 1);  // it waits for another connection
+    of_one->write(ok("1"));
+    world.network.settle();
+    CHECK(of_one->take().ends_with("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    of_one->transport().close();
+    world.network.settle();
+    CHECK(second.text == "! Connection reset by peer");
+}
+
 TEST_CASE("a request whose answer has begun is not sent again") {
     ClientWorld world;
     Outcome outcome;
