@@ -11,7 +11,7 @@ import time
 import unittest
 
 from building import JOBS, LIMIT, fails, files_under, run, write
-from cmake_cases import VISIBLE, CMakeCases
+from cmake_cases import VISIBLE, CMakeCases, sources_in
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
@@ -205,6 +205,28 @@ executable('application', 'application.cpp', 'visible.cpp', dependencies: depend
         write(os.path.join(source, "visible.cpp"), VISIBLE)
         shutil.copy(os.path.join(HERE, "application.cpp"), source)
         return source
+
+    # ── with no build system at all: the guide's line is not run, which takes minutes, but its files are looked at ──
+
+    def folder_and_line(self):
+        with open(os.path.join(SOURCE, "reactor", "guide", "embedding.md"), encoding="utf-8") as file:
+            line = re.search(r"\*\*No build system\*\*\n\n((?:    .*\n)+)", file.read())[1].replace("\\\n", " ")
+        folder = os.path.join(SCRATCH, "plain")
+        os.makedirs(folder, exist_ok=True)
+        shutil.copy(os.path.join(HERE, "application.cpp"), folder)
+        link = os.path.join(folder, "reactor")
+        if not os.path.islink(link):
+            os.symlink(SOURCE, link)
+        return folder, line
+
+    def test_the_line_without_a_build_system_names_every_file_that_needs_no_openssl(self):
+        folder, line = self.folder_and_line()
+        named = run("sh", "-c", "printf '%s\\n' " + re.search(r"\$\(.*\)", line)[0], folder=folder).split()
+        wanted = {name for name in sources_in(SOURCE) if "/tls/" not in name and "/websocket/" not in name}
+        self.assertEqual({os.path.relpath(name, "reactor") for name in named}, wanted)
+        self.assertRegex(line, r"g\+\+ -std=c\+\+20 -I reactor application\.cpp .* -pthread -o application")
+
+    # ── by Meson ──
 
     def test_by_meson_where_it_is_installed(self):
         source = self.meson_source("meson-installed")

@@ -440,13 +440,14 @@ TEST_CASE("S86: a huge length is refused at once, names both numbers and wraps n
             CHECK(feeder.outcome().error.allowed == million);
         }
     }
-    // Where everything is allowed, the same lengths only mean that more has to come.
+    // Where everything is allowed that this machine can hold, the same lengths only mean that more has to come.
     constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
     for (const AnyFraming& framing : {AnyFraming(LengthPrefixed(8, std::endian::big, unlimited)),
                                       AnyFraming(LengthPrefixed(8, std::endian::little, unlimited))}) {
         Feeder feeder(framing, false);
         feeder.feed("\xff\xff\xff\xff\xff\xff\xff\xff more");
-        CHECK(feeder.outcome() == Outcome{});
+        if (unlimited == most) CHECK(feeder.outcome() == Outcome{});
+        if (unlimited < most) CHECK(feeder.outcome().error.problem == Problem::too_long);  // 32 bits
         CHECK(framing.longest() == unlimited);
     }
 }
@@ -596,15 +597,16 @@ TEST_CASE("S91: a framing takes any maximum, and any length that a peer announce
             }
         }
     }
+    // A machine of 32 bits does not wait for what it could not hold.
+    const Error refusal = sizeof most == 8 ? Error::ended_inside_message : Error::message_too_long;
     for (const bool in_parts : {false, true}) {
         for (const std::string_view announced :
              {"\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff\xff\xff\xfe"}) {
             const Outcome outcome =
                 decode(LengthPrefixed(8, std::endian::big, most), std::string(announced) + "rest", in_parts);
-            CHECK(outcome.error.code() == Error::ended_inside_message);
+            CHECK(outcome.error.code() == refusal);
         }
-        CHECK(decode(Netstring(most), "18446744073709551615:rest", in_parts).error.code() ==
-              Error::ended_inside_message);
+        CHECK(decode(Netstring(most), "18446744073709551615:rest", in_parts).error.code() == refusal);
         CHECK(decode(FixedLength(most), "rest", in_parts).error.code() == Error::ended_inside_message);
         CHECK(decode(FixedLength(1), "ab", in_parts) == Outcome{{"a", "b"}, {}});
     }

@@ -34,15 +34,16 @@ namespace {
 struct Filtered {
     const char* name;
     std::vector<int> numbers;
+    bool only_enosys = false;  // musl itself makes the older call then, and not after EPERM
 };
 
 const Filtered rows[] = {
     {"accept4", {SYS_accept4}},
-    {"epoll_create1", {SYS_epoll_create1}},
+    {"epoll_create1", {SYS_epoll_create1}, !REACTOR_HAS(GLIBC)},
     {"eventfd2", {SYS_eventfd2}},
     {"pidfd_open", {434}},
     {"pidfd_send_signal", {424}},
-    {"pipe2", {SYS_pipe2}},
+    {"pipe2", {SYS_pipe2}, !REACTOR_HAS(GLIBC)},
 #if defined(SYS_ppoll_time64)
     {"ppoll", {SYS_ppoll, SYS_ppoll_time64}},
     {"recvmmsg", {SYS_recvmmsg, SYS_recvmmsg_time64}},
@@ -59,10 +60,12 @@ const Filtered rows[] = {
 };
 
 // Without pipe2(2), which the C library's pipe is as well.
-std::vector<int> many_of_them() {
+std::vector<int> many_of_them(int error) {
     std::vector<int> many;
-    for (const Filtered& row : rows)
-        if (row.name != std::string_view("pipe2")) many.insert(many.end(), row.numbers.begin(), row.numbers.end());
+    for (const Filtered& row : rows) {
+        if (row.name == std::string_view("pipe2") || (row.only_enosys && error == EPERM)) continue;
+        many.insert(many.end(), row.numbers.begin(), row.numbers.end());
+    }
     return many;
 }
 
@@ -128,10 +131,11 @@ TEST_CASE("S96: under a filter of system calls, and on Linux 4.18, a session is 
     std::ofstream(path, std::ios::binary) << content;
     for (const int error : {ENOSYS, EPERM}) {
         CAPTURE(error);
-        CHECK(run_filtered(many_of_them(), error, path, content) == ".");
+        CHECK(run_filtered(many_of_them(error), error, path, content) == ".");
         CHECK(run_filtered(newer_than_4_18(error), error, path, content) == ".");
         for (const Filtered& row : rows) {
-            CAPTURE(row.name);
+            if (row.only_enosys && error == EPERM) continue;
+            CAPTURE(std::string(row.name));
             CHECK(run_filtered(row.numbers, error, path, content) == ".");
         }
     }
