@@ -96,7 +96,7 @@ bool filter(const std::vector<int>& numbers, int error) {
     return true;
 }
 
-// In a child, which cannot take its filter off again. What it has to say: nothing, if all went well.
+// In a child, because a filter stays. Returns the child's answer: a full stop alone, if all went well.
 std::string run_filtered(const std::vector<int>& numbers, int error, const std::string& path,
                          const std::string& content) {
     int ends[2];
