@@ -420,6 +420,22 @@ TEST_CASE("http::get asks once, with a client of its own that keeps no connectio
     CHECK(world.sides.empty());
 }
 
+TEST_CASE("a client that keeps no connection sends no second request behind its Connection: close") {
+    ClientOptions options;
+    options.connections = 1;
+    options.idle = 0;
+    ClientWorld world(std::move(options));
+    Outcome first, second;
+    const Call one = world.client->get("http://a/", first.note());
+    const Call two = world.client->get("http://a/", second.note());
+    world.network.settle();
+    world.answer(ok("1"));  // which does not say that the server closes
+    CHECK(first.text == "200 1");
+    CHECK(world.accepted == 2);
+    world.answer(ok("2"));
+    CHECK(second.text == "200 2");
+}
+
 TEST_CASE("a connection to one address serves every URL") {
     ClientOptions options;
     options.address = "a";
