@@ -258,8 +258,12 @@ try() {
     local name=$1
     shift
     "${CXX:-c++}" -std=gnu++20 -O1 -w "-D$name" -isystem "$include" -isystem "$include/$triplet" \
-        -o "$folder/$name" "$folder/loop.cpp" -L"$libraries" -Wl,-rpath,"$libraries" "$@" 2>"$folder/compiler" ||
+        -o "$folder/$name" "$folder/loop.cpp" -L"$libraries" \
+        -Wl,--disable-new-dtags,-rpath,"$libraries" "$@" 2>"$folder/compiler" ||
         cannot "$name does not compile: $(grep -m 1 error "$folder/compiler" || true)"
+    local missing
+    missing=$(ldd "$folder/$name" | awk '/not found/ { print $1 }' | tr '\n' ' ')
+    [ -z "$missing" ] || cannot "the packages need libraries that are not installed: $missing"
     bounded "$folder/$name" "$name"
 }
 
