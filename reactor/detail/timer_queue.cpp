@@ -1,208 +1,284 @@
-// The queue of timers: some lists in order of their deadlines, and a heap for those that fit in none. Programs start
-// most of their timers with a few durations, each of which makes an ordered list by itself: adding and cancelling there
-// touch two neighbours. Only deadlines that come in no order pay for the heap.
+// The queue of timers: a radix queue. An entry moves to finer buckets as its time comes near, at most once a level, and
+// there are five levels between a nanosecond and a second. Spreading a bucket reads its entries in a row, and touches
+// their nodes only when they may be due. Only a place needs memory: where there is none for a chunk, the node goes into
+// a list that is looked through each time.
 #include <reactor/detail/timer_queue.hpp>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <exception>
+#include <limits>
 #include <new>
 #include <utility>
 
 namespace reactor {
 
 namespace {
-constexpr std::size_t arity = 4;  // four children share two cache lines, and the heap is half as deep
+
+constexpr std::uint64_t sign = std::uint64_t(1) << 63;
+
+std::uint64_t key_of(TimePoint time) noexcept {
+    return std::uint64_t(time.time_since_epoch().count()) ^ sign;
 }
 
-// ── the lists ──
-
-void TimerQueue::List::insert_behind(Node* place, Node& node) noexcept {
-    node.previous_ = place;
-    node.next_ = place == nullptr ? first : place->next_;
-    (node.next_ == nullptr ? last : node.next_->previous_) = &node;
-    (place == nullptr ? first : place->next_) = &node;
+TimePoint time_of(std::uint64_t key) noexcept {
+    return TimePoint(Duration(std::int64_t(key ^ sign)));
 }
 
-void TimerQueue::List::remove(Node& node) noexcept {
-    (node.next_ == nullptr ? last : node.next_->previous_) = node.previous_;
-    (node.previous_ == nullptr ? first : node.previous_->next_) = node.next_;
-    // Of an empty list `latest` means nothing: list_for() takes it as empty before it looks.
-    if (last != nullptr) latest = last->key_;
+constexpr std::size_t most_given_up_beside = 64;  // entries, beside as many as wait
+constexpr std::uint32_t looks_each = 16;          // entries that one question for the next deadline may cost
+
+}  // namespace
+
+TimerQueue::~TimerQueue() {
+    const auto destroy = [](Chunk* chunk) {
+        while (chunk != nullptr) delete std::exchange(chunk, chunk->next);
+    };
+    for (const auto& level : levels_) {
+        if (level == nullptr) continue;
+        for (Bucket& bucket : level->buckets) destroy(bucket.first);
+    }
+    destroy(spare_);
 }
 
-// Of the lists whose deadlines are all earlier the one that comes nearest, so that a longer duration does not spoil the
-// list of a shorter one more than once; or an empty one.
-TimerQueue::List* TimerQueue::list_for(TimePoint deadline) noexcept {
-    List* nearest = nullptr;
-    List* empty = nullptr;
-    for (std::size_t i = 0; i < lists_in_use_; ++i) {
-        List& list = lists_[i];
-        if (list.first == nullptr) {
-            empty = &list;
-        } else if (list.latest <= deadline && (nearest == nullptr || nearest->latest < list.latest)) {
-            nearest = &list;
+// ── buckets ──
+
+void TimerQueue::Bucket::append(Chunk* chunk) noexcept {
+    (last == nullptr ? first : last->next) = chunk;
+    last = chunk;
+}
+
+void TimerQueue::Bucket::add(const Entry& entry) noexcept {
+    if (count == 0 || entry.key < least.key) least = entry;
+    ++count;
+    last->entries[last->count++] = entry;
+}
+
+bool TimerQueue::add(Bucket& bucket, const Entry& entry) noexcept {
+    if (bucket.full()) {
+        Chunk* chunk = spare_;
+        if (chunk != nullptr) {
+            spare_ = std::exchange(chunk->next, nullptr);
+        } else {
+            chunk = new (std::nothrow) Chunk;
+            if (chunk == nullptr) return false;
+        }
+        bucket.append(chunk);
+    }
+    bucket.add(entry);
+    return true;
+}
+
+// Of a key that is later than the base. Positions are in the order of their keys.
+TimerQueue::Position TimerQueue::position_of(Key key) const noexcept {
+    const unsigned level = (63 - unsigned(std::countl_zero(key ^ base_))) / digit_bits;
+    return {level, unsigned(key >> (level * digit_bits)) & ((1U << digit_bits) - 1)};
+}
+
+TimerQueue::Bucket* TimerQueue::bucket_of(Key key) noexcept {
+    if (key <= base_) return nullptr;
+    const Position at = position_of(key);
+    return levels_[at.level] == nullptr ? nullptr : &bucket_at(at);
+}
+
+bool TimerQueue::first_filled(Position& at) const noexcept {
+    if (levels_filled_ == 0) return false;
+    at.level = unsigned(std::countr_zero(levels_filled_));
+    at.digit = unsigned(std::countr_zero(levels_[at.level]->filled));
+    return true;
+}
+
+TimerQueue::Key TimerQueue::begin_of(Position at) const noexcept {
+    const unsigned shift = at.level * digit_bits;
+    const unsigned above = shift + digit_bits;
+    return (above >= 64 ? 0 : base_ >> above << above) | Key(at.digit) << shift;
+}
+
+// False without memory, and for what is not later than the base.
+bool TimerQueue::file_in_bucket(Key key, Index place) noexcept {
+    if (key <= base_) return false;
+    const Position at = position_of(key);
+    std::unique_ptr<Level>& level = levels_[at.level];
+    if (level == nullptr) level.reset(new (std::nothrow) Level);
+    if (level == nullptr || !add(level->buckets[at.digit], {key, place, places_[place].generation})) return false;
+    note_count(at);
+    return true;
+}
+
+void TimerQueue::note_count(Position at) noexcept {
+    Level& level = *levels_[at.level];
+    const std::uint64_t digit = std::uint64_t(1) << at.digit;
+    level.filled = level.buckets[at.digit].count > 0 ? level.filled | digit : level.filled & ~digit;
+    const std::uint32_t bit = std::uint32_t(1) << at.level;
+    levels_filled_ = level.filled != 0 ? levels_filled_ | bit : levels_filled_ & ~bit;
+}
+
+// Takes all entries out of the bucket, and drops those that were given up. `visit` returns whether it has put the entry
+// somewhere; otherwise it goes to `rest`, for which its own chunk is kept at hand.
+template <class Visit>
+void TimerQueue::consume(Bucket& bucket, Bucket& rest, bool looks_at_nodes, Visit visit) noexcept {
+    Chunk* chunk = std::exchange(bucket, {}).first;
+    while (chunk != nullptr) {
+        Chunk* const next = std::exchange(chunk->next, nullptr);
+        const std::uint32_t count = std::exchange(chunk->count, 0);
+        // What they point to lies anywhere in memory, and is waited for together.
+        for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(&places_[chunk->entries[i].place]);
+        if (looks_at_nodes)
+            for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(places_[chunk->entries[i].place].node);
+        bool kept = false;
+        for (std::uint32_t i = 0; i < count; ++i) {
+            Entry entry = chunk->entries[i];
+            if (!valid(entry)) {
+                --given_up_;
+            } else if (!visit(entry)) {
+                if (rest.full()) {
+                    rest.append(chunk);
+                    kept = true;
+                }
+                rest.add(entry);
+            }
+        }
+        if (!kept) chunk->next = std::exchange(spare_, chunk);
+        chunk = next;
+    }
+}
+
+// Drops what was given up, and puts what was moved where it belongs now.
+void TimerQueue::tidy(Bucket& bucket) noexcept {
+    Bucket rest;
+    consume(bucket, rest, true, [&](Entry& entry) {
+        Node& node = node_of(entry);
+        if (!node.moved_) return false;
+        const Key key = key_of(node.deadline_);
+        const bool stays = bucket_of(key) == &bucket;
+        if (!stays && !file_in_bucket(key, entry.place)) return false;
+        entry.key = key;
+        node.moved_ = false;
+        return !stays;
+    });
+    bucket = rest;
+}
+
+void TimerQueue::sweep() noexcept {
+    for (Position at{0, 0}; at.level < level_count; ++at.level) {
+        if (levels_[at.level] == nullptr) continue;
+        for (at.digit = 0; at.digit < std::size(levels_[at.level]->buckets); ++at.digit) {
+            if (bucket_at(at).count == 0) continue;
+            tidy(bucket_at(at));
+            note_count(at);
         }
     }
-    if (nearest != nullptr) return nearest;
-    if (empty != nullptr) return empty;
-    return lists_in_use_ < most_lists ? &lists_[lists_in_use_] : nullptr;
 }
 
-void TimerQueue::insert(List& list, Node* place, Node& node) noexcept {
-    list.insert_behind(place, node);
-    node.key_ = node.deadline_;
-    node.home_ = std::uint8_t(&list - lists_);
-    node.moved_ = false;
-    lists_in_use_ = std::max(lists_in_use_, node.home_ + std::size_t(1));
-    ++listed_;
-}
-
-void TimerQueue::append(List& list, Node& node) noexcept {
-    insert(list, list.last, node);
-    list.latest = node.key_;
-}
-
-// The first of the list was moved to a later deadline: it goes where that belongs.
-void TimerQueue::settle_first(List& list) noexcept {
-    Node& node = *list.first;
-    take_out(node);
-    // Not behind an equal deadline, which may have been set after this one. Nothing is before the earliest of all.
-    const bool earliest = node.deadline_ == TimePoint::min();
-    if (List* other = earliest ? nullptr : list_for(node.deadline_ - Duration(1))) return append(*other, node);
-    try {
-        heap_.push_back({});
-        node.home_ = Node::in_heap;
-        sift_up(heap_.size() - 1, {node.deadline_, node.order_, &node});
-    } catch (const std::bad_alloc&) {  // then it is a long way, but the deadline is kept
-        Node* place = list.last;
-        while (place != nullptr &&
-               (place->key_ > node.deadline_ || (place->key_ == node.deadline_ && place->order_ > node.order_)))
-            place = place->previous_;
-        insert(list, place, node);
-    }
-}
-
-// ── both ──
+// ── scheduling ──
 
 void TimerQueue::schedule(Node& node, TimePoint deadline) {
-    const bool waits = node.scheduled() && node.home_ != Node::in_due_set;
-    // The most frequent call of all: an idle timeout is moved by each message, and fires once or never. Two stores do.
-    if (waits && deadline >= node.deadline_) {  // it can stay where it is until that is the next
+    // The most frequent call of all: an idle timeout is moved by each message, and fires once or never. A few stores
+    // do: it can stay where it is until that is the next.
+    if (node.home_ == Node::Home::bucket && deadline >= node.deadline_) {
         node.deadline_ = deadline;
         node.order_ = ++order_;
         node.moved_ = true;
         return;
     }
-    if (node.home_ == Node::in_heap) {
-        node.deadline_ = deadline;
-        node.order_ = ++order_;
-        // Not earlier than what it stands under, if it had been moved later before.
-        if (deadline < heap_[node.place_].deadline) sift_up(node.place_, {deadline, node.order_, &node});
-        return;
+    if (node.scheduled()) {
+        leave(node);
+    } else {
+        if (free_.empty()) grow_places();
+        node.place_ = free_.back();
+        free_.pop_back();
+        places_[node.place_].node = &node;
     }
-    List* list = list_for(deadline);
-    if (list == nullptr) heap_.push_back({});  // first: if this throws, nothing has changed
-    // Earlier than before, or already taken out as due: it goes where the new deadline belongs.
-    if (node.scheduled()) take_out(node);
     node.deadline_ = deadline;
     node.order_ = ++order_;
-    if (list != nullptr) return append(*list, node);
-    node.home_ = Node::in_heap;
-    sift_up(heap_.size() - 1, {deadline, node.order_, &node});
+    file(node);
+    if (given_up_ > waiting_ + most_given_up_beside) sweep();
+}
+
+// To free a place needs no memory then.
+void TimerQueue::grow_places() {
+    if (places_.size() == places_.capacity()) {
+        const std::size_t more = std::max<std::size_t>(2 * places_.size(), 8);
+        free_.reserve(more);
+        places_.reserve(more);
+    }
+    free_.push_back(Index(places_.size()));
+    places_.emplace_back();
+}
+
+void TimerQueue::file(Node& node) noexcept {
+    const bool in_bucket = file_in_bucket(key_of(node.deadline_), node.place_);
+    if (!in_bucket) link(front_, node.place_);
+    node.home_ = in_bucket ? Node::Home::bucket : Node::Home::front;
+    node.moved_ = false;
+    ++waiting_;
+}
+
+// It keeps its place.
+void TimerQueue::leave(Node& node) noexcept {
+    const auto home = std::exchange(node.home_, Node::Home::nowhere);
+    if (home == Node::Home::due_set) return unlink(due_, node.place_);
+    --waiting_;
+    if (home == Node::Home::front) return unlink(front_, node.place_);
+    ++given_up_;
+    // An entry of the same generation, four billion later, would be taken for a good one.
+    if (++places_[node.place_].generation == 0) sweep();
 }
 
 bool TimerQueue::cancel(Node& node) noexcept {
     if (!node.scheduled()) return false;
-    take_out(node);
+    leave(node);
+    places_[node.place_].node = nullptr;
+    free_.push_back(node.place_);
+    if (given_up_ > waiting_ + most_given_up_beside) sweep();
     return true;
 }
 
 void TimerQueue::move_place(Node& from, Node& to) noexcept {
-    // A movable Timer lies in the user's memory: its neighbours, or its place in the heap, must point to the new one.
+    // A movable Timer lies in the user's memory.
     to.deadline_ = from.deadline_;
     if (!from.scheduled()) return;
     to.order_ = from.order_;
-    to.key_ = from.key_;
-    to.previous_ = from.previous_;
-    to.next_ = from.next_;
     to.place_ = from.place_;
     to.moved_ = from.moved_;
-    to.home_ = std::exchange(from.home_, Node::nowhere);
-    if (to.home_ == Node::in_heap) {
-        heap_[to.place_].node = &to;
-        return;
-    }
-    List& list = to.home_ == Node::in_due_set ? due_ : lists_[to.home_];
-    (to.previous_ == nullptr ? list.first : to.previous_->next_) = &to;
-    (to.next_ == nullptr ? list.last : to.next_->previous_) = &to;
+    to.home_ = std::exchange(from.home_, Node::Home::nowhere);
+    places_[to.place_].node = &to;
 }
 
 bool TimerQueue::awaits_any() const noexcept {
     // A timer that is started for never only keeps its place, so that starting it in earnest needs no memory.
-    const auto comes = [](const Node& node) { return node.deadline_ != TimePoint::max(); };
-    for (std::size_t i = 0; i < lists_in_use_; ++i)
-        for (const Node* node = lists_[i].first; node != nullptr; node = node->next_)
-            if (comes(*node)) return true;
-    return std::any_of(heap_.begin(), heap_.end(), [&](const Entry& entry) { return comes(*entry.node); });
+    return std::any_of(places_.begin(), places_.end(), [](const Place& place) {
+        return place.node != nullptr && place.node->home_ != Node::Home::due_set &&
+               place.node->deadline_ != TimePoint::max();
+    });
 }
 
-void TimerQueue::take_out(Node& node) noexcept {
-    if (node.home_ == Node::in_heap) {
-        remove_at(node.place_);
-    } else if (node.home_ == Node::in_due_set) {
-        due_.remove(node);
-    } else {
-        lists_[node.home_].remove(node);
-        --listed_;
-        // All loops over the lists end here: a program with one duration looks at one list.
-        while (lists_in_use_ > 0 && lists_[lists_in_use_ - 1].first == nullptr) --lists_in_use_;
-    }
-    node.home_ = Node::nowhere;
+// Is there an entry in the bucket? Then `least` is the earliest, or one that was given up: a large bucket is not put in
+// order for every question. Too early is a wait that ends for nothing, too late would be a bug.
+bool TimerQueue::has_first(Bucket& bucket) noexcept {
+    if (bucket.count == 0) return false;
+    if (valid(bucket.least) && !node_of(bucket.least).moved_) return true;
+    if (++bucket.asked * looks_each < bucket.count) return true;
+    tidy(bucket);
+    return bucket.count > 0;
 }
 
-// A little is put in order each time, so that a program with few timers gets the very deadline, and one that moves
-// thousands of them in every turn does not pay for each.
 std::optional<TimePoint> TimerQueue::find_next() noexcept {
-    constexpr int little = 4;
-    for (std::size_t i = 0; i < lists_in_use_; ++i) {
-        List& list = lists_[i];
-        for (int moved = 0; moved < little && list.first != nullptr && list.first->moved_; ++moved) settle_first(list);
+    Key earliest = std::numeric_limits<Key>::max();
+    for (Index place = front_.first; place != none; place = places_[place].next)
+        earliest = std::min(earliest, key_of(places_[place].node->deadline_));
+    for (Position at; first_filled(at);) {
+        const bool found = has_first(bucket_at(at));
+        note_count(at);
+        if (!found) continue;
+        earliest = std::min(earliest, bucket_at(at).least.key);
+        break;
     }
-    for (int moved = 0; moved < little && top_moved(); ++moved) settle_top();
-
-    std::optional<TimePoint> earliest;
-    if (!heap_.empty()) earliest = heap_.front().deadline;
-    for (std::size_t i = 0; i < lists_in_use_; ++i) {
-        const Node* node = lists_[i].first;
-        // The key, and not the deadline, which may have been moved: too early is a wait that ends for nothing, too late
-        // is a bug.
-        if (node != nullptr && (!earliest || node->key_ < *earliest)) earliest = node->key_;
-    }
-    return earliest;
+    return time_of(earliest);
 }
 
-// The next of those whose deadline has come, null if there is none.
-TimerQueue::Node* TimerQueue::first_due(TimePoint now) noexcept {
-    for (std::size_t i = 0; i < lists_in_use_; ++i) {
-        List& list = lists_[i];
-        if (list.first == nullptr || list.first->key_ > now) continue;
-        // With the first all that were moved in a row: they need not end a wait each.
-        while (list.first != nullptr && list.first->moved_) settle_first(list);
-    }
-    while (top_moved() && heap_.front().deadline <= now) settle_top();
-
-    // Among equal deadlines the one that was set first (`order_`), in whatever list it is.
-    Node* earliest = nullptr;
-    if (!heap_.empty() && heap_.front().deadline <= now) earliest = heap_.front().node;
-    for (std::size_t i = 0; i < lists_in_use_; ++i) {
-        Node* node = lists_[i].first;
-        if (node == nullptr || node->key_ > now) continue;
-        if (earliest == nullptr || node->deadline_ < earliest->deadline_ ||
-            (node->deadline_ == earliest->deadline_ && node->order_ < earliest->order_))
-            earliest = node;
-    }
-    return earliest;
-}
+// ── what is due ──
 
 std::size_t TimerQueue::run_due(TimePoint now) {
     std::exception_ptr failure;
@@ -213,63 +289,145 @@ std::size_t TimerQueue::run_due(TimePoint now) {
     return called;
 }
 
+// All that are due are taken out before the first is called. A callback that starts a timer of zero adds it to the
+// front, and so to a later iteration; one that cancels another finds it in this set.
 void TimerQueue::take_due(TimePoint now) noexcept {
-    // All that are due are taken out before the first is called. A callback that starts a timer of zero adds it to the
-    // lists, and so to a later iteration; one that cancels another finds it in this set.
-    while (Node* node = first_due(now)) {
-        take_out(*node);
-        due_.insert_behind(due_.last, *node);
-        node->home_ = Node::in_due_set;
+    const Key time = key_of(now);
+    in_order_ = true;
+    if (!front_.empty()) take_due_of_front(time);
+    for (Position at; first_filled(at) && begin_of(at) <= time;) {
+        base_ = begin_of(at);
+        spread(at, time);
     }
+    base_ = std::max(base_, time);  // a clock may be set back
+    if (!in_order_) append(due_, sorted(std::exchange(due_, {})));
 }
 
-// ── the heap ──
-
-bool TimerQueue::top_moved() const noexcept {
-    // A node that was moved has another order than its entry in the heap, which was left where it was.
-    return !heap_.empty() && heap_.front().order != heap_.front().node->order_;
-}
-
-void TimerQueue::settle_top() noexcept {
-    Node& node = *heap_.front().node;
-    sift_down(0, {node.deadline_, node.order_, &node});
-}
-
-void TimerQueue::sift_up(std::size_t place, Entry entry) noexcept {
-    while (place > 0) {
-        const std::size_t parent = (place - 1) / arity;
-        if (!entry.before(heap_[parent])) break;
-        put(place, heap_[parent]);
-        place = parent;
+void TimerQueue::take_due_of_front(Key now) noexcept {
+    Chain due;
+    for (Index place = front_.first; place != none;) {
+        Node& node = *places_[place].node;
+        place = places_[place].next;
+        const Key key = key_of(node.deadline_);
+        if (key <= now) {
+            if (key > base_) in_order_ = false;  // there was no memory to put it where it belongs
+            unlink(front_, node.place_);
+            take_as_due(due, node);
+        } else if (file_in_bucket(key, node.place_)) {
+            unlink(front_, node.place_);
+            node.home_ = Node::Home::bucket;
+        }
     }
-    put(place, entry);
+    append(due_, sorted(due));
 }
 
-void TimerQueue::sift_down(std::size_t place, Entry entry) noexcept {
-    for (;;) {
-        const std::size_t first = place * arity + 1;
-        if (first >= heap_.size()) break;
-        const std::size_t last = std::min(first + arity, heap_.size());
-        std::size_t least = first;
-        for (std::size_t child = first + 1; child < last; ++child)
-            if (heap_[child].before(heap_[least])) least = child;
-        if (!heap_[least].before(entry)) break;
-        put(place, heap_[least]);
-        place = least;
-    }
-    put(place, entry);
+// The base is where the bucket begins. What is due in a small bucket, or where all are equal, is taken; the others go
+// to finer ones.
+void TimerQueue::spread(Position at, Key now) noexcept {
+    Bucket& bucket = bucket_at(at);
+    const bool finest = at.level == 0 || bucket.count <= Chunk::size;
+    const Key end = std::min(now, finest ? base_ | ((Key(1) << at.level * digit_bits) - 1) : base_);
+    Chain due;
+    Bucket rest;  // of which there is none
+    consume(bucket, rest, finest, [&](const Entry& entry) {
+        Node& node = node_of(entry);
+        Key key = entry.key;
+        if (key <= end && node.moved_) key = key_of(node.deadline_);
+        if (key <= end) {
+            take_as_due(due, node);
+        } else if (file_in_bucket(key, entry.place)) {
+            if (key != entry.key) node.moved_ = false;
+        } else if (key_of(node.deadline_) <= now) {
+            in_order_ = false;
+            take_as_due(due, node);
+        } else {
+            link(front_, entry.place);
+            node.home_ = Node::Home::front;
+            node.moved_ = false;
+        }
+        return true;
+    });
+    note_count(at);
+    append(due_, sorted(due));
 }
 
-// Fills the gap with the last entry, which may belong above or below it.
-void TimerQueue::remove_at(std::size_t place) noexcept {
-    const Entry last = heap_.back();
-    heap_.pop_back();
-    if (place == heap_.size()) return;
-    if (place > 0 && last.before(heap_[(place - 1) / arity])) {
-        sift_up(place, last);
-    } else {
-        sift_down(place, last);
+void TimerQueue::take_as_due(Chain& due, Node& node) noexcept {
+    node.home_ = Node::Home::due_set;
+    --waiting_;
+    link(due, node.place_);
+}
+
+TimerQueue::Node* TimerQueue::take_first_due() noexcept {
+    if (due_.empty()) return nullptr;
+    Node& node = *places_[due_.first].node;
+    const Index next = places_[due_.first].next;
+    if (next != none) {  // the next one's way through memory begins while this one is called
+        __builtin_prefetch(places_[next].node);
+        if (places_[next].next != none) __builtin_prefetch(&places_[places_[next].next]);
     }
+    cancel(node);
+    return &node;
+}
+
+// ── chains, and the order of those that are due ──
+
+void TimerQueue::link(Chain& chain, Index place) noexcept {
+    places_[place].next = none;
+    places_[place].previous = chain.last;
+    (chain.empty() ? chain.first : places_[chain.last].next) = place;
+    chain.last = place;
+}
+
+void TimerQueue::unlink(Chain& chain, Index place) noexcept {
+    const Place& out = places_[place];
+    (out.next == none ? chain.last : places_[out.next].previous) = out.previous;
+    (out.previous == none ? chain.first : places_[out.previous].next) = out.next;
+}
+
+// In `more` the way back may be wrong.
+void TimerQueue::append(Chain& chain, Chain more) noexcept {
+    for (Index place = more.first; place != none;) link(chain, std::exchange(place, places_[place].next));
+}
+
+bool TimerQueue::before(Index one, Index other) const noexcept {
+    const Node& first = *places_[one].node;
+    const Node& second = *places_[other].node;
+    return first.deadline_ != second.deadline_ ? first.deadline_ < second.deadline_ : first.order_ < second.order_;
+}
+
+TimerQueue::Chain TimerQueue::merged(Chain one, Chain other) noexcept {
+    Chain all;
+    while (!one.empty() && !other.empty()) {
+        Chain& from = before(other.first, one.first) ? other : one;
+        const Index place = from.first;
+        from.first = places_[place].next;
+        link(all, place);
+    }
+    const Chain& rest = one.empty() ? other : one;
+    (all.empty() ? all.first : places_[all.last].next) = rest.first;
+    all.last = rest.last;
+    return all;
+}
+
+// Merges chains of one, two, four and so on: needs no memory. Mostly they are in order, since they were added so.
+TimerQueue::Chain TimerQueue::sorted(Chain chain) noexcept {
+    Index place = chain.first;
+    while (place != chain.last && before(place, places_[place].next)) place = places_[place].next;
+    if (place == chain.last) return chain;
+    std::array<Chain, 32> runs;
+    std::size_t used = 0;
+    for (Index next = chain.first; next != none;) {
+        Chain run{next, next};
+        next = std::exchange(places_[next].next, none);
+        std::size_t i = 0;
+        for (; i < used && !runs[i].empty(); ++i) run = merged(std::exchange(runs[i], {}), run);
+        runs[i] = run;
+        used = std::max(used, i + 1);
+    }
+    Chain all;
+    for (const Chain& run : runs)
+        if (!run.empty()) all = all.empty() ? run : merged(run, all);
+    return all;
 }
 
 }  // namespace reactor

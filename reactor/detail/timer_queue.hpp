@@ -1,8 +1,12 @@
-// Deadlines in order. A program that sets the same few durations again and again, as nearly every one does, appends
-// each time to a list that is sorted already. Such lists cost neither a search nor memory, and form by themselves for
-// the usual durations. A deadline that fits none of them is in a 4-ary heap with a back index. Either way cancelling
-// removes at once and leaves nothing behind, and moving a deadline later, what every idle timeout does, is a store: the
-// queue catches up when the old deadline is the next. Users want Timer (reactor/timer.hpp), which is built on this.
+// Deadlines in order. Time only goes forward, and that saves the sorting: a deadline waits in one of few buckets,
+// chosen by the highest digit (of 6 bits, in nanoseconds) in which it differs from the time of the last run. So a
+// bucket spans more the further away it is. Only when its time begins are its entries spread over finer ones, and only
+// those that come due together are sorted. To add is an append, to cancel marks the entry as given up, and to move a
+// deadline later, as every idle timeout does, is a store: the queue catches up when the old deadline comes. Users want
+// Timer (reactor/timer.hpp), which is built on this.
+//
+//     time of the last run:  … 02 17 40       a deadline of … 02 17 43 is in bucket 43 of the lowest level,
+//                                                           … 02 21 05 in bucket 21 of the next one
 #pragma once
 
 #include <reactor/clock.hpp>
@@ -10,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -24,7 +29,7 @@ public:
         Node(const Node&) = delete;
         Node& operator=(const Node&) = delete;
 
-        bool scheduled() const noexcept { return home_ != nowhere; }
+        bool scheduled() const noexcept { return home_ != Home::nowhere; }
         /// The last deadline set.
         TimePoint deadline() const noexcept { return deadline_; }
 
@@ -36,25 +41,22 @@ public:
         /// The deadline has come; the node is no longer scheduled and may be scheduled, or destroyed, here.
         virtual void due() = 0;
 
-        // Where it stands: one of the lists by its number, or one of these.
-        static constexpr std::uint8_t nowhere = 255, in_heap = 254, in_due_set = 253;
+        enum class Home : std::uint8_t { nowhere, bucket, front, due_set };
 
         TimePoint deadline_{};
-        std::uint64_t order_ = 0;
-        TimePoint key_{};  // in a list: its place in the order; its deadline may be later meanwhile
-        Node* previous_ = nullptr;
-        Node* next_ = nullptr;
-        std::uint32_t place_ = 0;  // in the heap
-        std::uint8_t home_ = nowhere;
-        bool moved_ = false;  // in a list: its key is out of date
+        std::uint64_t order_ = 0;  // of all calls of schedule()
+        std::uint32_t place_ = 0;  // in `places_`
+        Home home_ = Home::nowhere;
+        bool moved_ = false;  // to a later deadline than that of its entry
     };
 
     TimerQueue() = default;
     TimerQueue(const TimerQueue&) = delete;
     TimerQueue& operator=(const TimerQueue&) = delete;
+    ~TimerQueue();
 
-    /// Schedules the node, or moves it if it is. Equal deadlines come due in the order of these calls. If
-    /// memory runs out (std::bad_alloc) the node is as before.
+    /// Schedules the node, or moves it if it is. Equal deadlines come due in the order of these calls. Throws
+    /// std::bad_alloc if it was not scheduled, and then it is not; to move one needs no memory.
     void schedule(Node& node, TimePoint deadline);
 
     /// It will not come due, even if it already belongs to the due set. False if it was not scheduled.
@@ -68,8 +70,8 @@ public:
     /// found one.
     bool awaits_any() const noexcept;
 
-    /// When to call run_due next: the earliest deadline; or, while more of those in front than a few have been moved
-    /// later, one that was given up.
+    /// When to call run_due next: the earliest deadline. If others were moved or cancelled in front of it, for a while
+    /// an earlier one that was given up.
     std::optional<TimePoint> next() noexcept {
         if (empty()) return std::nullopt;
         return find_next();
@@ -82,12 +84,10 @@ public:
     std::size_t run_due(TimePoint now, Failed failed) {
         take_due(now);
         std::size_t called = 0;
-        while (due_.first != nullptr) {
-            Node& node = *due_.first;
-            take_out(node);
+        while (Node* node = take_first_due()) {
             ++called;
             try {
-                node.due();
+                node->due();
             } catch (...) {
                 failed();
             }
@@ -99,55 +99,104 @@ public:
     std::size_t run_due(TimePoint now);
 
     /// How many wait, those of a due set not counted.
-    std::size_t size() const noexcept { return heap_.size() + listed_; }
-    bool empty() const noexcept { return listed_ == 0 && heap_.empty(); }
+    std::size_t size() const noexcept { return waiting_; }
+    bool empty() const noexcept { return waiting_ == 0; }
 
 private:
-    struct Entry {  // the keys are copies, kept beside each other for the cache
-        TimePoint deadline;
-        std::uint64_t order;
-        Node* node;
+    using Key = std::uint64_t;  // a TimePoint without a sign
+    using Index = std::uint32_t;
+    static constexpr Index none = ~Index(0);
 
-        bool before(const Entry& other) const noexcept {
-            return deadline != other.deadline ? deadline < other.deadline : order < other.order;
-        }
+    // What an entry points to. A node has one for as long as it is scheduled, and may lie anywhere.
+    struct Place {
+        Node* node = nullptr;
+        std::uint32_t generation = 0;  // an entry with another one was given up
+        Index next = none;             // of the front, or of the due set
+        Index previous = none;
+    };
+    struct Entry {
+        Key key;
+        Index place;
+        std::uint32_t generation;
+    };
+    struct Chunk {
+        Chunk* next = nullptr;
+        std::uint32_t count = 0;
+        static constexpr std::uint32_t size = 31;
+        Entry entries[size];
+    };
+    struct Bucket {
+        Chunk* first = nullptr;
+        Chunk* last = nullptr;
+        Entry least{};            // the earliest, unless it was given up since
+        std::uint32_t count = 0;  // of entries, also those that were given up
+        std::uint32_t asked = 0;  // how often for the earliest, while that was one that was given up
+
+        void add(const Entry& entry) noexcept;  // there is room in `last`
+        bool full() const noexcept { return last == nullptr || last->count == Chunk::size; }
+        void append(Chunk* chunk) noexcept;
+    };
+    static constexpr unsigned digit_bits = 6;
+    static constexpr std::size_t level_count = (64 + digit_bits - 1) / digit_bits;
+    struct Level {
+        std::uint64_t filled = 0;  // a bit for each bucket with entries
+        Bucket buckets[std::size_t(1) << digit_bits];
+    };
+    struct Position {
+        unsigned level;
+        unsigned digit;
+    };
+    struct Chain {  // through the places: it needs no memory
+        Index first = none;
+        Index last = none;
+        bool empty() const noexcept { return first == none; }
     };
 
-    struct List {
-        Node* first = nullptr;
-        Node* last = nullptr;
-        TimePoint latest{};  // no key in it is later
+    bool valid(const Entry& entry) const noexcept { return places_[entry.place].generation == entry.generation; }
+    Node& node_of(const Entry& entry) const noexcept { return *places_[entry.place].node; }
+    void grow_places();
+    void leave(Node& node) noexcept;
 
-        void insert_behind(Node* place, Node& node) noexcept;
-        void remove(Node& node) noexcept;
-    };
-
+    Position position_of(Key key) const noexcept;
+    Key begin_of(Position at) const noexcept;
+    Bucket& bucket_at(Position at) noexcept { return levels_[at.level]->buckets[at.digit]; }
+    Bucket* bucket_of(Key key) noexcept;
+    bool first_filled(Position& at) const noexcept;
+    void note_count(Position at) noexcept;
+    void file(Node& node) noexcept;
+    bool file_in_bucket(Key key, Index place) noexcept;
+    bool add(Bucket& bucket, const Entry& entry) noexcept;
+    template <class Visit>
+    void consume(Bucket& bucket, Bucket& rest, bool looks_at_nodes, Visit visit) noexcept;
+    void tidy(Bucket& bucket) noexcept;
+    void sweep() noexcept;
+    bool has_first(Bucket& bucket) noexcept;
     std::optional<TimePoint> find_next() noexcept;
-    List* list_for(TimePoint deadline) noexcept;
-    void insert(List& list, Node* place, Node& node) noexcept;
-    void append(List& list, Node& node) noexcept;
-    void take_out(Node& node) noexcept;
-    void settle_first(List& list) noexcept;
-    void settle_top() noexcept;
-    Node* first_due(TimePoint now) noexcept;
+
     void take_due(TimePoint now) noexcept;
-    bool top_moved() const noexcept;
-    void sift_up(std::size_t place, Entry entry) noexcept;
-    void sift_down(std::size_t place, Entry entry) noexcept;
-    void put(std::size_t place, Entry entry) noexcept {
-        heap_[place] = entry;
-        entry.node->place_ = std::uint32_t(place);
-    }
-    void remove_at(std::size_t place) noexcept;
+    void take_due_of_front(Key now) noexcept;
+    void spread(Position at, Key now) noexcept;
+    void take_as_due(Chain& due, Node& node) noexcept;
+    Node* take_first_due() noexcept;
 
-    // More than a program has usual durations; each is looked at when a deadline is set, and when the next is sought.
-    static constexpr std::size_t most_lists = 12;
+    void link(Chain& chain, Index place) noexcept;
+    void unlink(Chain& chain, Index place) noexcept;
+    void append(Chain& chain, Chain more) noexcept;
+    bool before(Index one, Index other) const noexcept;
+    Chain merged(Chain one, Chain other) noexcept;
+    Chain sorted(Chain chain) noexcept;
 
-    List lists_[most_lists];
-    std::size_t lists_in_use_ = 0;  // those behind are empty
-    std::size_t listed_ = 0;
-    std::vector<Entry> heap_;
-    List due_;
+    Key base_ = 0;  // the time of the last run, which decides on the buckets
+    std::unique_ptr<Level> levels_[level_count];
+    std::uint32_t levels_filled_ = 0;  // a bit for each
+    Chain front_;                      // what is not later than the base; and for want of memory anything
+    std::size_t waiting_ = 0;
+    std::size_t given_up_ = 0;  // entries
+    std::vector<Place> places_;
+    std::vector<Index> free_;
+    Chunk* spare_ = nullptr;
+    Chain due_;
+    bool in_order_ = true;  // what was taken as due
     std::uint64_t order_ = 0;
 };
 

@@ -65,7 +65,6 @@ TEST_CASE("Destroying the timer that after or every returned cancels the call an
 TEST_CASE("A timer that is moved keeps its deadline, and its order among equal deadlines") {
     Loop loop;
     std::string order;
-    // As many different durations as make some wait in lists and others in the heap.
     std::vector<Timer> timers, elsewhere;
     for (int i = 0; i < 60; ++i) {
         const Duration delay = 100s - std::chrono::seconds(i / 2);
