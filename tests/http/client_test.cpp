@@ -284,6 +284,28 @@ TEST_CASE("a request is not sent a third time over a connection that another one
     CHECK(second.text == "! Connection reset by peer");
 }
 
+TEST_CASE("a request is sent again over a new connection, as the kept ones may be just as dead") {
+    ClientWorld world;
+    Outcome first, second;
+    Call one = world.client->get("http://a/", first.note());
+    Call two = world.client->get("http://a/", second.note());
+    world.network.settle();
+    for (ClientWorld::Side* side : std::vector(world.sides)) {
+        side->take();
+        side->write(ok("x"));
+    }
+    world.network.settle();
+    CHECK(world.client->idle() == 2);
+    one = world.client->get("http://a/", first.note());
+    world.network.settle();
+    world.sides[world.sides[0]->heard.empty() ? 1 : 0]->transport().close();
+    world.network.settle();
+    CHECK(world.accepted == 3);
+    CHECK(world.sides.size() == 1);
+    world.answer(ok("again"));
+    CHECK(first.text == "200 again");
+}
+
 TEST_CASE("a request whose answer has begun is not sent again") {
     ClientWorld world;
     Outcome outcome;
