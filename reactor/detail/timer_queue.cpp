@@ -95,7 +95,7 @@ TimerQueue::Key TimerQueue::begin_of(Position at) const noexcept {
     return (above >= 64 ? 0 : base_ >> above << above) | Key(at.digit) << shift;
 }
 
-// False without memory, and for what is not later than the base.
+// False without memory, and for a time that is not later than the base.
 bool TimerQueue::file_in_bucket(Key key, Index place) noexcept {
     if (key <= base_) return false;
     const Position at = position_of(key);
@@ -122,7 +122,7 @@ void TimerQueue::consume(Bucket& bucket, Bucket& rest, bool looks_at_nodes, Visi
     while (chunk != nullptr) {
         Chunk* const next = std::exchange(chunk->next, nullptr);
         const std::uint32_t count = std::exchange(chunk->count, 0);
-        // What they point to lies anywhere in memory, and is waited for together.
+        // Their nodes lie anywhere in memory, and are waited for together.
         for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(&places_[chunk->entries[i].place]);
         if (looks_at_nodes)
             for (std::uint32_t i = 0; i < count; ++i) __builtin_prefetch(places_[chunk->entries[i].place].node);
@@ -278,7 +278,7 @@ std::optional<TimePoint> TimerQueue::find_next() noexcept {
     return time_of(earliest);
 }
 
-// ── what is due ──
+// ── the due ones ──
 
 std::size_t TimerQueue::run_due(TimePoint now) {
     std::exception_ptr failure;
@@ -321,8 +321,8 @@ void TimerQueue::take_due_of_front(Key now) noexcept {
     append(due_, sorted(due));
 }
 
-// The base is where the bucket begins. What is due in a small bucket, or where all are equal, is taken; the others go
-// to finer ones.
+// The base is where the bucket begins. Due ones are taken from a small bucket, and from one where all are
+// equal; the others go to finer ones.
 void TimerQueue::spread(Position at, Key now) noexcept {
     Bucket& bucket = bucket_at(at);
     const bool finest = at.level == 0 || bucket.count <= Chunk::size;

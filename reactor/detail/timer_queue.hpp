@@ -107,7 +107,7 @@ private:
     using Index = std::uint32_t;
     static constexpr Index none = ~Index(0);
 
-    // What an entry points to. A node has one for as long as it is scheduled, and may lie anywhere.
+    // The target of an entry. A node has one for as long as it is scheduled, and may lie anywhere.
     struct Place {
         Node* node = nullptr;
         std::uint32_t generation = 0;  // an entry with another one was given up
@@ -189,14 +189,14 @@ private:
     Key base_ = 0;  // the time of the last run, which decides on the buckets
     std::unique_ptr<Level> levels_[level_count];
     std::uint32_t levels_filled_ = 0;  // a bit for each
-    Chain front_;                      // what is not later than the base; and for want of memory anything
+    Chain front_;                      // nothing later than the base; and for want of memory anything
     std::size_t waiting_ = 0;
     std::size_t given_up_ = 0;  // entries
     std::vector<Place> places_;
     std::vector<Index> free_;
     Chunk* spare_ = nullptr;
     Chain due_;
-    bool in_order_ = true;  // what was taken as due
+    bool in_order_ = true;  // those taken as due
     std::uint64_t order_ = 0;
 };
 
