@@ -105,7 +105,7 @@ bool SocketConnection::make_room_for_reads() noexcept {
 // With a rest to put in front: a small one is copied before the new bytes in the loop's buffer, behind a large one the
 // new bytes are read into its own memory.
 void SocketConnection::read_more() {
-    if (is(passes_on) && pass_on()) return;
+    if (is(passes_on) && pass_on_input()) return;
     std::size_t size = is(eager) ? largest_read : limits().read_size;
     if (is(metered)) {
         size = may_move(extra()->meter->input, size);

@@ -36,10 +36,7 @@ public:
     const Limits& limits() const noexcept override;
     bool write_file(FileDescriptor file, std::uint64_t offset, std::uint64_t length) override;
     void message_received() override;
-    void pass_on_to(Transport& other) override {
-        if (is(eager)) other.pass_on_from(*this);
-    }
-    void pass_on_from(Transport& from) override;
+    void pass_on(Transport& from, Transport& to) override;
     Answer ask(Question question) const override;
     void set_rates(const RateLimits& rates) override;
     bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
@@ -130,8 +127,9 @@ private:
     ssize_t send_queued(Bytes data, bool more) noexcept;
     void trigger(Interest ready) noexcept;
     void use_rates(const RateLimits& rates, bool own, ConnectionGroup& group);
+    void pass_on_from(SocketConnection& source);
     bool can_be_passed_on_to() const noexcept;
-    bool pass_on();
+    bool pass_on_input();
     void pass_on_no_longer() noexcept;
     void send_channel();
     void drop_channel() noexcept;

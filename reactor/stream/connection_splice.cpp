@@ -37,10 +37,14 @@ bool SocketConnection::can_be_passed_on_to() const noexcept {
     return !is(fresh | shutting | closing | output_broken | over | metered | leaves);
 }
 
-void SocketConnection::pass_on_from(Transport& from) {
-    auto& source = static_cast<SocketConnection&>(from);  // no other kind calls this
+void SocketConnection::pass_on(Transport& from, Transport& to) {
+    if (&from != this) return pass_on_from(static_cast<SocketConnection&>(from));  // no other kind asks
+    if (is(eager) && &to != this) to.pass_on(from, to);
+}
+
+void SocketConnection::pass_on_from(SocketConnection& source) {
     constexpr unsigned other_ways = passes_on | input_ended | closing | over | metered | takes_descriptors | leaves;
-    if (!can_be_passed_on_to() || source.is(other_ways) || &source == this) return;
+    if (!can_be_passed_on_to() || source.is(other_ways)) return;
     if (group_->workspace != source.group_->workspace) return;
     if (parts_ != nullptr && extra()->channel != nullptr) return;
     Workspace& space = workspace();
@@ -68,7 +72,7 @@ void SocketConnection::pass_on_from(Transport& from) {
 }
 
 // Instead of reading. False: it is to be read after all.
-bool SocketConnection::pass_on() {
+bool SocketConnection::pass_on_input() {
     SocketConnection& target = *extra()->passes_to;
     if (!target.can_be_passed_on_to() || !unconsumed().empty()) {
         pass_on_no_longer();
@@ -127,8 +131,8 @@ void SocketConnection::send_channel() {
 bool SocketConnection::can_be_passed_on_to() const noexcept {
     return false;
 }
-void SocketConnection::pass_on_from(Transport&) {}
-bool SocketConnection::pass_on() {
+void SocketConnection::pass_on(Transport&, Transport&) {}
+bool SocketConnection::pass_on_input() {
     return false;
 }
 void SocketConnection::send_channel() {}

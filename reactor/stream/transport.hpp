@@ -142,9 +142,9 @@ public:
     /// For a protocol that sends all its input on to `other`, inside `received` and having written to it: bulk data may
     /// then go straight there without a call of `received`. Small amounts are received again. A hint, which connections
     /// follow where the kernel can move bytes without copying them (splice(2)).
-    virtual void pass_on_to(Transport& /*other*/) {}
-    /// For implementations: `source`, which is a connection, would like to pass on to this one.
-    virtual void pass_on_from(Transport& /*source*/) {}
+    void pass_on_to(Transport& other) { pass_on(*this, other); }
+    /// For implementations: asked of `source` first. A connection that would like to pass on asks `target`.
+    virtual void pass_on(Transport& /*source*/, Transport& /*target*/) {}
 
     /// A protocol that finds messages in its input calls this for each, so that they can be counted if their number is
     /// limited (RateLimits::messages_in). Framed does. If it was the last for now, `reading` is then false.
