@@ -14,7 +14,7 @@
 
 namespace reactor {
 
-class HandleState : public std::enable_shared_from_this<HandleState> {
+class REACTOR_EXPORT HandleState : public std::enable_shared_from_this<HandleState> {
 public:
     using Call = MoveOnlyFunction<void(Transport&, Protocol&)>;
     /// Calls `call` as a call of the protocol's, or not at all if the end has begun. False if it is too early for that.

@@ -55,7 +55,9 @@ private:
     std::error_code end_output() override;
     void update_interest() override;
     void call_soon() noexcept override { trigger(writing_); }
-    void read_soon() noexcept override { trigger(reading_); }
+    void read_soon() noexcept override {
+        if (reading_) trigger(reading_);
+    }
     void ended(std::error_code reason, std::size_t unsent) noexcept override;
     std::string name() const override { return "a pipe"; }
     StreamParts& parts() override { return *parts_; }

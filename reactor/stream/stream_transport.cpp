@@ -69,7 +69,7 @@ bool StreamTransport::make(StreamState::Call due) {
                 state_.set(fresh);  // `connected` has not been called, so `closing` is not either
             } else {
                 call([this] { protocol_->connected(); });
-                if (is(input_due) && !is(over)) read_soon();  // input that came before TLS was started
+                if (is(input_due) && reading()) read_soon();  // input that came before TLS was started
             }
             return true;
         case StreamState::Call::received: unconsumed().empty() ? settle() : deliver(unconsumed()); return true;

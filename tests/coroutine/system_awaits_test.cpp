@@ -153,6 +153,10 @@ TEST_CASE("a coroutine talks with a child over its three streams, and waits for 
     run(reactor, sort_lines(reactor, notes));
     CHECK(notes == std::vector<std::string>{"a\nb\n", "done\n", "3"});
     CHECK(run(reactor, killed_by_timeout(reactor)) == SIGTERM);
+}
+
+TEST_CASE("A command that cannot be started throws where a coroutine would wait for it") {
+    Reactor reactor;
     const Command command{"true"};
     CHECK_THROWS_AS((void)ChildProcess(reactor, Command{"/no/such/program"}), std::system_error);
     ProcessOptions options;

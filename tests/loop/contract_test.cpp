@@ -536,8 +536,10 @@ void put_record(int ring) {
     const char packet[64] = {};
     attributes = {};
     attributes.test.prog_fd = std::uint32_t(loaded.get());
+    char result[64];
     attributes.test.data_in = std::uint64_t(std::uintptr_t(packet));
-    attributes.test.data_size_in = sizeof packet;
+    attributes.test.data_out = std::uint64_t(std::uintptr_t(result));
+    attributes.test.data_size_in = attributes.test.data_size_out = sizeof packet;
     if (bpf(BPF_PROG_TEST_RUN, attributes) != 0) throw NotHere();
 }
 

@@ -320,6 +320,25 @@ TEST_CASE("With one pipe only there is one direction only") {
     }
 }
 
+TEST_CASE("A pipe without an input may pause and resume reading, and nothing is read") {
+    struct Restless final : Protocol {
+        void connected() override {
+            transport().pause_reading();
+            transport().resume_reading();
+            transport().write(bytes_of("begun"));
+            transport().close();
+        }
+        std::size_t received(Bytes input) override { return input.size(); }
+    };
+    Reactor reactor;
+    Ends ends = make_pipe();
+    PipeTransport::open(reactor, FileDescriptor(), std::move(ends.writing), std::make_unique<Restless>());
+    reactor.run_until_idle();
+    char text[6] = {};
+    CHECK(::read(ends.reading.get(), text, sizeof text) == 5);
+    CHECK(std::string_view(text) == "begun");
+}
+
 TEST_CASE("The end of what is written is told the peer while reading goes on") {
     Reactor reactor;
     Piped pipe(reactor);

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import unittest
 
 LIMIT = 100  # seconds for the program
 SKIPPED = 77  # meson's word for it
@@ -27,14 +28,31 @@ def run(program, **environment):
     if callable(program):
         os.environ.update(environment)
         return program()
+    if sys.argv[3:]:
+        return run_as_written(program, environment)
     for name, way in WAYS.items():
         print(f"== {name}", flush=True)
-        variables = {**os.environ, **environment, **way}
-        arguments = [argument.format(**variables) for argument in sys.argv[3:]]
-        status = subprocess.run([program, *arguments], env=variables, timeout=LIMIT).returncode
+        status = subprocess.run([program], env={**os.environ, **environment, **way}, timeout=LIMIT).returncode
         if status != 0:
             return status
     return 0
+
+
+def run_as_written(program, environment):
+    """The same for a program with arguments, which is no test by itself: it succeeds, and prints something."""
+    class Program(unittest.TestCase):
+        def test_it_succeeds_in_every_way_to_drive_a_loop(self):
+            for name, way in WAYS.items():
+                variables = {**os.environ, **environment, **way}
+                arguments = [argument.format(**variables) for argument in sys.argv[3:]]
+                with self.subTest(name):
+                    done = subprocess.run([program, *arguments], env=variables, timeout=LIMIT, text=True,
+                                          capture_output=True)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertNotEqual(done.stdout, "")
+
+    program_tests = unittest.defaultTestLoader.loadTestsFromTestCase(Program)
+    return 0 if unittest.TextTestRunner().run(program_tests).wasSuccessful() else 1
 
 
 def alone(program):
