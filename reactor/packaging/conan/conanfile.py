@@ -14,12 +14,16 @@ class Reactor(ConanFile):
     package_type = "library"
     settings = "os", "arch", "compiler", "build_type"
     options = {"shared": [True, False], "portable": [True, False], "probes": [True, False], "tls": [True, False],
-               "websocket": [True, False]}
-    default_options = {"shared": False, "portable": False, "probes": False, "tls": True, "websocket": True}
+               "websocket": [True, False], "deflate": [True, False]}
+    default_options = {"shared": False, "portable": False, "probes": False, "tls": True, "websocket": True, "deflate": False}
 
     @property
     def top(self):
         return os.path.join(self.recipe_folder, "..", "..", "..")
+
+    @property
+    def compresses(self):
+        return self.options.websocket and self.options.deflate
 
     def export_sources(self):
         for name in ("CMakeLists.txt", "meson.build", "meson_options.txt", "LICENSE"):
@@ -38,6 +42,8 @@ class Reactor(ConanFile):
     def requirements(self):
         if self.options.tls or self.options.websocket:
             self.requires("openssl/[>=3.0 <4]", transitive_headers=False)
+        if self.compresses:
+            self.requires("zlib/[>=1.2 <2]", transitive_headers=False)
 
     def layout(self):
         cmake_layout(self)
@@ -45,7 +51,7 @@ class Reactor(ConanFile):
     def generate(self):
         CMakeDeps(self).generate()
         toolchain = CMakeToolchain(self)
-        for option in ("portable", "probes", "tls", "websocket"):
+        for option in ("portable", "probes", "tls", "websocket", "deflate"):
             toolchain.variables["REACTOR_" + option.upper()] = bool(self.options.get_safe(option))
         toolchain.generate()
 
@@ -71,5 +77,7 @@ class Reactor(ConanFile):
             self.cpp_info.components[library].requires.append("openssl::openssl")
         if "websocket" in optional:
             self.cpp_info.components["websocket"].requires.append("http")
+            if self.compresses:
+                self.cpp_info.components["websocket"].requires.append("zlib::zlib")
         if self.settings.os in ("Linux", "FreeBSD"):
             self.cpp_info.components["reactor"].system_libs = ["pthread"]

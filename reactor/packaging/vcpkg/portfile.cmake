@@ -6,6 +6,7 @@ endif()
 
 vcpkg_check_features(OUT_FEATURE_OPTIONS FEATURES
   FEATURES
+    deflate REACTOR_DEFLATE
     portable REACTOR_PORTABLE
     probes REACTOR_PROBES
     tls REACTOR_TLS
