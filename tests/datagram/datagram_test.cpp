@@ -292,8 +292,8 @@ TEST_CASE("Whatever sizes follow each other in a batch, each datagram arrives as
             DatagramEndpoint& sender = read_from(reactor, udp(host), sending, options);
             std::vector<std::string> sent;
             unsigned byte = 0;
-            constexpr std::size_t sizes[] = {5,    5,    5, 3,    3,    0,    3,    3, 9, 1452,
-                                             1452, 1452, 1, 1453, 1453, 9000, 9000, 7, 7};
+            constexpr std::size_t sizes[] = {5,    5,    5,    3,    3, 0, 3,  3,  9, 1452, 1452, 1452, 1,
+                                             1453, 1453, 9000, 9000, 7, 7, 20, 20, 8, 8,    6,    20};
             for (const std::size_t size : sizes) sent.push_back(random_bytes(size, ++byte));
             for (int i = 0; i < 60; ++i) sent.push_back(random_bytes(1'200, ++byte));
             sending.on_opened = [&] {
@@ -561,6 +561,24 @@ TEST_CASE("With its queue full it drops what is sent, says so, and tells when th
     CHECK(sender.send("and on"));
     CHECK(receive_raw(reactor, theirs) == "and on");
     CHECK(letters.resumed == 1);
+}
+
+TEST_CASE("A full queue of datagrams calls resume_sending when half of it has left, not only when all has") {
+    DatagramOptions options;
+    options.queue_limit = 1'000'000;  // more than the kernel makes room for at once
+    Reactor reactor;
+    Letters letters;
+    auto [mine, theirs] = Socket::pair(SocketKind::datagram);
+    DatagramEndpoint& sender = read_from(reactor, std::move(mine), letters, options);
+    run_until(reactor, [&] { return letters.opened == 1; });
+    while (sender.send("something")) {
+    }
+    const std::size_t full = sender.queued();
+    std::size_t left = full;
+    letters.on_resumed = [&] { left = sender.queued(); };
+    while (letters.resumed == 0) REQUIRE(receive_raw(reactor, theirs) == "something");
+    CHECK(left > 0);
+    CHECK(left <= full / 2);
 }
 
 TEST_CASE("A Unix receiver that never reads costs what is sent to it, and neither others nor the loop") {

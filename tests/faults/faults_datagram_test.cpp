@@ -296,6 +296,26 @@ TEST_CASE("What goes to one receiver in pieces of one size leaves in one piece, 
 }
 
 #if REACTOR_HAS(RECVMMSG)
+TEST_CASE("If fewer datagrams arrive than one call can take, no second call asks for more") {
+    testing::ManualClock clock;
+    int failed = 0;
+    const faults::Armed armed({}, clock, true);
+    Reactor reactor("auto", clock);
+    Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+    socket.bind(*Address::ip("127.0.0.1", 0));
+    const Address to = socket.local();
+    const DatagramEndpoint& receiver =
+        DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Answerer>(failed));
+    const Socket sender = Socket::open(Address::Family::ipv4, SocketKind::datagram);
+    for (unsigned round = 1; round <= 3; ++round) {
+        for (int i = 0; i < 5; ++i) REQUIRE(::sendto(sender.get(), "x", 1, 0, to.data(), socklen_t(to.size())) == 1);
+        for (int turns = 0; receiver.counters().received < 5 * round && turns < 10; ++turns) reactor.run_once();
+        CHECK(receiver.counters().received == 5 * round);
+        CHECK(faults::calls(Call::recvmmsg) == round);
+        CHECK(faults::calls(Call::recvmsg) == 0);
+    }
+}
+
 TEST_CASE("S96: where a filter forbids the calls for many datagrams at once, they go one by one, and none is refused") {
     for (const Call call : {Call::recvmmsg, Call::sendmmsg}) {
         for (const int error : {EPERM, ENOSYS}) {

@@ -179,6 +179,17 @@ TEST_CASE("What one loop throws stops the group and comes out of join, once") {
     }
 }
 
+TEST_CASE("If several loops throw, join throws the first exception: it stopped the others") {
+    ReactorGroup group(3);
+    group.start([](Reactor& reactor, std::size_t index) {
+        if (index == 1) throw std::runtime_error("the first");
+        reactor.run();
+        throw std::runtime_error("a later one");
+    });
+    CHECK_THROWS_WITH_AS(group.join(), "the first", std::runtime_error);
+    group.join();
+}
+
 TEST_CASE("A group that is destroyed while it runs is stopped and joined") {
     std::atomic<int> ended{0};
     {

@@ -2001,6 +2001,23 @@ TEST_CASE("S60: a timer set after a long callback counts from now, not from the 
     CHECK(calls == 1);
 }
 
+TEST_CASE("Each iteration has one time, and in a run the next iteration has another") {
+    testing::ManualClock clock;
+    Reactor reactor("auto", clock);
+    const TimePoint start = clock.now();
+    int iterations = 0;
+    std::function<void()> note = [&] {
+        CHECK((reactor.turn_time() == start + 10s * iterations));
+        clock.advance(10s);
+        CHECK((reactor.turn_time() == start + 10s * iterations));
+        ++iterations < 3 ? void(reactor.post(note)) : reactor.stop();
+    };
+    reactor.post(note);
+    reactor.run();
+    CHECK(iterations == 3);
+    CHECK((reactor.turn_time() == clock.now()));
+}
+
 TEST_CASE("S61: a million restarts and cancels of timers leave no trace") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);

@@ -1004,6 +1004,27 @@ TEST_CASE("S44: a reply survives a close with unread input: the peer gets all of
     CHECK_FALSE(talk.journal.reason);
 }
 
+TEST_CASE("S44: a connection that closes while reading is paused discards its input, and ends when its peer ends") {
+    for (const bool tcp : {true, false}) {
+        CAPTURE(tcp);
+        Reactor reactor;
+        Conversation talk(reactor, tcp ? tcp_pair() : Socket::pair(), {});
+        talk.journal.on_connected = [&] { talk.journal.transport->pause_reading(); };
+        run_until(reactor, [&] { return talk.journal.transport != nullptr; });
+        talk.journal.transport->close();
+        for (int i = 0; i < 3; ++i) {
+            CHECK(write_some(talk.peer, std::string(1000, 'x')) == 1000);
+            CHECK(settle(reactor, 10) <= 5);
+            CHECK_FALSE(talk.journal.over);
+        }
+        talk.peer.shutdown_write();
+        settle(reactor);
+        REQUIRE(talk.journal.over);
+        CHECK_FALSE(talk.journal.reason);
+        CHECK(talk.journal.input.empty());
+    }
+}
+
 TEST_CASE("S45: a graceful close to a peer that neither reads nor closes is aborted at its deadline") {
     ConnectionOptions options;
     options.limits.close_timeout = std::chrono::seconds(5);

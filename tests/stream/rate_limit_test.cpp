@@ -318,6 +318,20 @@ TEST_CASE("Connections that share a rate have no more together than that, and ea
     CHECK(all.received() > before + 5000);
 }
 
+TEST_CASE("If a connection ends while it waits for tokens, the others that share its rate get them") {
+    for (const std::size_t ends : {0U, 1U}) {
+        CAPTURE(ends);
+        Timed loop;
+        Together both(loop, {1000}, 2);
+        for (const Socket& client : both.clients) write_some(client, std::string(10'000, 'x'));
+        loop.settle();
+        CHECK(both.received() == 1000);
+        both.journals[ends].transport->abort();
+        loop.pass(seconds(1));
+        CHECK(both.received() == 2000);
+    }
+}
+
 TEST_CASE("A read that finds little takes from the rate of all together no more than that") {
     Timed loop;
     Together both(loop, {1000, 10'000}, 2);
