@@ -1,5 +1,5 @@
-// Our row of the table of streams in reactor/MIGRATING.md: what a server does that its author has not chosen.
-// findings/loops-and-streams.sh measures the others' rows.
+// Our rows of the tables of streams and of their ends in reactor/MIGRATING.md: what a server does that its author has
+// not chosen. findings/loops-and-streams.sh and findings/loops-and-ends.sh measure the others' rows.
 #include "../support/loop.hpp"
 
 #include <reactor/stream/acceptor.hpp>
@@ -118,4 +118,26 @@ TEST_CASE("Habits: a reset behind the end of the input is reported, as a broken 
     peer.close();
     run_until(reactor, [&] { return seen.over; });
     CHECK(seen.reason == std::errc::broken_pipe);
+}
+
+TEST_CASE("Habits: a watch for errors is silent at the end of the input, and is called for a reset until it goes") {
+    struct Broken final : EventHandler {
+        void error() override { ++calls; }
+        int calls = 0;
+    };
+    Reactor reactor;
+    Broken broken;
+    auto [here, peer] = tcp_pair();
+    Registration watch = reactor.watch(here.get(), Interest::readable, broken);
+    REQUIRE_FALSE(peer.shutdown_write());
+    reactor.run_once();
+    watch.set_interest(Interest::error);  // the end is read
+    CHECK(settle(reactor) < 5);
+    CHECK(broken.calls == 0);
+    peer.set_linger(std::chrono::seconds(0));
+    peer.close();
+    run_until(reactor, [&] { return broken.calls == 5; });
+    watch.set_interest(Interest::none);
+    CHECK(settle(reactor) < 5);
+    CHECK(broken.calls == 5);
 }
