@@ -242,7 +242,6 @@ bool TimerQueue::cancel(Node& node) noexcept {
     leave(node);
     places_[node.place_].node = nullptr;
     free_.push_back(node.place_);
-    if (given_up_ > waiting_ + most_given_up_beside) sweep();
     return true;
 }
 

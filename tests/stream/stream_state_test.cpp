@@ -219,6 +219,8 @@ TEST_CASE("A watermark that was passed is followed by a pause and a resume, also
     StreamState state;
     const Limits limits = small_limits();
     REQUIRE(state.next_call(0, limits) == Call::connected);
+    CHECK_FALSE(state.output_queued(high, limits, false));
+    CHECK(state.next_call(high, limits) == Call::none);
     CHECK(state.output_queued(high + 1, limits, false));
     CHECK_FALSE(state.output_queued(high + 2, limits, false));
     CHECK(state.reading());
