@@ -1209,6 +1209,24 @@ TEST_CASE("A peer that reads nothing ends its connection in time, one that reads
     CHECK(talk.journal.reason == Error::write_timeout);
 }
 
+TEST_CASE("A peer that reads nothing ends its connection in time, also in the middle of a message of its own") {
+    ConnectionOptions options;
+    options.limits.write_timeout = std::chrono::seconds(10);
+    options.limits.message_timeout = std::chrono::seconds(60);
+    options.prepare = send_buffer(4096);
+    TimedConversation talk(options, Socket::pair());
+    talk.journal.on_received = [](Bytes) { return std::size_t(0); };
+    talk.settle();
+    talk.journal.transport->write(std::string(1'000'000, 'x'));
+    write_some(talk.peer, "begun");
+    talk.settle();
+    talk.pass(std::chrono::seconds(9));
+    REQUIRE_FALSE(talk.journal.over);
+    talk.pass(std::chrono::seconds(1));
+    REQUIRE(talk.journal.over);
+    CHECK(talk.journal.reason == Error::write_timeout);
+}
+
 TEST_CASE("An idle timeout that is taken back strikes no more, one that is given later counts from then") {
     ConnectionOptions options;
     options.limits.idle_timeout = std::chrono::seconds(10);
