@@ -37,8 +37,10 @@ public:
     }
 
 private:
+    // A call of the program's may have closed the socket. A read without one would call the disconnect callback again.
     void act(Interest ready) {
-        ready == Interest::writable ? mosquitto_loop_write(client_, 1) : mosquitto_loop_read(client_, 1);
+        const bool stale = ready == Interest::error || mosquitto_socket(client_) < 0;
+        if (!stale) ready == Interest::writable ? mosquitto_loop_write(client_, 1) : mosquitto_loop_read(client_, 1);
         look();  // it may have closed its socket, and a callback may have opened one with the same number: also on
                  // success
     }

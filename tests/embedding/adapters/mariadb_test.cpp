@@ -17,9 +17,13 @@ namespace {
 
 struct Client {
     explicit Client(Reactor& the_reactor) : reactor(the_reactor) {
+        connection.emplace(reactor);
+        connect();
+    }
+    void connect() {
         const char* const path = std::getenv("EMBEDDING_SOCKET");
         REQUIRE(path != nullptr);
-        connection.emplace(reactor);
+        connected.reset();
         connection->connect(nullptr, "root", "", nullptr, 0, path, [this](bool good) { connected = good; });
         run_until(reactor, [this] { return connected.has_value(); });
     }
@@ -77,6 +81,21 @@ TEST_CASE("MariaDB: a server that is not there is an answer, too, and comes from
     run_until(reactor, [&] { return connected.has_value(); });
     CHECK(connected == false);
     CHECK(mysql_errno(connection.get()) != 0);
+}
+
+TEST_CASE("MariaDB: a connection that the server has ended may connect again, and its options stay") {
+    Reactor reactor;
+    Client client(reactor);
+    mysql_options(client.connection->get(), MYSQL_INIT_COMMAND, "SET @kept := 7");
+    for (int i = 0; i < 2; ++i) {
+        client.query("KILL CONNECTION_ID()");
+        CHECK(client.query("SELECT 1").empty());
+        const unsigned error = mysql_errno(client.connection->get());
+        CHECK((error == 2006 || error == 2013));  // CR_SERVER_GONE_ERROR on a Unix socket, CR_SERVER_LOST on TCP
+        client.connect();
+        REQUIRE(client.connected == true);
+        CHECK(client.query("SELECT @kept") == std::vector<std::string>{"7"});
+    }
 }
 
 TEST_CASE("MariaDB: a connection may go in its answer, and while it waits for one") {

@@ -2,6 +2,7 @@
 #include "driven.hpp"
 
 #include <reactor/adapters/mosquitto.hpp>
+#include <reactor/net/socket.hpp>
 
 #include <doctest/doctest.h>
 
@@ -108,6 +109,22 @@ TEST_CASE("mosquitto: a client that reconnects of its own accord is driven on it
     run_until(reactor, [&] { return publisher.connects == 2; });
     publisher.publish("again");
     run_until(reactor, [&] { return subscriber.received.size() == 1; });
+}
+
+TEST_CASE("mosquitto: a refusal that comes at once is an error of the call, and no callback comes") {
+    Reactor reactor;
+    Client client(reactor);
+    Socket silent = Socket::open(Address::Family::ipv4);  // it does not listen
+    silent.bind(*Address::ip("127.0.0.1", 0));
+    const int port = silent.local().port();
+    mosquitto_disconnect(client.driver->client());
+    run_until(reactor, [&] { return client.disconnects == 1; });
+    CHECK(mosquitto_connect_async(client.driver->client(), "127.0.0.1", port, 60) == MOSQ_ERR_ERRNO);
+    bool later = false;
+    const Deferred soon = reactor.defer([&] { reactor.post([&] { later = true; }); });
+    run_until(reactor, [&] { return later; });
+    CHECK(client.disconnects == 1);
+    CHECK(client.connects == 1);
 }
 
 TEST_CASE("mosquitto: a message and its answer cost the loop few iterations, and a quiet client one each second") {
