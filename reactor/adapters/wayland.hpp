@@ -35,7 +35,9 @@ public:
 
 private:
     void read() {
-        while (wl_display_prepare_read(display_) != 0) wl_display_dispatch_pending(display_);
+        while (wl_display_prepare_read(display_) != 0) {
+            if (wl_display_dispatch_pending(display_) < 0) return end();  // a dead display keeps its queue
+        }
         if (wl_display_read_events(display_) >= 0) return flush();
         end();
     }

@@ -9,6 +9,7 @@
 #include <wayland-client-protocol.h>
 #include <wayland-server.h>
 
+#include <cerrno>
 #include <optional>
 #include <string>
 
@@ -85,6 +86,28 @@ TEST_CASE("Wayland: a server that goes ends the client once") {
     run_until(reactor, [&] { return client.error.has_value(); });
     CHECK(*client.error != 0);
     CHECK(reactor.run_once(Duration::zero()) == 0);
+}
+
+TEST_CASE("Wayland: an error that a read of the program's own has found ends the client, with an event in the queue") {
+    Reactor reactor;
+    Server server(reactor);
+    Client client(reactor, server);
+    client.synchronize();
+    wl_registry* const registry = wl_display_get_registry(client.display);
+    wl_output* const nothing =
+        static_cast<wl_output*>(wl_registry_bind(registry, 42, &wl_output_interface, 1));  // there is no such global
+    wl_display_flush(client.display);
+    for (int i = 0; i < 2; ++i) server.readable();  // the client, then its requests
+    REQUIRE(wl_display_prepare_read(client.display) == 0);
+    REQUIRE(wl_display_read_events(client.display) == 0);
+    wl_event_queue* const other = wl_display_create_queue(client.display);
+    CHECK(wl_display_dispatch_queue_pending(client.display, other) == -1);  // the error alone
+    CHECK(client.answers == 0);
+    run_until(reactor, [&] { return client.error.has_value(); });
+    CHECK(*client.error == EPROTO);
+    wl_event_queue_destroy(other);
+    wl_output_destroy(nothing);
+    wl_registry_destroy(registry);
 }
 
 TEST_CASE("Wayland: the cost of a round trip") {
