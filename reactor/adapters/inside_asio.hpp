@@ -32,7 +32,7 @@ namespace asio_used = ::boost::asio;
 /// reference.
 class [[nodiscard]] AsioDriver {
 public:
-    [[nodiscard]] AsioDriver(asio_used::io_context& context, Reactor& inner)
+    [[nodiscard]] AsioDriver(Reactor& inner, asio_used::io_context& context)
         : state_(std::make_shared<State>(context, inner)) {
         state_->plan(state_);
     }

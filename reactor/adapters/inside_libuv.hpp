@@ -17,7 +17,7 @@ namespace reactor::adapters {
 /// Source: uv_poll_t, uv_prepare_t in libuv's manual.
 class [[nodiscard]] UvDriver {
 public:
-    [[nodiscard]] UvDriver(uv_loop_t* loop, Reactor& inner) : state_(new State{InnerLoop(inner), loop}) {
+    [[nodiscard]] UvDriver(Reactor& inner, uv_loop_t* loop) : state_(new State{InnerLoop(inner), loop}) {
         uv_timer_init(loop, &state_->timer);
         uv_prepare_init(loop, &state_->prepare);
         state_->timer.data = state_->prepare.data = state_;
@@ -27,10 +27,12 @@ public:
     ~UvDriver() {
         state_->over = true;
         if (state_->poll != nullptr) close(state_->poll);
-        // One after the other: the last that libuv lets go of frees all of them.
-        uv_close(reinterpret_cast<uv_handle_t*>(&state_->timer), [](uv_handle_t* timer) {
-            uv_close(reinterpret_cast<uv_handle_t*>(&of(timer).prepare), [](uv_handle_t* last) { delete &of(last); });
-        });
+        // Both in one iteration: the one that libuv lets go of last frees the state.
+        const auto closed = [](uv_handle_t* handle) {
+            if (--of(handle).handles == 0) delete &of(handle);
+        };
+        uv_close(reinterpret_cast<uv_handle_t*>(&state_->timer), closed);
+        uv_close(reinterpret_cast<uv_handle_t*>(&state_->prepare), closed);
     }
     UvDriver(const UvDriver&) = delete;
     UvDriver& operator=(const UvDriver&) = delete;
@@ -67,6 +69,7 @@ private:
         uv_prepare_t prepare{};
         uv_poll_t* poll = nullptr;
         int descriptor = -1;
+        int handles = 2;  // not yet closed: timer and prepare
         bool over = false;
     };
 

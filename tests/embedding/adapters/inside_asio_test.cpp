@@ -12,7 +12,7 @@ using namespace reactor::adapters;
 TEST_CASE("Inside Asio's io_context a reactor does all that it does alone") {
     asio::io_context context(1);
     Reactor reactor;
-    auto driver = std::make_unique<AsioDriver>(context, reactor);
+    auto driver = std::make_unique<AsioDriver>(reactor, context);
     check_inside("Asio",
                  {[&] { context.run_one(); }, [&](std::function<void()> call) { asio::post(context, std::move(call)); },
                   [&]() -> Reactor& { return driver->reactor(); }});
@@ -25,7 +25,7 @@ TEST_CASE("Inside Asio's io_context a reactor does all that it does alone") {
 TEST_CASE("Inside Asio: an exception of the reactor's leaves run(), which may be run again") {
     asio::io_context context(1);
     Reactor reactor;
-    AsioDriver driver(context, reactor);
+    AsioDriver driver(reactor, context);
     bool due = false;
     const Timer bad = driver.reactor().after(Duration::zero(), [] { throw std::runtime_error("a callback"); });
     const Timer good = driver.reactor().after(std::chrono::milliseconds(2), [&] {

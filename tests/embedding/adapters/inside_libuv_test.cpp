@@ -12,7 +12,7 @@ TEST_CASE("Inside libuv's loop a reactor does all that it does alone") {
     REQUIRE(uv_loop_init(&loop) == 0);
     {
         Reactor reactor;
-        auto driver = std::make_unique<UvDriver>(&loop, reactor);
+        auto driver = std::make_unique<UvDriver>(reactor, &loop);
         check_inside("libuv", {[&] { uv_run(&loop, UV_RUN_ONCE); },
                                [&](std::function<void()> call) {
                                    auto* const timer = new uv_timer_t;
@@ -35,5 +35,19 @@ TEST_CASE("Inside libuv's loop a reactor does all that it does alone") {
         while (driver != nullptr) uv_run(&loop, UV_RUN_ONCE);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK(uv_loop_close(&loop) == 0);
+}
+
+TEST_CASE("Inside libuv: one more iteration of its loop closes all that the driver has made") {
+    uv_loop_t loop;
+    REQUIRE(uv_loop_init(&loop) == 0);
+    {
+        Reactor reactor;
+        UvDriver driver(reactor, &loop);
+        bool called = false;
+        const Timer timer = reactor.after(Duration::zero(), [&] { called = true; });
+        while (!called) uv_run(&loop, UV_RUN_ONCE);
+    }
+    uv_run(&loop, UV_RUN_NOWAIT);
     CHECK(uv_loop_close(&loop) == 0);
 }
