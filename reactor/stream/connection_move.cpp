@@ -78,7 +78,6 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
     parts_->timers = &Internals(reactor).timers();
     group_->enter_loop(*Internals(reactor).streams());
     --Internals(reactor).arriving();
-    set(unmeasured);
     try {
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {

@@ -350,6 +350,37 @@ TEST_CASE("S91: a connection that is adopted where reads are larger has room for
     }
 }
 
+TEST_CASE("S91: a connection that moves to a loop whose buffer is smaller, or not there yet, has room for its reads") {
+    for (const bool smaller : {false, true}) {
+        CAPTURE(smaller);
+        TwoLoops loops;
+        ConnectionOptions small, large;
+        small.limits.read_size = 4096;
+        large.limits.read_size = 256 * 1024;
+        Conversation resident(loops.there, small), moving(loops.here, large);
+        if (smaller) write_some(resident.peer, "a buffer for this");
+        loops.until([&] { return moving.journal.transport != nullptr && resident.journal.input.empty() != smaller; });
+        bool arrived = false, has_room = true;
+        connection_of(moving.journal).move_to(loops.there, [&] { arrived = true; });
+        loops.until([&] { return arrived; });
+        moving.journal.on_received = [&](Bytes input) {
+#ifdef __GLIBC__
+            has_room = has_room && ::malloc_usable_size(const_cast<std::byte*>(input.data())) >= input.size();
+#endif
+            moving.journal.input += text_of(input);
+            return input.size();
+        };
+        const std::string sent = random_bytes(600'000, 92);
+        for (std::size_t written = 0; moving.journal.input.size() < sent.size() && has_room && !moving.journal.over;) {
+            for (std::size_t count = 1; count > 0 && written < sent.size(); written += count)
+                count = write_some(moving.peer, std::string_view(sent).substr(written));
+            loops.there.run_once(Duration::zero());
+        }
+        REQUIRE(has_room);
+        CHECK(moving.journal.input == sent);
+    }
+}
+
 TEST_CASE("A connection is adopted on the loop that it is on, and by no acceptor of another") {
     TwoLoops loops;
     Journal journal;
