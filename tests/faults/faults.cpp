@@ -555,6 +555,10 @@ ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
 
 ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
     static const auto real = next<ssize_t(int, int, off_t*, size_t)>("sendfile");
+    if (state.armed && state.plan.call == Call::pread) {  // a file is read only where this is not to be had
+        errno = ENOSYS;
+        return -1;
+    }
     if (!fails(Call::sendfile)) return real(to, from, offset, shortened(size));
     break_if_broken(to);
     return -1;

@@ -204,6 +204,25 @@ TEST_CASE("S90: a file that says it would block, as one of FUSE may, is read and
     CHECK(outcome.turns < 1'000);
 }
 
+TEST_CASE("S90: an error of a file system ends the connection as one of the file, whatever it would mean of a socket") {
+    const TemporaryFolder folder;
+    const std::string content = random_bytes(100'000, 91), path = folder / "file";
+    std::ofstream(path, std::ios::binary) << content;
+    for (const int error : {EAGAIN, EPIPE, ECONNRESET}) {
+        CAPTURE(error);
+        faults::Plan plan;
+        plan.call = Call::pread;
+        plan.times = 1'000'000;
+        plan.error = error;
+        const BulkOutcome outcome = send_files(plan, path, content);
+        CHECK(outcome.struck);
+        CHECK(outcome.told == 1);
+        CHECK(outcome.reason == std::errc::io_error);
+        CHECK(outcome.turns < 100);
+        CHECK(outcome.left_open == 0);
+    }
+}
+
 TEST_CASE("S42: a peer that goes while a file is read and written for it costs no signal") {
     const TemporaryFolder folder;
     const std::string path = folder / "file";
