@@ -151,9 +151,9 @@ class Listening(ProgramTest):
         expected = [f"listening on 127.0.0.1:{server.port} ({backend})", f"listening on [::1]:{server.port} ({backend})"]
         self.assertEqual(server.listening, expected[:addresses])
         self.assertNotEqual(server.port, 0)
-        self.assert_echoes(self.connect(server))
+        self.assert_served(server)
         if addresses == 2:
-            self.assert_echoes(self.connect(server, socket.AF_INET6))
+            self.assert_served(server, socket.AF_INET6)
         server.signal(signal.SIGTERM)
         self.assertEqual(server.end(), (0, "", ""))
 
@@ -357,6 +357,7 @@ class Surroundings(ProgramTest):
         client = self.connect(server)
         server.signal(signal.SIGHUP)
         self.assert_echoes(client)
+        client.close()
         server.signal(signal.SIGTERM)
         self.assertEqual(server.process.wait(PATIENCE), 0)
         self.assert_refused_from_now_on(server.port)  # a successor would still accept
@@ -633,7 +634,7 @@ class Restarting(ProgramTest):
             server.signal(signal.SIGHUP)
             self.assertEqual(server.line(), f"cannot restart: {self.path}: {reason}")
             self.assert_echoes(client)
-            self.assert_echoes(self.connect(server))
+            self.assert_served(server)
 
         for script in ("exit 127", "exit 0", "kill -KILL $$"):  # 127 is what the loader returns
             self.install(script)
@@ -646,6 +647,7 @@ class Restarting(ProgramTest):
         server.signal(signal.SIGHUP)
         self.assertEqual(server.line(), f"cannot restart: {self.path}: the successor ended before it accepted")
         self.assert_echoes(client)
+        client.close()
         server.signal(signal.SIGTERM)
         status, output, errors = server.end()
         self.assertEqual((status, output), (0, ""))
@@ -661,7 +663,7 @@ class Restarting(ProgramTest):
         server.signal(signal.SIGHUP)
         self.assertEqual(server.line(), "upgraded")
         for _ in range(3):
-            self.assert_echoes(self.connect(server))
+            self.assert_served(server)
         server.signal(signal.SIGHUP)
         self.assertEqual(server.line(), "cannot restart: a restart is under way")
         with open(gate, "w", encoding="ascii") as file:
@@ -721,7 +723,7 @@ class Restarting(ProgramTest):
             process = int(children.read().split()[0])
         os.kill(process, signal.SIGHUP)
         self.assertEqual(server.line(), "cannot restart: the end of process 1 would end its successor, too")
-        self.assert_echoes(self.connect(server))
+        self.assert_served(server)
         os.kill(process, signal.SIGTERM)
         self.assertEqual(server.process.wait(PATIENCE), 0)
 
@@ -766,7 +768,7 @@ class Story(ProgramTest):
 
     def test_without_verbose_it_tells_nothing(self):
         server = self.server()
-        self.assert_echoes(self.connect(server))
+        self.assert_served(server)
         reset(self.connect(server))
         server.signal(signal.SIGTERM)
         self.assertEqual(server.end(), (0, "", ""))
@@ -1042,6 +1044,8 @@ class ManyThreads(ProgramTest):
                 third.settimeout(PATIENCE)
                 first.close()
                 self.assertEqual(third.recv(len(MESSAGE), socket.MSG_WAITALL), MESSAGE.encode())
+                second.close()
+                third.close()
                 self.assert_ends_well(server)
 
     def test_a_Unix_socket_is_handed_over_and_not_shared_by_the_kernel(self):
@@ -1371,14 +1375,14 @@ class Forwarder(ProgramTest):
         forwarder = self.forward(port)
 
         def turned_away():
-            with contextlib.suppress(ConnectionError):  # it may come while still connecting
-                self.assert_ended(self.connect(forwarder))
+            with contextlib.suppress(ConnectionError), self.connect(forwarder) as client:  # it may come while still connecting
+                self.assert_ended(client)
 
         for _ in range(3):
             turned_away()
         server = self.start_server(ECHO_SERVER, "--host", "127.0.0.1", "--port", str(port))
         for _ in range(2):
-            self.assert_echoes(self.connect(forwarder))
+            self.assert_served(forwarder)
         server.kill()
         turned_away()
         forwarder.signal(signal.SIGTERM)

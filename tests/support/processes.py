@@ -208,6 +208,11 @@ class ProcessTest(unittest.TestCase):
         client.sendall(message)
         self.assertEqual(self.receive(client, len(message)), message)
 
+    def assert_served(self, server, family=socket.AF_INET):
+        """A client is answered, and goes: a server that is to end waits some seconds for those that stay."""
+        with self.connect(server, family) as client:
+            self.assert_echoes(client)
+
     def assert_ended(self, client):
         """The other side closes or resets, and sends nothing before."""
         try:
