@@ -18,7 +18,7 @@ namespace {
 
 using Notes = std::vector<std::string>;
 
-Task<> note(Notes& notes, std::string text) {
+Task<> append(Notes& notes, std::string text) {
     notes.push_back(text);
     co_return;
 }
@@ -30,8 +30,8 @@ Task<> fail(std::string text) {
 
 Task<> joining(Reactor& reactor, Notes& notes) {
     Scope scope(reactor);
-    scope.start(note(notes, "one"));
-    scope.start(note(notes, "two"));
+    scope.start(append(notes, "one"));
+    scope.start(append(notes, "two"));
     notes.push_back("joining");
     co_await scope.join();
     notes.push_back("joined");
@@ -67,7 +67,7 @@ struct Session {
 Task<> ends_itself(std::unique_ptr<Session>& session, Never& never, Notes& notes) {
     const Noting end(notes, "destroyed");
     session.reset();
-    co_await note(notes, "runs on");
+    co_await append(notes, "runs on");
     co_await never.wait();
     notes.push_back("resumed");
 }
@@ -150,7 +150,7 @@ TEST_CASE("more tasks than one iteration resumes all have their turn") {
     Reactor reactor;
     Notes notes;
     Scope scope(reactor);
-    for (int i = 0; i < 3000; ++i) scope.start(note(notes, ""));
+    for (int i = 0; i < 3000; ++i) scope.start(append(notes, ""));
     reactor.run_once(Duration::zero());
     CHECK(notes.size() == coroutine_detail::ReadyList::most);
     reactor.run_until_idle();

@@ -44,7 +44,7 @@ FileDescriptor file_of(const std::string& content) {
 }
 
 // Every kind of read and write, each side's end by itself, and limits.
-Task<> serve(Stream stream, std::string content, Notes& notes) {
+Task<> answer(Stream stream, std::string content, Notes& notes) {
     notes.push_back(text(co_await stream.read<Lines>()));
     notes.push_back(text(co_await stream.read_exactly(3)));
     Limits limits = stream.limits();
@@ -137,7 +137,7 @@ TEST_CASE("coroutines talk over each transport in the same way") {
         const std::size_t frames = coroutine_frames().alive();
         const std::string content = random_bytes(300'000, 3);
         Notes notes;
-        Stream stream = connect_ends(reactor, coroutine(serve, content, std::ref(notes))());
+        Stream stream = connect_ends(reactor, coroutine(answer, content, std::ref(notes))());
         CHECK(run(reactor, talk(std::move(stream))) == "the file: " + content);
         run_until(reactor, [&] { return coroutine_frames().alive() == frames; });
         CHECK(notes == Notes{"line", "abc", "bye", "(the peer has ended its stream)"});

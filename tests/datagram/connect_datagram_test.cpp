@@ -13,7 +13,7 @@ using namespace reactor;
 
 namespace {
 
-struct Calls {
+struct Answers {
     std::vector<std::string> received;
     int opened = 0, closed = 0, destroyed = 0;
     std::error_code reason;
@@ -22,7 +22,7 @@ struct Calls {
 
 class Asker final : public DatagramProtocol {
 public:
-    explicit Asker(Calls& calls) : calls_(calls) {}
+    explicit Asker(Answers& calls) : calls_(calls) {}
     ~Asker() override { ++calls_.destroyed; }
 
 private:
@@ -39,7 +39,7 @@ private:
         calls_.reason = reason;
         if (calls_.on_closed) calls_.on_closed();
     }
-    Calls& calls_;
+    Answers& calls_;
 };
 
 class Answerer final : public DatagramProtocol {
@@ -48,7 +48,7 @@ class Answerer final : public DatagramProtocol {
     }
 };
 
-std::unique_ptr<Asker> asker(Calls& calls) {
+std::unique_ptr<Asker> asker(Answers& calls) {
     return std::make_unique<Asker>(calls);
 }
 
@@ -59,7 +59,7 @@ TEST_CASE("A client of datagrams asks a server by its name, and goes on when its
     std::vector<Socket> sockets = bind_datagrams("localhost", 0);
     const std::uint16_t port = sockets[0].local().port();
     for (Socket& socket : sockets) DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Answerer>());
-    Calls calls;
+    Answers calls;
     std::optional<DatagramConnecting> client = connect_datagram(reactor, "localhost", port, asker(calls));
     CHECK(calls.opened == 0);  // later, from the loop
     CHECK(bool(*client));
@@ -80,7 +80,7 @@ TEST_CASE("A client of datagrams on a Unix socket can be answered") {
     const std::string host = "unix:" + (folder / "server");
     std::vector<Socket> sockets = bind_datagrams(host, 0);
     DatagramEndpoint::open(reactor, std::move(sockets[0]), std::make_unique<Answerer>());
-    Calls calls;
+    Answers calls;
     const DatagramConnecting client = connect_datagram(reactor, host, 0, asker(calls));
     run_until(reactor, [&] { return calls.closed == 1; });
     CHECK(calls.received.size() == 1);
@@ -89,13 +89,13 @@ TEST_CASE("A client of datagrams on a Unix socket can be answered") {
 
 TEST_CASE("A client of datagrams that finds no address, or cannot reach it, is closed once with the error") {
     Reactor reactor;
-    Calls unknown, unreachable;
+    Answers unknown, unreachable;
     const DatagramConnecting one = connect_datagram(reactor, "no host has a blank", 9, asker(unknown));
     std::optional<DatagramConnecting> other = connect_datagram(reactor, "unix:/no/such/socket", 0, asker(unreachable));
     unreachable.on_closed = [&] { other.reset(); };
     CHECK(unknown.closed + unreachable.closed == 0);  // later, from the loop
     reactor.run_until_idle();
-    for (const Calls* calls : {&unknown, &unreachable}) {
+    for (const Answers* calls : {&unknown, &unreachable}) {
         CHECK(calls->opened == 0);
         CHECK(calls->closed == 1);
         CHECK(calls->destroyed == 1);
@@ -108,7 +108,7 @@ TEST_CASE("A client of datagrams that finds no address, or cannot reach it, is c
 
 TEST_CASE("A client of datagrams that is destroyed while its name is looked up is never called") {
     Reactor reactor;
-    Calls calls;
+    Answers calls;
     {
         DatagramConnecting first = connect_datagram(reactor, "127.0.0.1", 9, asker(calls));
         const DatagramConnecting moved = std::move(first);

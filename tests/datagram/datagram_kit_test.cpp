@@ -18,7 +18,7 @@ namespace {
 const Address somebody = *Address::ip("192.0.2.1", 7), somebody_else = *Address::ip("192.0.2.2", 8);
 
 // Notes its calls, and acts as the test says.
-struct Recorder final : DatagramProtocol {
+struct DatagramRecorder final : DatagramProtocol {
     std::vector<std::string> log;
     std::function<void(const Datagram&)> on_received = [](const Datagram&) {};
     std::function<void()> on_opened = [] {}, on_resume = [] {};
@@ -65,7 +65,7 @@ TEST_CASE("An echo of datagrams is tested without a socket, and answers from whe
 }
 
 TEST_CASE("S7: calls come in order, none from inside another, and the end once, last") {
-    Recorder recorder;
+    DatagramRecorder recorder;
     recorder.on_opened = [&] {
         recorder.log.push_back("(");
         CHECK(recorder.transport().send(somebody, "hello"));
@@ -89,7 +89,7 @@ TEST_CASE("S7: calls come in order, none from inside another, and the end once, 
 }
 
 TEST_CASE("S10: a protocol that pauses receives nothing until it resumes") {
-    Recorder recorder;
+    DatagramRecorder recorder;
     MemoryDatagramTransport socket(recorder);
     recorder.on_received = [&](const Datagram&) { recorder.transport().pause_receiving(); };
     socket.feed("a");
@@ -102,7 +102,7 @@ TEST_CASE("S10: a protocol that pauses receives nothing until it resumes") {
 }
 
 TEST_CASE("Without room sends are queued, past the limit they are dropped, and then room is told of once") {
-    Recorder recorder;
+    DatagramRecorder recorder;
     MemoryDatagramTransport socket(recorder, 10);
     socket.fill();
     CHECK(recorder.transport().send(somebody, "12345"));
@@ -124,7 +124,7 @@ TEST_CASE("Without room sends are queued, past the limit they are dropped, and t
 }
 
 TEST_CASE("S69: what a protocol of datagrams throws closes it, and comes out of the call that led to it") {
-    Recorder recorder;
+    DatagramRecorder recorder;
     MemoryDatagramTransport socket(recorder);
     recorder.on_received = [](const Datagram&) { throw std::runtime_error("as planned"); };
     CHECK_THROWS_AS(socket.feed("x"), std::runtime_error);
@@ -134,7 +134,7 @@ TEST_CASE("S69: what a protocol of datagrams throws closes it, and comes out of 
 }
 
 TEST_CASE("S83: descriptors that a protocol is given and does not take do not outlive the call") {
-    Recorder recorder;
+    DatagramRecorder recorder;
     MemoryDatagramTransport socket(recorder);
     std::size_t came = 0;
     recorder.on_received = [&](const Datagram& datagram) { came = datagram.descriptors.size(); };

@@ -25,13 +25,13 @@ struct Row {
     bool is_needed = false;  // then an exception names it
 };
 
-struct Ending : faults::Traces {
+struct SessionEnd : faults::Traces {
     std::string left;       // the parts of the session that did not come to their end
     std::string exception;  // or what it said
 };
 
-Ending run_without(Call call, int error, const std::string& path, const std::string& content) {
-    Ending ending;
+SessionEnd run_without(Call call, int error, const std::string& path, const std::string& content) {
+    SessionEnd ending;
     ending.left.reserve(500);
     ending.exception.reserve(500);
     faults::Plan plan;
@@ -79,7 +79,7 @@ TEST_CASE("S96: without any one call that POSIX does not know the library works,
         if (!row.is_made) continue;
         for (const int error : {ENOSYS, EPERM}) {
             INFO(std::string(faults::name_of(row.call)), ": ", std::generic_category().message(error));
-            const Ending ending = run_without(row.call, error, path, content);
+            const SessionEnd ending = run_without(row.call, error, path, content);
             CHECK(ending.struck);
             CHECK(ending.left == "");
             CHECK(ending.exceptions == 0);

@@ -36,7 +36,7 @@ struct Listener : Framed<F> {
     void disconnected(std::error_code why) override { reason = why; }
 };
 
-struct Sample {
+struct FormedInput {
     std::string_view form;
     std::string_view input;
 };
@@ -99,7 +99,7 @@ TEST_CASE("S89: a stream that ends inside a message says so, and one that ends b
 
 TEST_CASE("S88: a framed echo answers the same in every cut, in every framing") {
     using namespace std::string_view_literals;
-    const Sample inputs[] = {
+    const FormedInput inputs[] = {
         {"none", "anything"sv},
         {"fixed:3", "ABCDEFGHI"sv},
         {"delimited:\\r\\n", "a\r\n\r\nb\rc\r\n"sv},
@@ -111,7 +111,7 @@ TEST_CASE("S88: a framed echo answers the same in every cut, in every framing") 
         {"netstring", "1:a,0:,3:abc,"sv},
         {"until-close", "everything"sv},
     };
-    for (const Sample& sample : inputs) {
+    for (const FormedInput& sample : inputs) {
         CAPTURE(sample.form);
         CHECK_NOTHROW(check_every_cut_of_protocol(sample.input, [&] { return framed_echo(sample.form); }));
     }
@@ -373,11 +373,11 @@ TEST_CASE("S88: parts put together are the messages, in every cut") {
         }
     };
     using namespace std::string_view_literals;
-    const Sample inputs[] = {
+    const FormedInput inputs[] = {
         {"fixed:3", "ABCDEFGHI"sv},       {"delimited:ab", "aabxabaaab"sv}, {"lines", "one\r\n\r\rx\n"sv},
         {"netstring", "3:abc,0:,1:x,"sv}, {"until-close", "everything"sv},  {"length:2", "\0\3abc\0\0\0\1x"sv},
     };
-    for (const Sample& sample : inputs) {
+    for (const FormedInput& sample : inputs) {
         CAPTURE(sample.form);
         const auto make = [&] { return std::make_unique<Parts>(parse_framing(sample.form)); };
         CHECK_NOTHROW(check_every_cut_of_protocol(sample.input, make));

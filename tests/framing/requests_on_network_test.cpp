@@ -19,9 +19,9 @@ using testing::MemoryNetwork;
 namespace {
 
 // Answers "echo …", and nothing else.
-class Server final : public Framed<Lines> {
+class AnsweringServer final : public Framed<Lines> {
 public:
-    explicit Server(int& asked) : asked_(asked) {}
+    explicit AnsweringServer(int& asked) : asked_(asked) {}
 
 private:
     void message(Bytes line) override {
@@ -37,7 +37,8 @@ struct Pool {
         network.add("server.test");
     }
     void listen() {
-        acceptor = std::make_unique<Acceptor>(network.reactor(), "server.test", 80, factory<Server>(std::ref(asked)));
+        acceptor =
+            std::make_unique<Acceptor>(network.reactor(), "server.test", 80, factory<AnsweringServer>(std::ref(asked)));
     }
     Request ask(std::string_view question) {
         return requests.ask(question, [this](std::error_code error, Bytes answer) {

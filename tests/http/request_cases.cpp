@@ -9,7 +9,7 @@ namespace {
 #define POST "POST / HTTP/1.1\r\nHost: a\r\n"
 #define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"
 
-constexpr Case cases[] = {
+constexpr Case request_cases[] = {
     // ── the start line ──
     {"9112 3", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET:/@a"},
     {"9112 3", "GET /x?y=z HTTP/1.1\r\nHost: a:80\r\n\r\n", "GET:/x?y=z@a:80"},
@@ -269,7 +269,7 @@ constexpr Case cases[] = {
 }  // namespace
 
 std::span<const Case> requests() {
-    return cases;
+    return request_cases;
 }
 
 }  // namespace http_cases

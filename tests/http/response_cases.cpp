@@ -7,7 +7,7 @@ namespace {
 #define OK "HTTP/1.1 200 OK\r\n"
 #define CHUNKED OK "Transfer-Encoding: chunked\r\n\r\n"
 
-constexpr Case cases[] = {
+constexpr Case response_cases[] = {
     {"9112 4", OK "Content-Length: 0\r\n\r\n", "200:OK"},
     {"9112 4", "HTTP/1.1 404 Not Found at all\r\nContent-Length: 0\r\n\r\n", "404:Not Found at all"},
     {"9112 4", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "200:"},
@@ -74,7 +74,7 @@ constexpr Case cases[] = {
 }  // namespace
 
 std::span<const Case> responses() {
-    return cases;
+    return response_cases;
 }
 
 }  // namespace http_cases

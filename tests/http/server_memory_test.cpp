@@ -29,8 +29,8 @@ std::string get(std::string_view target, std::string_view fields = "") {
 }
 
 /// One client in memory, and the service that it talks to.
-struct Client {
-    explicit Client(ServiceOptions options = {}) : service(std::make_shared<Service>(options)) {}
+struct ServedClient {
+    explicit ServedClient(ServiceOptions options = {}) : service(std::make_shared<Service>(options)) {}
 
     MemoryTransport& connect() {
         transport = std::make_unique<MemoryTransport>(std::make_unique<ServerConnection>(service));
@@ -69,7 +69,7 @@ std::string answer(int status, std::string_view content, std::string_view more =
 }  // namespace
 
 TEST_CASE("a server answers with status, date, type and length") {
-    Client client;
+    ServedClient client;
     client.service->get("/", say("hello"));
     client.connect().feed(get("/"));
     const std::string output = client.transport->take();
@@ -80,7 +80,7 @@ TEST_CASE("a server answers with status, date, type and length") {
 }
 
 TEST_CASE("a route gives the decoded parts of the path that its parameters stand for") {
-    Client client;
+    ServedClient client;
     std::string seen;
     client.service->get("/users/{name}/files/{path...}", [&](const Request& request, Exchange exchange) {
         seen = std::string(request.parameter("name")) + "|" + std::string(request.parameter("path")) + "|" +
@@ -97,7 +97,7 @@ TEST_CASE("a route gives the decoded parts of the path that its parameters stand
 }
 
 TEST_CASE("a route without parameters goes before one with them, whatever their order") {
-    Client client;
+    ServedClient client;
     client.service->get("/{any}", say("pattern"));
     client.service->get("/exact", say("exact"));
     CHECK(client.ask(get("/exact")) == answer(200, "exact"));
@@ -107,7 +107,7 @@ TEST_CASE("a route without parameters goes before one with them, whatever their 
 }
 
 TEST_CASE("a method that a path does not have is answered with 405, and OPTIONS with the list") {
-    Client client;
+    ServedClient client;
     client.service->get("/x", say("x"));
     client.service->route("PUT", "/x", say("put"));
     CHECK(client.ask("DELETE /x HTTP/1.1\r\n" + end_of_head) ==
@@ -121,7 +121,7 @@ TEST_CASE("a method that a path does not have is answered with 405, and OPTIONS 
 }
 
 TEST_CASE("HEAD is answered as GET is, without the content") {
-    Client client;
+    ServedClient client;
     client.service->get("/", say("hello"));
     client.service->get("/parts", [](const Request&, Exchange exchange) {
         exchange.begin(200, "text/plain");
@@ -136,14 +136,14 @@ TEST_CASE("HEAD is answered as GET is, without the content") {
 }
 
 TEST_CASE("requests that arrive together are answered in their order, with one write") {
-    Client client;
+    ServedClient client;
     client.service->get(
         "/{name}", [](const Request& request, Exchange exchange) { exchange.answer(200, request.parameter("name")); });
     CHECK(client.ask(get("/1") + get("/2") + get("/3")) == answer(200, "1") + answer(200, "2") + answer(200, "3"));
 }
 
 TEST_CASE("a request behind one that is not answered yet waits for it, and its client is not read from") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     client.service->get("/slow", keep(kept));
     client.service->get("/quick", say("quick"));
@@ -158,14 +158,14 @@ TEST_CASE("a request behind one that is not answered yet waits for it, and its c
 }
 
 TEST_CASE("an exchange that is destroyed without an answer answers 500") {
-    Client client;
+    ServedClient client;
     client.service->get("/", [](const Request&, Exchange) {});
     CHECK(client.ask(get("/")) == answer(500, "internal server error\n"));
     CHECK(client.ask(get("/")) == answer(500, "internal server error\n"));
 }
 
 TEST_CASE("an exchange does nothing once its client is gone") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     client.service->get("/", keep(kept));
     client.ask(get("/"));
@@ -183,7 +183,7 @@ TEST_CASE("an exchange does nothing once its client is gone") {
 TEST_CASE("an exchange outlives its connection and its transport") {
     Exchange kept;
     {
-        Client client;
+        ServedClient client;
         client.service->get("/", keep(kept));
         client.ask(get("/"));
     }
@@ -192,7 +192,7 @@ TEST_CASE("an exchange outlives its connection and its transport") {
 }
 
 TEST_CASE("a moved exchange answers, and the one that it was moved from is not open") {
-    Client client;
+    ServedClient client;
     Exchange first, second;
     client.service->get("/", keep(first));
     client.ask(get("/"));
@@ -207,7 +207,7 @@ TEST_CASE("the connection ends behind the answer if the client, its version or t
     const std::string close = "Connection: close\r\n";
     for (const std::string& request : {get("/", close), std::string("GET / HTTP/1.0\r\n\r\n"), get("/close")}) {
         CAPTURE(request);
-        Client client;
+        ServedClient client;
         client.service->get("/", say("x"));
         client.service->get("/close", [](const Request&, Exchange exchange) {
             exchange.close_after();
@@ -216,7 +216,7 @@ TEST_CASE("the connection ends behind the answer if the client, its version or t
         CHECK(client.ask(request + get("/")) == answer(200, "x", close));
         CHECK(client.transport->ended());
     }
-    Client client;
+    ServedClient client;
     client.service->get("/", say("x"));
     CHECK(client.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n") ==
           answer(200, "x", "Connection: keep-alive\r\n"));
@@ -224,7 +224,7 @@ TEST_CASE("the connection ends behind the answer if the client, its version or t
 }
 
 TEST_CASE("a client that has shut its side still gets the answer") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     client.service->get("/", keep(kept));
     client.ask(get("/"));
@@ -239,7 +239,7 @@ TEST_CASE("a client that has shut its side still gets the answer") {
 TEST_CASE("content is given in parts as they arrive, or all at once") {
     for (const bool chunked : {false, true}) {
         CAPTURE(chunked);
-        Client client;
+        ServedClient client;
         std::string parts;
         client.service->post("/parts", [&](const Request&, Exchange exchange) {
             auto kept = std::make_shared<Exchange>(std::move(exchange));
@@ -266,7 +266,7 @@ TEST_CASE("content is given in parts as they arrive, or all at once") {
 }
 
 TEST_CASE("content that a handler does not take is thrown away, and the next request is answered") {
-    Client client;
+    ServedClient client;
     client.service->post("/", say("x"));
     const std::string request = "POST / HTTP/1.1\r\nContent-Length: 5\r\n" + end_of_head;
     CHECK(client.ask(request + "12") == answer(200, "x"));
@@ -275,7 +275,7 @@ TEST_CASE("content that a handler does not take is thrown away, and the next req
 }
 
 TEST_CASE("content waits with its client until a handler that answers later asks for it") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     std::string content;
     client.service->post("/", keep(kept));
@@ -293,7 +293,7 @@ TEST_CASE("content waits with its client until a handler that answers later asks
 }
 
 TEST_CASE("a handler may pause the content, and its client waits") {
-    Client client;
+    ServedClient client;
     std::string parts;
     Exchange kept;
     client.service->post("/", [&](const Request&, Exchange exchange) {
@@ -313,7 +313,7 @@ TEST_CASE("a handler may pause the content, and its client waits") {
 }
 
 TEST_CASE("content that is too long is answered with 413, announced or not, and its callback is never called") {
-    Client client({.content = 4});
+    ServedClient client({.content = 4});
     client.service->post("/", [](const Request&, Exchange exchange) {
         exchange.receive_all(3, [](Exchange all, Bytes) { all.answer(200, "x"); });
     });
@@ -329,7 +329,7 @@ TEST_CASE("content that is too long is answered with 413, announced or not, and 
 }
 
 TEST_CASE("a stream that ends inside content is answered with 400, and its handler learns of it") {
-    Client client;
+    ServedClient client;
     std::string parts;
     client.service->post("/", [&](const Request&, Exchange exchange) {
         auto kept = std::make_shared<Exchange>(std::move(exchange));
@@ -349,7 +349,7 @@ TEST_CASE("a stream that ends inside content is answered with 400, and its handl
 }
 
 TEST_CASE("a client that waits for 100 gets it when its content is asked for") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     client.service->post("/all", [](const Request&, Exchange exchange) {
         exchange.receive_all(10, [](Exchange all, Bytes content) { all.answer(200, text_of(content)); });
@@ -367,7 +367,7 @@ TEST_CASE("a client that waits for 100 gets it when its content is asked for") {
 }
 
 TEST_CASE("an answer in parts goes in chunks, to an old client up to the end, with a length as it is") {
-    Client client;
+    ServedClient client;
     client.service->get("/", [](const Request&, Exchange exchange) {
         exchange.begin(200, "text/plain");
         exchange.write("abc");
@@ -390,7 +390,7 @@ TEST_CASE("an answer in parts goes in chunks, to an old client up to the end, wi
 }
 
 TEST_CASE("an answer that ends before its length ends with a reset") {
-    Client client;
+    ServedClient client;
     client.service->get("/short", [](const Request&, Exchange exchange) {
         exchange.begin(200, "text/plain", 6);
         exchange.write("abc");
@@ -405,7 +405,7 @@ TEST_CASE("an answer that ends before its length ends with a reset") {
 }
 
 TEST_CASE("a producer of content is called when its client has taken enough") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     int calls = 0;
     client.service->get("/", [&](const Request&, Exchange exchange) {
@@ -430,7 +430,7 @@ TEST_CASE("a producer of content is called when its client has taken enough") {
 }
 
 TEST_CASE("calls in a wrong order and fields that would break an answer throw") {
-    Client client;
+    ServedClient client;
     client.service->get("/", [](const Request&, Exchange exchange) {
         CHECK_THROWS_AS(exchange.write("x"), std::logic_error);
         CHECK_THROWS_AS(exchange.end(), std::logic_error);
@@ -457,7 +457,7 @@ TEST_CASE("calls in a wrong order and fields that would break an answer throw") 
 }
 
 TEST_CASE("a head that is not complete in time is answered with 408, also where a byte comes now and then") {
-    Client client({.head_timeout = 10s});
+    ServedClient client({.head_timeout = 10s});
     client.service->get("/", say("x"));
     client.ask(get("/"));
     client.transport->advance(1h);
@@ -472,7 +472,7 @@ TEST_CASE("a head that is not complete in time is answered with 408, also where 
 }
 
 TEST_CASE("a drained connection closes if it is idle, and otherwise behind its answer") {
-    Client client;
+    ServedClient client;
     Exchange kept;
     client.service->get("/slow", keep(kept));
     client.service->get("/", say("x"));
@@ -508,7 +508,7 @@ TEST_CASE("after an upgrade another protocol speaks, and gets what came behind t
         explicit Shout(bool& flag) : ended(flag) {}
         bool& ended;
     };
-    Client client;
+    ServedClient client;
     bool ended = false;
     client.service->get("/", [&](const Request& request, Exchange exchange) {
         REQUIRE(request.head().upgrade == "shout");
@@ -524,7 +524,7 @@ TEST_CASE("after an upgrade another protocol speaks, and gets what came behind t
 }
 
 TEST_CASE("each answer is reported for a log, refused requests as well") {
-    Client client;
+    ServedClient client;
     std::vector<std::string> log;
     client.service->on_access([&](const Access& access) {
         log.push_back(std::string(access.method) + " " + std::string(access.target) + " " +
@@ -536,7 +536,7 @@ TEST_CASE("each answer is reported for a log, refused requests as well") {
 }
 
 TEST_CASE("a closed service calls no handler any more and answers 503") {
-    Client client;
+    ServedClient client;
     client.service->get("/", say("x"));
     CHECK(client.ask(get("/")) == answer(200, "x"));
     client.service->close();
@@ -549,7 +549,7 @@ TEST_CASE("every case of HTTP is answered alike in whatever pieces it arrives, a
         CAPTURE(each.clause);
         CAPTURE(each.input);
         const auto run = [&](std::span<const Bytes> pieces) {
-            Client client;
+            ServedClient client;
             client.service->otherwise([](const Request& request, Exchange exchange) {
                 exchange.receive_all(1000, [target = std::string(request.head().target)](Exchange all, Bytes content) {
                     all.answer(200, target + "=" + std::string(text_of(content)));

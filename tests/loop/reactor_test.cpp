@@ -113,7 +113,7 @@ struct ClosedBehindTheBack {
 };
 
 // Two ends of a connection over loopback: urgent data and resets need TCP.
-std::pair<Socket, Socket> tcp_pair() {
+std::pair<Socket, Socket> loopback_pair() {
     Socket listening = Socket::open(Address::Family::ipv4);
     listening.bind(*Address::ip("127.0.0.1", 0));
     listening.listen(1);
@@ -679,7 +679,7 @@ TEST_CASE("A handler that overrides nothing may be told everything; what cannot 
         int errors = 0;
     } errors_only;
     Reactor reactor;
-    auto [left, right] = tcp_pair();
+    auto [left, right] = loopback_pair();
     REQUIRE(::send(right.get(), "x!", 2, MSG_OOB) == 2);
     wait_for(left.get(), POLLPRI);
     const Registration registration = reactor.watch(left.get(), readable | writable | error, nothing);
@@ -950,7 +950,7 @@ TEST_CASE("S96: a limit of descriptors that is lowered below what is watched, to
 
 TEST_CASE("S20: urgent data is told to who asks for errors, until it is taken, and to nobody else") {
     Reactor reactor;
-    auto [left, right] = tcp_pair();
+    auto [left, right] = loopback_pair();
     Probe probe;
     Registration registration = reactor.watch(right.get(), readable | error, probe);
     REQUIRE(::send(left.get(), "ab", 2, 0) == 2);
@@ -1254,7 +1254,7 @@ TEST_CASE("Who does not ask for errors hears of them as readiness of what it wan
         CHECK(probe.calls() == 1);
     }
     SUBCASE("a connection that was reset is both") {
-        auto [left, right] = tcp_pair();
+        auto [left, right] = loopback_pair();
         left.set_linger(0s);
         left.close();
         wait_for(right.get(), POLLIN);
@@ -1285,7 +1285,7 @@ TEST_CASE("Who asks for errors hears of a pending error by that name, on every b
         }
     }
     SUBCASE("a reset connection: readable and an error") {
-        auto [left, right] = tcp_pair();
+        auto [left, right] = loopback_pair();
         left.set_linger(0s);
         left.close();
         wait_for(right.get(), POLLIN);

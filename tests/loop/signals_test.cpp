@@ -43,7 +43,7 @@ private:
 };
 
 // Turns until nothing more is ready: a signal that was raised is pending in the loop when raise returns.
-void settle(Reactor& reactor) {
+void turn_until_idle(Reactor& reactor) {
     while (reactor.run_once(Duration::zero()) > 0) {
     }
 }
@@ -77,7 +77,7 @@ TEST_CASE(
         used = stack != std::vector<unsigned char>(stack.size(), 0xa5);
     });
     thread.join();
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told == 1);
     CHECK(used);
 }
@@ -88,10 +88,10 @@ TEST_CASE("A signal is told in the loop, not in the handler") {
     const Signals signals(reactor, {SIGUSR1, SIGUSR2}, [&](int signal) { told.push_back(signal); });
     ::raise(SIGUSR2);
     CHECK(told.empty());
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told == std::vector<int>{SIGUSR2});
     ::raise(SIGUSR1);
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told == std::vector<int>{SIGUSR2, SIGUSR1});
 }
 
@@ -103,7 +103,7 @@ TEST_CASE("Signals that came together are all told, each of them once") {
         ::raise(SIGUSR1);
         ::raise(SIGUSR2);
     }
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(first == 1);
     CHECK(second == 1);
 }
@@ -136,7 +136,7 @@ TEST_CASE("S70: a hundred thousand SIGUSR1 and one SIGTERM: the SIGTERM is seen"
     });
     reactor.run();
     sender.join();
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(terms == 1);
     CHECK(users >= 1);
     CHECK(users <= 100'000);
@@ -198,7 +198,7 @@ TEST_CASE("Destroying a watcher restores what the signal did before") {
     }
     ::raise(SIGUSR1);
     CHECK(handled_by_previous == 1);
-    settle(reactor);
+    turn_until_idle(reactor);
 }
 
 TEST_CASE("S4: a watcher that its own callback destroys is called no more, and another may follow it") {
@@ -212,15 +212,15 @@ TEST_CASE("S4: a watcher that its own callback destroys is called no more, and a
     });
     ::raise(SIGUSR1);
     ::raise(SIGUSR2);
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(calls == 1);
 
     std::vector<int> told;
     const Signals next(reactor, {SIGUSR1, SIGUSR2}, [&](int signal) { told.push_back(signal); });
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told.empty());  // signals in the life of the first one went with it
     ::raise(SIGUSR1);
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told == std::vector<int>{SIGUSR1});
 }
 
@@ -233,9 +233,9 @@ TEST_CASE("S69: after a callback that throws the other signals are still told") 
     });
     ::raise(SIGUSR1);
     ::raise(SIGUSR2);
-    CHECK_THROWS_AS(settle(reactor), std::runtime_error);
+    CHECK_THROWS_AS(turn_until_idle(reactor), std::runtime_error);
     reactor.run_once(Duration::zero());  // ends the turn that broke off
-    settle(reactor);
+    turn_until_idle(reactor);
     CHECK(told == std::vector<int>{SIGUSR1, SIGUSR2});
 }
 
@@ -293,7 +293,7 @@ TEST_CASE("S97: a signal that is blocked from the start is told all the same, an
     {
         const Signals signals(reactor, {SIGUSR1, SIGUSR2}, [&](int signal) { told.push_back(signal); });
         ::raise(SIGUSR1);
-        settle(reactor);
+        turn_until_idle(reactor);
     }
     CHECK(told == std::vector<int>{SIGUSR1});
     ::pthread_sigmask(SIG_SETMASK, &before, &now);
@@ -311,7 +311,7 @@ TEST_CASE("S97: a signal that was waiting, blocked, when Signals began is told")
     std::vector<int> told;
     {
         const Signals signals(reactor, {SIGUSR1}, [&](int signal) { told.push_back(signal); });
-        settle(reactor);
+        turn_until_idle(reactor);
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     CHECK(told == std::vector<int>{SIGUSR1});

@@ -26,7 +26,7 @@ using namespace reactor;
 
 namespace {
 
-constexpr Duration no_wait = Duration::zero();
+constexpr Duration at_once = Duration::zero();
 
 struct Counting final : EventHandler {
     void readable() override { ++reads; }
@@ -44,14 +44,14 @@ Result told(int descriptor, Interest interest, bool (*change)(), bool nested) {
     Reactor reactor;
     Counting handler;
     const Registration registration = reactor.watch(descriptor, interest, handler);
-    reactor.run_once(no_wait);
+    reactor.run_once(at_once);
     const int errors = handler.errors;
     handler.reads = 0;
     if (!change()) return not_here;
     for (int turns = 0; turns < 3; ++turns) {
         pollfd outer{reactor.native_handle(), POLLIN, 0};
         if (nested) ::poll(&outer, 1, 0);
-        reactor.run_once(no_wait);
+        reactor.run_once(at_once);
     }
     const int calls = interest == Interest::readable ? handler.reads : handler.errors;
     return errors == 0 && calls == 1 ? told_once : otherwise;
@@ -150,6 +150,6 @@ TEST_CASE("S3: a pressure trigger that fires is reported once" * doctest::skip()
     const Registration registration = reactor.watch(file.get(), Interest::error, handler);
     run_until(reactor, [&] { return handler.errors > 0; });
     busy.reset();
-    reactor.run_once(no_wait);
+    reactor.run_once(at_once);
     CHECK(handler.errors == 1);
 }

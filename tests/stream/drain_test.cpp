@@ -19,7 +19,7 @@ using namespace reactor;
 
 namespace {
 
-const Address anywhere = *Address::ip("127.0.0.1", 0);
+const Address loopback = *Address::ip("127.0.0.1", 0);
 
 Socket connect_to(const Address& address) {
     Socket socket = Socket::open(address.family());
@@ -49,9 +49,9 @@ TEST_CASE("A loop drains all its acceptors, connectors and connections as one, a
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     Reactor elsewhere;
-    Acceptor target(elsewhere, {anywhere}, factory<Echo>());
+    Acceptor target(elsewhere, {loopback}, factory<Echo>());
     std::deque<Journal> accepted, connected;
-    Acceptor first(reactor, {anywhere}, record(accepted)), second(reactor, {anywhere}, record(accepted));
+    Acceptor first(reactor, {loopback}, record(accepted)), second(reactor, {loopback}, record(accepted));
     ConnectorOptions again;
     again.reconnect = std::chrono::seconds(30);
     Connector connector(reactor, {target.addresses()[0]}, record(connected), again);
@@ -116,7 +116,7 @@ TEST_CASE("A loop that is drained does not go on connecting") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     Socket silent = Socket::open(Address::Family::ipv4);  // bound and not listening
-    silent.bind(anywhere);
+    silent.bind(loopback);
     std::deque<Journal> journals;
     ConnectorOptions again;
     again.reconnect = std::chrono::seconds(30);
@@ -242,7 +242,7 @@ TEST_CASE("A group drains each loop on its thread and reports the sums once") {
         std::deque<Acceptor> acceptors;
         std::vector<Address> addresses;
         for (std::size_t i = 0; i < group.size(); ++i) {
-            acceptors.emplace_back(group[i], std::vector<Address>{anywhere},
+            acceptors.emplace_back(group[i], std::vector<Address>{loopback},
                                    stubborn ? ProtocolFactory(factory<Stubborn>()) : ProtocolFactory(factory<Echo>()));
             addresses.push_back(acceptors.back().addresses().at(0));
         }
@@ -476,8 +476,8 @@ TEST_CASE("A drain that leaves connections alone lets a connector finish, and no
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     Reactor elsewhere;
-    Acceptor target(elsewhere, {anywhere}, factory<Echo>());
-    const Address refusing = Acceptor(elsewhere, {anywhere}, factory<Echo>()).addresses()[0];
+    Acceptor target(elsewhere, {loopback}, factory<Echo>());
+    const Address refusing = Acceptor(elsewhere, {loopback}, factory<Echo>()).addresses()[0];
     std::deque<Journal> connected, refused;
     ConnectorOptions again;
     again.reconnect = std::chrono::seconds(30);
@@ -526,7 +526,7 @@ TEST_CASE("A drain reports only what ends after it has begun") {
 TEST_CASE("A connection that an acceptor adopts while it drains is drained with the others") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    Acceptor acceptor(reactor, {anywhere}, factory<Stubborn>());
+    Acceptor acceptor(reactor, {loopback}, factory<Stubborn>());
     const Socket client = connect_to(acceptor.addresses()[0]);
     Conversation early(reactor), next(reactor), late(reactor);
     run_until(reactor, [&] {

@@ -30,14 +30,13 @@ using namespace reactor;
 
 namespace {
 
-using Stream = ProcessOptions::Stream;
-
 // A child under test: its output and its exit.
 struct Child {
     Child(Reactor& reactor, const Command& command, ProcessOptions options = {}) {
-        const bool pipe = options.input == Stream::pipe || options.output == Stream::pipe;
+        const bool pipe =
+            options.input == ProcessOptions::Stream::pipe || options.output == ProcessOptions::Stream::pipe;
         if (pipe) options.protocol = std::make_unique<Recorder>(journal);
-        if (options.error == Stream::pipe) options.error_protocol = std::make_unique<Recorder>(errors);
+        if (options.error == ProcessOptions::Stream::pipe) options.error_protocol = std::make_unique<Recorder>(errors);
         process = std::make_unique<Process>(reactor, command, std::move(options), [this](ExitStatus status) {
             ++exits;
             result = status;
@@ -49,7 +48,8 @@ struct Child {
     std::unique_ptr<Process> process;
 };
 
-ProcessOptions streams(Stream input, Stream output, Stream error = Stream::inherit) {
+ProcessOptions streams(ProcessOptions::Stream input, ProcessOptions::Stream output,
+                       ProcessOptions::Stream error = ProcessOptions::Stream::inherit) {
     ProcessOptions options;
     options.input = input;
     options.output = output;
@@ -62,7 +62,7 @@ std::vector<std::string> shell(const char* script) {
 }
 
 // No child of ours is left, not even a dead one.
-bool no_children() {
+bool all_reaped() {
     return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD;
 }
 
@@ -70,7 +70,7 @@ bool no_children() {
 
 TEST_CASE("cat, as a child, gives 8 MB back exactly") {
     Reactor reactor;
-    Child cat(reactor, {"cat"}, streams(Stream::pipe, Stream::pipe));
+    Child cat(reactor, {"cat"}, streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
     const std::string all = random_bytes(8 * 1024 * 1024, 5);
     std::size_t written = 0;
     Journal& journal = cat.journal;
@@ -88,14 +88,15 @@ TEST_CASE("cat, as a child, gives 8 MB back exactly") {
     CHECK_FALSE(journal.reason);
     CHECK(cat.exits == 1);
     CHECK(cat.result.success());
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 TEST_CASE("What cannot be executed is an error here, with exec's reason and the name") {
     Reactor reactor;
     const std::size_t before = open_descriptors();
     const auto start = [&](const char* name) {
-        Child child(reactor, {name}, streams(Stream::pipe, Stream::pipe, Stream::pipe));
+        Child child(reactor, {name},
+                    streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
     };
     const auto reason = [&](const char* name) {
         try {
@@ -110,14 +111,14 @@ TEST_CASE("What cannot be executed is an error here, with exec's reason and the 
     CHECK(reason("no-such-program-in-the-path") == std::errc::no_such_file_or_directory);
     CHECK(reason("/") == std::errc::permission_denied);
     CHECK(open_descriptors() == before);
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 TEST_CASE("A child runs in the directory that it is given, and one that is not there is an error that names it") {
     Reactor reactor;
     Command where = shell("pwd -P");
     where.directory = "/usr/..";  // a shell says which that is
-    Child child(reactor, where, streams(Stream::inherit, Stream::pipe));
+    Child child(reactor, where, streams(ProcessOptions::Stream::inherit, ProcessOptions::Stream::pipe));
     run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
     CHECK(child.journal.input == "/\n");
     CHECK(child.result.success());
@@ -131,7 +132,7 @@ TEST_CASE("A child runs in the directory that it is given, and one that is not t
         CHECK(error.code() == std::errc::no_such_file_or_directory);
         CHECK(std::string_view(error.what()).find("/no/such/directory") != std::string_view::npos);
     }
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 TEST_CASE("A child that does not match its options is a mistake") {
@@ -140,11 +141,13 @@ TEST_CASE("A child that does not match its options is a mistake") {
         Process process(reactor, command, std::move(options), [](ExitStatus) {});
     };
     CHECK_THROWS_AS(start({}, {}), std::invalid_argument);
-    CHECK_THROWS_AS(start({"true"}, streams(Stream::pipe, Stream::inherit)), std::invalid_argument);
+    CHECK_THROWS_AS(start({"true"}, streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::inherit)),
+                    std::invalid_argument);
     ProcessOptions options;
     options.error_protocol = std::make_unique<Echo>();
     CHECK_THROWS_AS(start({"true"}, std::move(options)), std::invalid_argument);
-    CHECK_THROWS_AS(start({"true"}, streams(Stream::output, Stream::inherit)), std::invalid_argument);
+    CHECK_THROWS_AS(start({"true"}, streams(ProcessOptions::Stream::output, ProcessOptions::Stream::inherit)),
+                    std::invalid_argument);
 }
 
 TEST_CASE("How a child ended is told once: with a code or by a signal") {
@@ -175,29 +178,35 @@ TEST_CASE("How a child ended is told once: with a code or by a signal") {
         run_until(reactor, [&] { return child.exits > 0; });
         CHECK(child.result.signal == SIGTERM);
     }
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 TEST_CASE("Standard output and standard error come apart, or together") {
     Reactor reactor;
     SUBCASE("apart") {
-        Child child(reactor, shell("echo out; echo err >&2"), streams(Stream::null, Stream::pipe, Stream::pipe));
+        Child child(reactor, shell("echo out; echo err >&2"),
+                    streams(ProcessOptions::Stream::null, ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         run_until(reactor, [&] { return child.journal.over && child.errors.over && child.exits > 0; });
         CHECK(child.journal.input == "out\n");
         CHECK(child.errors.input == "err\n");
     }
     SUBCASE("together") {
-        Child child(reactor, shell("echo out; echo err >&2"), streams(Stream::null, Stream::pipe, Stream::output));
+        Child child(
+            reactor, shell("echo out; echo err >&2"),
+            streams(ProcessOptions::Stream::null, ProcessOptions::Stream::pipe, ProcessOptions::Stream::output));
         run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
         CHECK(child.journal.input == "out\nerr\n");
     }
     SUBCASE("nowhere") {
-        Child child(reactor, shell("read line; echo \"$line\""), streams(Stream::null, Stream::null, Stream::null));
+        Child child(reactor, shell("read line; echo \"$line\""),
+                    streams(ProcessOptions::Stream::null, ProcessOptions::Stream::null, ProcessOptions::Stream::null));
         run_until(reactor, [&] { return child.exits > 0; });
         CHECK(child.result.success());
     }
     SUBCASE("only standard error") {
-        Child child(reactor, shell("echo err >&2"), streams(Stream::inherit, Stream::inherit, Stream::pipe));
+        Child child(
+            reactor, shell("echo err >&2"),
+            streams(ProcessOptions::Stream::inherit, ProcessOptions::Stream::inherit, ProcessOptions::Stream::pipe));
         run_until(reactor, [&] { return child.errors.over && child.exits > 0; });
         CHECK(child.errors.input == "err\n");
     }
@@ -210,7 +219,8 @@ TEST_CASE("A child that does not read its input to the end is no signal here, an
     fatal.sa_handler = SIG_DFL;
     ::sigaction(SIGPIPE, &fatal, &before);
     {
-        Child child(reactor, shell("read line; exec <&-; echo \"got $line\""), streams(Stream::pipe, Stream::pipe));
+        Child child(reactor, shell("read line; exec <&-; echo \"got $line\""),
+                    streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         child.journal.on_connected = [&] { child.journal.transport->write("first\n" + std::string(1'000'000, 'x')); };
         run_until(reactor, [&] { return child.journal.over && child.exits > 0; });
         CHECK(child.journal.input == "got first\n");
@@ -225,7 +235,7 @@ TEST_CASE("A child has its environment, no blocked signal, the default for SIGPI
     SUBCASE("an environment of its own") {
         Command greet = shell("echo $GREETING; env | grep -c .");
         greet.environment = {{"GREETING=hello", "PATH=/usr/bin:/bin"}};
-        Child child(reactor, greet, streams(Stream::null, Stream::pipe));
+        Child child(reactor, greet, streams(ProcessOptions::Stream::null, ProcessOptions::Stream::pipe));
         run_until(reactor, [&] { return child.journal.over; });
         CHECK(child.journal.input.substr(0, 6) == "hello\n");
     }
@@ -246,9 +256,11 @@ TEST_CASE("A child has its environment, no blocked signal, the default for SIGPI
 #ifdef __linux__
     SUBCASE("descriptors") {
         Socket listener = Socket::open(Address::Family::ipv4);
-        Child child(reactor, shell("echo /proc/self/fd/*"), streams(Stream::pipe, Stream::pipe, Stream::pipe));
+        Child child(reactor, shell("echo /proc/self/fd/*"),
+                    streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         run_until(reactor, [&] { return child.journal.over; });
-        Child bare(reactor, shell("echo /proc/self/fd/*"), streams(Stream::null, Stream::pipe, Stream::null));
+        Child bare(reactor, shell("echo /proc/self/fd/*"),
+                   streams(ProcessOptions::Stream::null, ProcessOptions::Stream::pipe, ProcessOptions::Stream::null));
         run_until(reactor, [&] { return bare.journal.over; });
         CHECK(child.journal.input == bare.journal.input);
         CHECK(child.journal.input.find("/" + std::to_string(listener.get())) == std::string::npos);
@@ -262,7 +274,8 @@ TEST_CASE("S104: the pipes are right even if the program has closed its own stan
     {
         const KeptStandardStreams kept;
         KeptStandardStreams::close_all();
-        Child child(reactor, shell("cat; echo err >&2"), streams(Stream::pipe, Stream::pipe, Stream::pipe));
+        Child child(reactor, shell("cat; echo err >&2"),
+                    streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         child.journal.on_connected = [&] {
             child.journal.transport->write("through");
             child.journal.transport->shutdown_write();
@@ -321,7 +334,7 @@ TEST_CASE("S104: nothing that the library opens takes the number of a standard s
         for (int i = 0; i < 10; ++i) reactor.run_once(Duration::zero());
         if (receiver.input != "here") failed = "the descriptor did not come";
         look("a descriptor that came");
-        Child child(reactor, shell("cat; exit 3"), streams(Stream::pipe, Stream::pipe));
+        Child child(reactor, shell("cat; exit 3"), streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         for (int i = 0; i < 10; ++i) reactor.run_once(Duration::zero());
         look("a child");
         const Signals signals(reactor, {SIGUSR2}, [](int) {});
@@ -365,7 +378,7 @@ TEST_CASE("S105: a NUL in an argument, a variable, a directory, a path or a name
     CHECK_THROWS_AS(Address::unix_path(cut), std::system_error);
     CHECK_THROWS_AS(Address::parse("unix:" + cut), std::system_error);
     CHECK_THROWS_AS(resolve_blocking(cut, 80), std::system_error);
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 #if REACTOR_HAS(PIDFD) && defined(SYS_clone3)
@@ -495,13 +508,13 @@ TEST_CASE("A process that is destroyed leaves no child and no zombie, and is sil
     Reactor reactor;
     const std::size_t before = open_descriptors();
     {
-        Child running(reactor, {"sleep", "1000"}, streams(Stream::pipe, Stream::pipe));
+        Child running(reactor, {"sleep", "1000"}, streams(ProcessOptions::Stream::pipe, ProcessOptions::Stream::pipe));
         Child ended(reactor, {"true"});
         const pid_t id = running.process->id();
         running.process.reset();
         CHECK(::kill(id, 0) == -1);
         ended.process.reset();
-        CHECK(no_children());
+        CHECK(all_reaped());
         run_until(reactor, [&] { return running.journal.over; });
         CHECK(running.exits == 0);
         CHECK(ended.exits == 0);
@@ -577,7 +590,8 @@ TEST_CASE("A thousand children come and go, and leave nothing behind") {
                 return true;
             });
             while (children.size() < at_a_time && started < all) {
-                children.push_back(std::make_unique<Child>(reactor, command, streams(Stream::null, Stream::pipe)));
+                children.push_back(std::make_unique<Child>(
+                    reactor, command, streams(ProcessOptions::Stream::null, ProcessOptions::Stream::pipe)));
                 ++started;
             }
             return children.empty();
@@ -586,7 +600,7 @@ TEST_CASE("A thousand children come and go, and leave nothing behind") {
     CHECK(succeeded == all);
     CHECK(answered == all);
     CHECK(open_descriptors() == before);
-    CHECK(no_children());
+    CHECK(all_reaped());
 }
 
 TEST_CASE("Where no handle of a child is to be had, its end is told all the same") {
@@ -618,5 +632,5 @@ TEST_CASE("Where no handle of a child is to be had, its end is told all the same
         Child forgotten(reactor, {"sleep", "1000"});
         ::setrlimit(RLIMIT_NOFILE, &limit);
     }
-    CHECK(no_children());
+    CHECK(all_reaped());
 }

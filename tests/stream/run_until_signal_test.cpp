@@ -35,13 +35,13 @@ Socket connect_to(const Acceptor& acceptor) {
     return socket;
 }
 
-const Address anywhere = *Address::ip("127.0.0.1", 0);
+const Address any_port = *Address::ip("127.0.0.1", 0);
 
 }  // namespace
 
 TEST_CASE("A signal ends the loop when its connections have ended, and the report says which and how") {
     Reactor reactor;
-    Acceptor acceptor(reactor, {anywhere}, factory<Echo>());
+    Acceptor acceptor(reactor, {any_port}, factory<Echo>());
     Socket client = connect_to(acceptor);
     REQUIRE(::send(client.get(), "hello", 5, MSG_NOSIGNAL) == 5);
     Timer look;
@@ -66,7 +66,7 @@ TEST_CASE("A second signal ends the grace period: connections that are left are 
     testing::ManualClock clock;  // the grace period itself never ends
     Reactor reactor("auto", clock);
     int drained = 0;
-    Acceptor acceptor(reactor, {anywhere}, [&] {
+    Acceptor acceptor(reactor, {any_port}, [&] {
         ::raise(SIGUSR1);
         return std::make_unique<Stubborn>(drained);
     });
@@ -81,7 +81,7 @@ TEST_CASE("A second signal ends the grace period: connections that are left are 
 
 TEST_CASE("stop ends run_until_signal without a drain") {
     Reactor reactor;
-    Acceptor acceptor(reactor, {anywhere}, factory<Echo>());
+    Acceptor acceptor(reactor, {any_port}, factory<Echo>());
     const Timer soon = reactor.after(1ms, [&] { reactor.stop(); });
     const EndedBySignal end = run_until_signal(reactor, {SIGUSR1}, 30s);
     CHECK(end.signal == 0);
@@ -91,7 +91,7 @@ TEST_CASE("stop ends run_until_signal without a drain") {
 
 TEST_CASE("An exception leaves run_until_signal, and the drain that goes on does not stop the next run") {
     Reactor reactor;
-    Acceptor acceptor(reactor, {anywhere}, factory<Echo>());
+    Acceptor acceptor(reactor, {any_port}, factory<Echo>());
     reactor.post([] { ::raise(SIGUSR1); });
     Timer fail = reactor.every(1ms, [&] {
         if (!acceptor.addresses().empty()) return;  // the drain has not begun

@@ -22,16 +22,16 @@ struct Script {
     std::size_t end_at = never;  // the carrier ends there
 };
 
-struct Result {
+struct Outcome {
     std::string calls, input, reason, peer_received;
     bool peer_saw_end = false;
     std::size_t size = 0;  // of the peer's stream
 
-    friend bool operator==(const Result& one, const Result& other) {
+    friend bool operator==(const Outcome& one, const Outcome& other) {
         return one.calls == other.calls && one.input == other.input && one.reason == other.reason &&
                one.peer_received == other.peer_received && one.peer_saw_end == other.peer_saw_end;
     }
-    friend std::ostream& operator<<(std::ostream& out, const Result& result) {
+    friend std::ostream& operator<<(std::ostream& out, const Outcome& result) {
         return out << result.calls << '|' << result.input << '|' << result.reason << '|' << result.peer_received << '|'
                    << result.peer_saw_end;
     }
@@ -43,7 +43,7 @@ std::unique_ptr<Protocol> with_tls(const Script& script, std::unique_ptr<Protoco
     return script.server ? tls(server, std::move(protocol)) : tls(client, "localhost", std::move(protocol));
 }
 
-Result play(const Script& script) {
+Outcome play(const Script& script) {
     Journal journal;
     RawPeer peer(!script.server, script.version);
     testing::MemoryTransport ours(with_tls(script, std::make_unique<Recorder>(journal)));
@@ -56,7 +56,7 @@ Result play(const Script& script) {
         journal.transport->write("goodbye");
         journal.transport->close();
     };
-    Result result;
+    Outcome result;
     bool over = false;
     const auto feed = [&](std::string_view data) {
         if (result.size + data.size() >= script.end_at) {
@@ -123,7 +123,7 @@ const std::string all_input = "one " + std::string(200, 'x') + " two";
 
 TEST_CASE("A TLS stream may be cut anywhere: handshake, data, KeyUpdate, half-close and close_notify are the same") {
     for_each_side_and_version([](Script script) {
-        const Result whole = play(script);
+        const Outcome whole = play(script);
         CHECK(whole.calls == "connected end disconnected ");
         CHECK(whole.input == all_input);
         CHECK(whole.peer_received == all_input + "goodbye");
@@ -134,7 +134,7 @@ TEST_CASE("A TLS stream may be cut anywhere: handshake, data, KeyUpdate, half-cl
         script.piece = never;
         std::size_t size = whole.size;  // signatures differ in length by a few bytes
         for (script.cut = 1; script.cut < size; ++script.cut) {
-            const Result result = play(script);
+            const Outcome result = play(script);
             if (!(result == whole)) FAIL_CHECK("cut at ", script.cut, ": ", result);
             size = result.size;
         }
@@ -146,7 +146,7 @@ TEST_CASE("Wherever the carrier of a TLS stream ends before close_notify, the st
     for_each_side_and_version([](Script script) {
         const std::size_t size = play(script).size;
         for (script.end_at = 0; script.end_at < size - 4; ++script.end_at) {
-            const Result result = play(script);
+            const Outcome result = play(script);
             if (result.size < script.end_at) continue;  // a shorter signature
             const bool truncated = result.reason == make_error_code(Error::truncated).message();
             if (!truncated || result.calls.find("end") != std::string::npos || !all_input.starts_with(result.input))
@@ -158,11 +158,11 @@ TEST_CASE("Wherever the carrier of a TLS stream ends before close_notify, the st
 TEST_CASE("A fatal alert that is cut anywhere is the reason of the end") {
     for_each_side_and_version([](Script script) {
         script.alert = true;
-        const Result whole = play(script);
+        const Outcome whole = play(script);
         CHECK(whole.reason == "the peer's alert: bad record mac");
         CHECK(whole.input == all_input + " three");
         for (script.cut = whole.size - 40; script.cut < whole.size; ++script.cut) {
-            const Result result = play(script);
+            const Outcome result = play(script);
             if (!(result == whole)) FAIL_CHECK("cut at ", script.cut, ": ", result);
         }
     });

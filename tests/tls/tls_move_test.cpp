@@ -20,11 +20,11 @@ using Calls = std::vector<std::string>;
 
 namespace {
 
-const TlsContext& server_side() {
+const TlsContext& moving_server() {
     static const TlsContext context(server_options());
     return context;
 }
-const TlsContext& client_side() {
+const TlsContext& moving_client() {
     static const TlsContext context(client_options());
     return context;
 }
@@ -35,9 +35,9 @@ struct Moving {
         auto [far, near] = Socket::pair();
         socket = std::move(far);
         auto protocol = std::make_unique<Recorder>(journal);
-        carrier = &Connection::open(
-            here, std::move(near),
-            server ? tls(server_side(), std::move(protocol)) : tls(client_side(), "localhost", std::move(protocol)));
+        carrier = &Connection::open(here, std::move(near),
+                                    server ? tls(moving_server(), std::move(protocol))
+                                           : tls(moving_client(), "localhost", std::move(protocol)));
     }
     void settle() {
         ::settle(here);
@@ -201,7 +201,7 @@ TEST_CASE("The deadline of a handshake begins anew on the other loop, and that o
     auto [far, near] = Socket::pair();
     Journal journal;
     Connection& carrier =
-        Connection::open(here, std::move(near), tls(server_side(), std::make_unique<Recorder>(journal)));
+        Connection::open(here, std::move(near), tls(moving_server(), std::make_unique<Recorder>(journal)));
     ::settle(here);
     carrier.move_to(there);
     ::settle(here);

@@ -46,9 +46,9 @@ std::string decompressed(const std::string& payload, std::size_t most = 1000) {
     }
 }
 
-class Noting final : public WebSocket {
+class CompressedNoting final : public WebSocket {
 public:
-    Noting(std::vector<std::string>& calls, const Options& options) : WebSocket(options), calls_(calls) {}
+    CompressedNoting(std::vector<std::string>& calls, const Options& options) : WebSocket(options), calls_(calls) {}
 
 private:
     void message(Kind kind, Bytes content) override {
@@ -64,7 +64,9 @@ private:
 /// A server after a handshake with this offer.
 struct Served {
     explicit Served(const std::string& offer = ours, Options options = {.longest_message = 2000, .compress = true}) {
-        service->get("/", accept([=, this](const http::Request&) { return std::make_unique<Noting>(calls, options); }));
+        service->get("/", accept([=, this](const http::Request&) {
+                         return std::make_unique<CompressedNoting>(calls, options);
+                     }));
         transport = std::make_unique<MemoryTransport>(std::make_unique<http::ServerConnection>(service));
         transport->feed(
             "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "
@@ -226,7 +228,7 @@ TEST_CASE("both sides compress what becomes smaller, and understand each other")
     auto service = std::make_shared<http::Service>();
     std::vector<std::string> of_server, of_client;
     service->get("/", accept([&](const http::Request&) {
-                     return std::make_unique<Noting>(of_server, Options{.compress = true});
+                     return std::make_unique<CompressedNoting>(of_server, Options{.compress = true});
                  }));
     struct Asking final : WebSocket {
         explicit Asking(std::vector<std::string>& calls) : WebSocket({.compress = true}), calls_(calls) {}
