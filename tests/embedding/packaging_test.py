@@ -1,5 +1,6 @@
 """Installs the library as a user would and embeds it in an application, by each of the ways the README names. Needs
-MESON, NINJA and a scratch folder (EMBEDDING_SCRATCH); builds with g++ and clang++, whichever are there."""
+MESON, NINJA and a scratch folder (EMBEDDING_SCRATCH); builds with g++ and clang++, whichever are there. Each library is
+compiled as one unit: that each file compiles alone, the build shows that this test belongs to."""
 
 import concurrent.futures
 import os
@@ -11,7 +12,7 @@ import time
 import unittest
 
 from building import JOBS, LIMIT, fails, files_under, run, write
-from cmake_cases import VISIBLE, CMakeCases, sources_in
+from cmake_cases import VISIBLE, CMakeCases, sources_in, whole_builds
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
@@ -22,18 +23,33 @@ COMPILERS = [compiler for compiler in ("g++", "clang++") if shutil.which(compile
 IN_ONE_UNIT = ("-Dunity=on", "-Dunity_size=1000")
 
 
-def install(kind, programs):
+def install(kind):
     """A prefix with the library installed as `kind`: static or shared."""
     prefix = os.path.join(SCRATCH, kind)
     build = os.path.join(SCRATCH, "build-" + kind)
-    # Without debugging information the objects do not name their folder, so that ccache, where it is used, knows them.
     run("meson", "setup", build, SOURCE, "--prefix", prefix, "--libdir", "lib", "-Ddefault_library=" + kind,
-        "-Dbuildtype=plain", "-Doptimization=0", "-Dtests=disabled", "-Dbenchmarks=disabled", "-Dwerror=true", "-Dprograms=" + programs,
-        *(("-Dprobes=auto", *IN_ONE_UNIT) if kind == "shared" else ("-Dprobes=disabled",)),
+        "-Dbuildtype=plain", "-Doptimization=0", "-Dtests=disabled", "-Dbenchmarks=disabled", "-Dprograms=disabled",
+        "-Dwerror=true", "-Dprobes=" + ("auto" if kind == "shared" else "disabled"), *IN_ONE_UNIT,
         environment={"CXX": os.environ.get("CXX", COMPILERS[0])})
     run("ninja", JOBS, "-C", build)
     run("meson", "install", "-C", build, "--no-rebuild")
     return prefix
+
+
+def first_header_of(name):
+    """What a file of the library includes before anything else; nothing if that is a standard header."""
+    with open(os.path.join(SOURCE, name), encoding="utf-8") as file:
+        found = re.search(r"^#include <(.*)>", file.read(), re.MULTILINE)
+    return found[1] if found and os.path.exists(os.path.join(SOURCE, found[1])) else None
+
+
+def compiled_with_nothing_before():
+    """The headers that a source file of the library begins with, the headers that these begin with, and so on."""
+    found = set()
+    for name in sources_in(SOURCE):
+        while (name := first_header_of(name)) is not None:
+            found.add(name)
+    return found
 
 
 class Packaging(CMakeCases, unittest.TestCase):
@@ -41,7 +57,7 @@ class Packaging(CMakeCases, unittest.TestCase):
     def setUpClass(cls):
         shutil.rmtree(SCRATCH, ignore_errors=True)
         os.makedirs(SCRATCH)
-        cls.prefixes = {"static": install("static", "disabled"), "shared": install("shared", "auto")}
+        cls.prefixes = {kind: install(kind) for kind in ("static", "shared")}
 
     def runs(self, program, kind="static"):
         environment = {"LD_LIBRARY_PATH": os.path.join(self.prefixes[kind], "lib")} if kind == "shared" else {}
@@ -58,10 +74,15 @@ class Packaging(CMakeCases, unittest.TestCase):
         self.assertEqual(files_under(include), tree - private)
 
     def test_nothing_else_lies_about_in_the_prefix(self):
-        for path in files_under(self.prefixes["shared"]):
-            self.assertRegex(path, r"^(include/reactor/|lib/libreactor(-\w+)?\.|lib/pkgconfig/reactor(-\w+)?\.pc$|lib/cmake/reactor/"
-                                   r"|bin/(echo_client|echo_server|file_server|forwarder|http_get|http_server)$"
-                                   r"|share/man/man1/(echo_client|echo_server|file_server|forwarder|http_get|http_server)\.1$)")
+        """Nor where all of this build is installed, with its programs."""
+        everything = os.path.join(SCRATCH, "everything")
+        run("meson", "install", "-C", os.environ["BUILD"], "--no-rebuild", "--destdir", everything)
+        prefix = os.path.join(everything, os.environ["PREFIX"].lstrip("/"))
+        for folder in (self.prefixes["shared"], prefix):
+            for path in files_under(folder):
+                self.assertRegex(path, r"^(include/reactor/|(lib(/[\w-]+)?)/(libreactor(-\w+)?\.|pkgconfig/reactor(-\w+)?\.pc$|cmake/reactor/)"
+                                       r"|bin/(echo_client|echo_server|file_server|forwarder|http_get|http_server)$"
+                                       r"|share/man/man1/(echo_client|echo_server|file_server|forwarder|http_get|http_server)\.1$)")
 
     def test_the_shared_library_names_its_interface_and_shows_nothing_internal(self):
         library = os.path.join(self.prefixes["shared"], "lib", "libreactor.so")
@@ -94,11 +115,13 @@ class Packaging(CMakeCases, unittest.TestCase):
             write(source, f"#include <{header}>\n#include <{header}>\n")
             run(COMPILERS[-1], *STRICT, "-I" + include, "-fsyntax-only", source)
 
+        # An adapter needs the library that it adapts: its own test compiles it.
+        alone = [name for name in files_under(include) - compiled_with_nothing_before() if not name.startswith("reactor/adapters/")]
+        self.assertGreater(len(alone), 30)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            # An adapter needs the library that it adapts: its own test compiles it.
-            alone = [name for name in files_under(include) if not name.startswith("reactor/adapters/")]
             list(pool.map(compile_alone, sorted(alone)))
 
+    @whole_builds
     def test_what_the_common_headers_cost_is_told(self):
         include = os.path.join(self.prefixes["static"], "include", "reactor")
         source = os.path.join(SCRATCH, "cost.cpp")
@@ -206,7 +229,7 @@ executable('application', 'application.cpp', 'visible.cpp', dependencies: depend
         shutil.copy(os.path.join(HERE, "application.cpp"), source)
         return source
 
-    # ── with no build system at all: the guide's line is not run, which takes minutes, but its files are looked at ──
+    # ── with no build system at all ──
 
     def folder_and_line(self):
         with open(os.path.join(SOURCE, "reactor", "guide", "embedding.md"), encoding="utf-8") as file:
@@ -225,6 +248,12 @@ executable('application', 'application.cpp', 'visible.cpp', dependencies: depend
         wanted = {name for name in sources_in(SOURCE) if "/tls/" not in name and "/websocket/" not in name}
         self.assertEqual({os.path.relpath(name, "reactor") for name in named}, wanted)
         self.assertRegex(line, r"g\+\+ -std=c\+\+20 -I reactor application\.cpp .* -pthread -o application")
+
+    @whole_builds
+    def test_the_line_without_a_build_system_makes_a_program(self):
+        folder, line = self.folder_and_line()
+        run("sh", "-c", line, folder=folder)
+        self.runs(os.path.join(folder, "application"))
 
     # ── by Meson ──
 
