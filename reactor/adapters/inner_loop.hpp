@@ -2,6 +2,7 @@
 // can one of your own.
 #pragma once
 
+#include <reactor/detail/lifetime.hpp>
 #include <reactor/reactor.hpp>
 
 #include <algorithm>
@@ -38,16 +39,20 @@ public:
         return int(std::min<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(*sleep).count(), INT_MAX));
     }
 
-    /// One iteration, which does not wait.
-    void run() {
+    /// One iteration, which does not wait. False if a call of it has destroyed this object.
+    bool run() {
+        const Lifetime::Watch watch(lifetime_);
         inner_.run_once(Duration::zero());
+        if (watch.over()) return false;
         next_look_ = inner_.now() + look_without_descriptor;
+        return true;
     }
 
 private:
     static constexpr Duration look_without_descriptor = std::chrono::milliseconds(10);
     Reactor& inner_;
     TimePoint next_look_{};
+    Lifetime lifetime_;
 };
 
 }  // namespace reactor::adapters

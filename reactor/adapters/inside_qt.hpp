@@ -15,7 +15,7 @@ namespace reactor::adapters {
 /// Runs a reactor in the event loop of this thread until it is destroyed. Thread: the one that runs the event loop; it
 /// is the reactor's thread. Errors: the constructor throws std::logic_error if the thread has no event dispatcher (make
 /// the QCoreApplication first). Qt does not support exceptions through its event loop: set Reactor::on_exception.
-/// Lifetime: must go before the reactor and the application; a call of the reactor's must not destroy it. Source:
+/// Lifetime: must go before the reactor and the application; a call of the reactor's may destroy it. Source:
 /// QAbstractEventDispatcher::aboutToBlock, QSocketNotifier in Qt's reference.
 class [[nodiscard]] QtDriver {
 public:
@@ -48,7 +48,7 @@ private:
     }
 
     void run() {
-        inner_.run();
+        if (!inner_.run()) return;
         watch();
         plan();
     }

@@ -15,7 +15,7 @@ namespace reactor::adapters {
 
 /// Runs a reactor in a loop of libsystemd until it is destroyed. Thread: the one that runs the loop; it is the
 /// reactor's thread. Errors: the constructor throws std::system_error. An exception must not pass through libsystemd,
-/// which is C: set Reactor::on_exception. Lifetime: must go before the reactor; a call of the reactor's must not
+/// which is C: set Reactor::on_exception. Lifetime: must go before the reactor; a call of the reactor's may
 /// destroy it. Source: sd_event_add_time(3), sd_event_source_set_prepare(3).
 class [[nodiscard]] SdEventSource {
 public:
@@ -62,8 +62,7 @@ private:
     }
 
     int run() {
-        inner_.run();
-        watch();
+        if (inner_.run()) watch();
         return 0;
     }
 

@@ -11,7 +11,7 @@ namespace reactor::adapters {
 
 /// Runs a reactor in the event loop of this thread's notifier until it is destroyed. Thread: the one that runs
 /// Tcl_DoOneEvent; it is the reactor's thread. Errors: an exception must not pass through Tcl, which is C: set
-/// Reactor::on_exception. Lifetime: must go before the reactor; a call of the reactor's must not destroy it.
+/// Reactor::on_exception. Lifetime: must go before the reactor; a call of the reactor's may destroy it.
 /// Source: Tcl_CreateEventSource, Tcl_CreateFileHandler in Tcl's manual (Notifier).
 class [[nodiscard]] TclSource {
 public:
@@ -46,8 +46,7 @@ private:
     }
 
     void run() {
-        inner_.run();
-        watch();
+        if (inner_.run()) watch();
     }
 
     static void setup(ClientData self, int) {

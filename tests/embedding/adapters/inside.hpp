@@ -14,6 +14,7 @@
 
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -86,5 +87,17 @@ inline void check_inside(const char* name, const Outer& outer) {
             deferred = outer.inner().defer([&] { called = true; });
         });
         iterate_until(outer, [&] { return due && called; });
+    }
+}
+
+/// `make` makes the driver of the outer loop, which goes in a timer's call and in a posted task's.
+template <class Make>
+void check_destroyed_inside(reactor::Reactor& inner, Make make, const std::function<void()>& iterate) {
+    for (const bool by_timer : {true, false}) {
+        CAPTURE(by_timer);
+        auto driver = make();
+        reactor::Timer timer(inner, [&] { driver.reset(); });
+        by_timer ? timer.start(std::chrono::milliseconds(1)) : void(inner.post([&] { driver.reset(); }));
+        while (driver != nullptr) iterate();
     }
 }

@@ -29,8 +29,8 @@ TEST_CASE("Inside GLib's main loop a reactor does all that it does alone") {
 
 TEST_CASE("Inside GLib: the source may go in a call of the reactor's") {
     Reactor reactor;
-    auto source = std::make_unique<GlibSource>(reactor);
-    const Timer timer = reactor.after(std::chrono::milliseconds(1), [&] { source.reset(); });
-    while (source != nullptr) g_main_context_iteration(nullptr, TRUE);
+    check_destroyed_inside(
+        reactor, [&] { return std::make_unique<GlibSource>(reactor); },
+        [] { g_main_context_iteration(nullptr, TRUE); });
     CHECK_FALSE(g_main_context_iteration(nullptr, FALSE));
 }

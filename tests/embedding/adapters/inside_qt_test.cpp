@@ -16,8 +16,10 @@ TEST_CASE("Inside Qt's event loop a reactor does all that it does alone") {
     char name[] = "inside_qt_test", *words[] = {name, nullptr};
     const QCoreApplication application(count, words);
     Reactor reactor;
+    const auto iterate = [] { QCoreApplication::processEvents(QEventLoop::WaitForMoreEvents); };
+    check_destroyed_inside(
+        reactor, [&] { return std::make_unique<QtDriver>(reactor); }, iterate);
     const QtDriver driver(reactor);
-    check_inside("Qt", {[] { QCoreApplication::processEvents(QEventLoop::WaitForMoreEvents); },
-                        [](std::function<void()> call) { QTimer::singleShot(0, std::move(call)); },
+    check_inside("Qt", {iterate, [](std::function<void()> call) { QTimer::singleShot(0, std::move(call)); },
                         [&]() -> Reactor& { return reactor; }});
 }

@@ -10,6 +10,9 @@ TEST_CASE("Inside sd-event a reactor does all that it does alone") {
     REQUIRE(sd_event_new(&event) >= 0);
     {
         Reactor reactor;
+        check_destroyed_inside(
+            reactor, [&] { return std::make_unique<SdEventSource>(reactor, event); },
+            [&] { sd_event_run(event, 60'000'000); });
         const SdEventSource source(reactor, event);
         check_inside("sd-event", {[&] { sd_event_run(event, 60'000'000); },
                                   [&](std::function<void()> call) {

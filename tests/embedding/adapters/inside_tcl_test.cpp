@@ -9,6 +9,8 @@ TEST_CASE("Inside Tcl's event loop a reactor does all that it does alone") {
     Tcl_FindExecutable("");
     {
         Reactor reactor;
+        check_destroyed_inside(
+            reactor, [&] { return std::make_unique<TclSource>(reactor); }, [] { Tcl_DoOneEvent(TCL_ALL_EVENTS); });
         const TclSource source(reactor);
         check_inside("Tcl", {[] { Tcl_DoOneEvent(TCL_ALL_EVENTS); },
                              [](std::function<void()> call) {
