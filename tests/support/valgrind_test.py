@@ -30,7 +30,8 @@ NOT_AS_IN_THE_KERNEL = ("S27: out of descriptors*,Out of descriptors*,S76: with 
 TOO_SLOW = ("A thousand children*,S88: any split of the input*,S88: taken in parts*,S58: random schedules*,"
             "every case of HTTP*,every request is understood*,every response is understood*,a client understands every response*,"
             "* every cut*,Every sequence of events*,*random*,*hundred thousand*,* million *,*ten thousand times*,*8 MB*,"
-            "S40: against a peer*,S40: an echo whose*,S40: the character*,S40: a client that has*,S87: fed byte by byte*,A peer that sends small requests*,3?000 connections*,"
+            "S40: against a peer*,S40: an echo whose*,S40: the character*,S40: a client that has*,S87: fed byte by byte*,"
+            "A peer that sends small requests*,3?000 connections*,Much is passed on*,S82: of many processes*,"
             "* every state*,* all states*,A scripted demultiplexer that reports*,Several registrations of one descriptor*,"
             "Passed on? who takes some*,Either end may go at any moment*,S41: writes of every size*,S91: a limit may have*,"
             "S91: whatever sizes*,S52: after a burst of 64 MB*,500 resets*,A network in memory in which there is always*")
