@@ -407,7 +407,7 @@ class Datagrams(ProgramTest):
         self.assertTrue(output.endswith("closing socket\n"))
         self.assert_client_succeeds(server, "--udp", "--message", "")
         self.assert_client_succeeds(server, "--udp", "--message", "x" * 65507)
-        self.assert_client_fails(server, "--udp", "--message", "x" * 65508, naming="Message too long")
+        self.assert_client_fails(server, "--udp", "--message", "x" * 65508, naming="Message too l")  # musl: "large"
 
     def test_echo_client_says_what_broke(self):
         def fails(answer, naming, *arguments):
@@ -1479,7 +1479,7 @@ class Arguments(ProgramTest):
     BOTH = (
         (["--udp", "--framing", "lines"], "--udp"),
         (["--host", "unix:"], "unix:"),
-        (["--host", "unix:/" + "x" * 108], "File name too long"),
+        (["--host", "unix:/" + "x" * 108], "name too long"),  # musl: "Filename"
         (["--port", "70000"], "--port: 70000 is not a whole number from 0 to 65535"),
         (["--port", "-1"], "--port: -1 is not a whole number from 0 to 65535"),
         (["--port", "http"], "--port: http is not a whole number from 0 to 65535"),
@@ -1577,7 +1577,10 @@ class Arguments(ProgramTest):
                 listed = re.findall(r"(?m)^  (?:-h,)?(--[a-z-]+)", self.start(program, "--help").end()[1])
                 with open(os.path.join(TOP, "protocols", "programs", name + ".1"), encoding="utf-8") as page:
                     text = page.read().replace("\\-", "-")
-                self.assertEqual(sorted(re.findall(r"(?m)^\.TP\n\.BI? (--[a-z-]+)", text)), sorted(listed))
+                described = re.findall(r"(?m)^\.TP\n\.BI? (--[a-z-]+)", text)
+                if not any("tls" in option for option in listed):  # a build without libreactor-tls
+                    described = [option for option in described if "tls" not in option]
+                self.assertEqual(sorted(described), sorted(listed))
                 if "--udp" in listed:
                     excluded = re.search(r"--udp Excludes: (.*)", self.start(program, "--help").end()[1])[1].split()
                     told = re.search(r"(?s)\.TP\n\.B --udp\n(.*?)\.TP", text)[1]
