@@ -13,18 +13,24 @@ std::unique_ptr<Demultiplexer> make_epoll();
 std::unique_ptr<Demultiplexer> make_kqueue();
 std::unique_ptr<Demultiplexer> make_poll();
 std::unique_ptr<Demultiplexer> make_select();
+std::unique_ptr<Demultiplexer> make_uring();
+bool uring_is_usable() noexcept;
 
 namespace {
 
 struct Backend {
     std::string_view name;
     std::unique_ptr<Demultiplexer> (*make)();
+    bool (*usable)() noexcept = nullptr;  // null: on every kernel
 };
 
 // The best one first. A new backend is a file in backends/, its declaration above and its line here.
 constexpr Backend all_backends[] = {
 #if REACTOR_HAS(EPOLL)
     {"epoll", make_epoll},
+#endif
+#if REACTOR_HAS(IO_URING)
+    {"io_uring", make_uring, uring_is_usable},
 #endif
 #if REACTOR_HAS(KQUEUE)
     {"kqueue", make_kqueue},
@@ -36,12 +42,17 @@ constexpr Backend all_backends[] = {
 }  // namespace
 
 std::span<const std::string_view> available_backends() noexcept {
-    static const auto names = [] {
-        std::array<std::string_view, std::size(all_backends)> result;
-        for (std::size_t i = 0; i < result.size(); ++i) result[i] = all_backends[i].name;
+    struct Names {
+        std::array<std::string_view, std::size(all_backends)> list;
+        std::size_t count = 0;
+    };
+    static const Names names = [] {
+        Names result;
+        for (const Backend& backend : all_backends)
+            if (backend.usable == nullptr || backend.usable()) result.list[result.count++] = backend.name;
         return result;
     }();
-    return names;
+    return {names.list.data(), names.count};
 }
 
 std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name) {
@@ -57,7 +68,7 @@ std::unique_ptr<Demultiplexer> make_demultiplexer(std::string_view name) {
     for (const Backend& backend : all_backends)
         if (backend.name == name) return backend.make();
     std::string message = source + " '" + std::string(name) + "' is not available here; choose auto";
-    for (const Backend& backend : all_backends) message.append(", ").append(backend.name);
+    for (const std::string_view other : available_backends()) message.append(", ").append(other);
     throw std::system_error(std::make_error_code(std::errc::invalid_argument), message);
 }
 

@@ -15,6 +15,8 @@
 
 namespace reactor {
 
+class Completions;
+
 /// A descriptor, and which of its lives: numbers are reused at once by the kernel, generations are not.
 struct Token {
     int descriptor = -1;
@@ -100,9 +102,18 @@ public:
 
     /// Is something watched that is ready at every wait and of which native_handle() shows nothing?
     virtual bool ready_unseen() const noexcept { return false; }
+
+    /// For the library's own. The engine that moves the bytes of connections; null where readiness does.
+    virtual Completions* completions() noexcept { return nullptr; }
+    /// The loop returns to its caller, and may not come back soon: nothing is left for the next wait.
+    virtual void hand_over() noexcept {}
+    /// Begins anew with nothing watched, because what was watched was closed behind the loop's back, or belongs to the
+    /// process that this one was forked from. False if another one is to be made instead, as by default. Throws
+    /// std::system_error, and then nothing has changed.
+    virtual bool renew(bool /*forked*/) { return false; }
 };
 
-/// The backends of this build, the best one first.
+/// The backends of this build that the kernel lets this process use. The first is the one of "auto".
 REACTOR_EXPORT std::span<const std::string_view> available_backends() noexcept;
 
 /// Makes the backend of that name. "auto" is the one that the environment variable REACTOR_BACKEND names, and

@@ -85,6 +85,7 @@ struct Reactor::Running {
         if constexpr (threads_are_checked) reactor.thread_.store(&this_thread, std::memory_order_relaxed);
     }
     ~Running() {
+        reactor.table_->demultiplexer().hand_over();
         reactor.running_ = false;
         if constexpr (threads_are_checked) reactor.thread_.store(nullptr, std::memory_order_relaxed);
         reactor.until_idle_ = false;
@@ -500,7 +501,7 @@ void Reactor::run_deferred() {
 
 void Reactor::rebuild() noexcept {
     try {
-        table_->replace_demultiplexer();
+        table_->replace_demultiplexer(false);
         rebuild_ = false;
     } catch (const std::exception&) {
         // No descriptor or no memory: the old one still works, and the next turn tries again.
@@ -510,13 +511,17 @@ void Reactor::rebuild() noexcept {
 void Reactor::after_fork() {
     if (!made_by_name_) throw std::logic_error("Reactor::after_fork: the demultiplexer is the caller's");
     Wakeup wakeup;
-    table_->replace_demultiplexer();
+    table_->replace_demultiplexer(true);
     // The batch lay in the old backend; being level-triggered, the new one reports all of it again.
     batch_ = batch_end_ = nullptr;
     wakeup_registration_.reset();  // before its descriptor is closed; the new backend does not know it yet
     wakeup_ = std::move(wakeup);
     wakeup_registration_ = watch(wakeup_.descriptor(), Interest::readable, wakeup_handler_);
     if (!asleep_) wakeup_.notify();  // another thread has notified the old one
+}
+
+Completions* Internals::completions() const noexcept {
+    return reactor_.table_->demultiplexer().completions();
 }
 
 std::string_view Reactor::backend() const noexcept {

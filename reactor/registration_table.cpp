@@ -240,9 +240,9 @@ void Reactor::Table::refuse(int descriptor, std::error_code reason, std::vector<
     }
 }
 
-void Reactor::Table::replace_demultiplexer() {
+void Reactor::Table::replace_demultiplexer(bool forked) {
     // No removals in the old one: in a child of fork(2) it is the parent's epoll set, which they would empty.
-    demultiplexer_ = make_demultiplexer(demultiplexer_->name());
+    if (!demultiplexer_->renew(forked)) demultiplexer_ = make_demultiplexer(demultiplexer_->name());
     for (std::size_t descriptor = 0; descriptor < slots_.size(); ++descriptor) {
         Slot& slot = slots_[descriptor];
         slot.submitted = Interest::none;

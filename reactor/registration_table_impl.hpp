@@ -92,8 +92,9 @@ public:
     bool changed() const noexcept { return !changes_.empty(); }
     // Submits the changes. Refused registrations are appended to `refused`, so that their handlers are called.
     void hand_over_changes(std::vector<Trigger>& refused);
-    // A new backend of the same name, to which everything is submitted anew. The old one gets no removals.
-    void replace_demultiplexer();
+    // The backend begins anew, or is replaced by a new one of the same name, to which everything is submitted anew. The
+    // old one gets no removals.
+    void replace_demultiplexer(bool forked);
 
     std::uint64_t changes_handed_over() const noexcept { return changes_handed_over_; }
     // Of generations, which may leave events of theirs in the batch.

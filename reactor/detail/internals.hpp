@@ -62,6 +62,8 @@ public:
     /// ended are retired, for coroutines behind posted work. If something waits for it, the iteration does not sleep.
     void call_streams_at_end() const noexcept { reactor_.workspace_waits_ = true; }
     void call_coroutines_at_end() const noexcept { reactor_.coroutines_wait_ = true; }
+    /// The engine that moves the bytes of connections; null where readiness does.
+    Completions* completions() const noexcept;
     bool in_iteration() const noexcept { return reactor_.running_; }
 
     /// How many connections have left another loop, or are about to, and have not arrived at this one. From any thread.

@@ -55,6 +55,30 @@ void SocketConnection::readable() {
     space.owner = nullptr;
 }
 
+// The same, where a completion has brought the input already, and the answer leaves with those of other connections.
+void SocketConnection::readable_completed() {
+    Workspace& space = workspace();
+    const Bytes input = space.completions->take(socket_.get(), group_->limits.read_size);
+    if (input.empty()) return read_more();
+    struct GiveBack {
+        Completions& completions;
+        ~GiveBack() { completions.give_back(); }
+    } const give_back{*space.completions};
+    send_collected();
+    if (!state_.is_only(completes)) return deliver(input);
+    space.bytes_received += input.size();
+    space.unanswered = this;
+    const std::size_t consumed = call_received(space, input);
+    if (consumed != input.size() || !state_.is_only(completes)) return after_received(input, consumed);
+    if (space.unanswered != this) {
+        send_now(space.gathered, {});
+        space.end();
+        return;
+    }
+    space.unanswered = nullptr;
+    space.owner = nullptr;
+}
+
 bool SocketConnection::write(Bytes data) {
     Workspace& space = workspace();
     if (space.unanswered == this && space.in_input(data)) [[likely]] {
@@ -78,6 +102,7 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
 // ── reading ──
 
 void SocketConnection::readable_unusual() {
+    if (state_.is_only(completes)) return readable_completed();
     if (is(leaves)) return;  // it leaves in its next call of writable()
     if (is(closing)) return discard();
     if (is(fresh)) return void(make_next());
@@ -87,6 +112,12 @@ void SocketConnection::readable_unusual() {
         return void(make(StreamState::Call::received));
     }
     read_more();
+}
+
+// As recv(2).
+ssize_t SocketConnection::receive(std::byte* into, std::size_t size) noexcept {
+    if (is(completes)) return workspace().completions->receive(socket_.get(), into, size);
+    return ::recv(socket_.get(), into, size, 0);
 }
 
 // Before the short way may be taken: it reads as much as its group says, and asks nothing. The buffer never gets
@@ -122,8 +153,7 @@ void SocketConnection::read_more() {
         if (rest > 0) std::memcpy(into, unconsumed().data(), rest);
         into += rest;
     }
-    const ssize_t count =
-        is(takes_descriptors) ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
+    const ssize_t count = is(takes_descriptors) ? receive_with_descriptors(into, size) : receive(into, size);
     if (is(over)) return;
     if (is(metered)) extra()->meter->input.used(std::size_t(std::max(count, ssize_t(0))));
     if (count <= 0) return nothing_read(count);
@@ -166,8 +196,7 @@ void SocketConnection::discard() {
         return out_of_memory();
     }
     const std::size_t size = limits().read_size;
-    const ssize_t count =
-        group_->descriptors > 0 ? receive_with_descriptors(into, size) : ::recv(socket_.get(), into, size, 0);
+    const ssize_t count = group_->descriptors > 0 ? receive_with_descriptors(into, size) : receive(into, size);
     if (count > 0) workspace().bytes_received += std::size_t(count);
     if (count > 0 || (count < 0 && would_block(errno))) return;
     if (count < 0) return finish(last_error());
@@ -207,6 +236,7 @@ void SocketConnection::send_written() {
 
 void SocketConnection::requested(Request request) {
     leave_short_way();
+    send_collected();
     StreamTransport::requested(request);
 }
 
@@ -214,6 +244,7 @@ void SocketConnection::requested(Request request) {
 
 std::error_code SocketConnection::end_output() {
     leave_short_way();
+    send_collected();
     const std::error_code error = socket_.shutdown_write();
     if (error != std::errc::not_connected) return error;
     // The connection is over already, and SO_ERROR says how: one that was not reading has not seen a reset, for
@@ -292,7 +323,10 @@ void SocketConnection::note_activity() noexcept {
 std::size_t SocketConnection::queued() const noexcept {
     if (is(over)) return 0;
     const Workspace& space = workspace();
-    return output_size() + (space.owner == this && space.unanswered != this ? space.gathered.size() : 0);
+    std::size_t in_call = space.owner == this && space.unanswered != this ? space.gathered.size() : 0;
+    if (is(completes) && space.completions->has_collected(socket_.get(), this))
+        in_call += space.completions->collected(socket_.get());
+    return output_size() + in_call;
 }
 
 const Limits& SocketConnection::limits() const noexcept {

@@ -66,6 +66,7 @@ void SocketConnection::accept_descriptors(std::size_t most) {
     if (socket_.local().family() != Address::Family::unix_domain) return;
     if (make_extra().passing == nullptr) extra()->passing = std::make_unique<Passing>();
     extra()->passing->most = most;
+    if (is(completes)) workspace().completions->receive_ahead(socket_.get(), most == 0);
     most > 0 ? set(takes_descriptors) : unset(takes_descriptors);
     socket_.set_accepts_descriptors(most > 0);
 }
@@ -106,6 +107,7 @@ std::error_code SocketConnection::keep_descriptor(FileDescriptor& descriptor) no
 
 // As recv(2). Received descriptors have an owner before anything else is done; while closing, they are not taken.
 ssize_t SocketConnection::receive_with_descriptors(std::byte* into, std::size_t size) noexcept {
+    if (is(completes) && !workspace().completions->reads_directly(socket_.get())) return receive(into, size);
     iovec piece{into, size};
     alignas(cmsghdr) Control control;
     msghdr message{};

@@ -22,6 +22,8 @@ constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more t
 bool SocketConnection::write_unusual(Bytes data) {
     if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
+    send_collected();
+    if (!state_.accepts_writes()) return false;
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
     if (is(gathers) && data.size() >= large_write) send_gathered();
@@ -131,8 +133,38 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
     if (!is(over)) queue(data);
 }
 
+// Not while the stream ends, nor where bytes wait already: then each send has to be seen through at once.
+bool SocketConnection::may_collect() const noexcept {
+    constexpr std::uint32_t no_matter = completes | holds_extra | watches_idleness | told_of_drain | paused | input_due;
+    return is(completes) && !is(~no_matter) && Internals(loop()).in_iteration();
+}
+
+// Takes a small piece, to be sent with those of other connections when the loop waits. False: it is to be sent now.
+bool SocketConnection::collect(Bytes data) noexcept {
+    if (!may_collect()) return false;
+    const auto told = [](void* sender, ssize_t count, Bytes bytes) noexcept {
+        static_cast<SocketConnection*>(sender)->sent_less(count, bytes);
+    };
+    if (!workspace().completions->collect(socket_.get(), data, this, told)) return false;
+    note_sent(data.size());
+    return true;
+}
+
+void SocketConnection::sent_less(ssize_t count, Bytes bytes) noexcept {
+    workspace().bytes_sent -= bytes.size() - std::size_t(std::max(count, ssize_t(0)));
+    if (!is(over)) sent_in_part(count < 0 ? count : 0, bytes.subspan(std::size_t(std::max(count, ssize_t(0)))), {});
+}
+
 // Sends both pieces with one system call.
 void SocketConnection::send_now(Bytes first, Bytes second) {
+    if (second.empty() && output_size() == 0 && collect(first)) return;
+    send_collected();
+    if (is(over)) return;
+    if (output_size() > 0) {  // what the socket did not take of those
+        queue(first);
+        if (!is(over)) queue(second);
+        return;
+    }
     if (is(metered)) {
         queue(first);
         if (!is(over)) queue(second);

@@ -10,6 +10,7 @@
 #include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/stream/drain.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
+#include <reactor/uring/completions_impl.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -106,6 +107,15 @@ private:
     void accept_descriptors(std::size_t most);
     std::error_code keep_descriptor(FileDescriptor& descriptor) noexcept;
     void readable_unusual();
+    void readable_completed();
+    void enter_engine();
+    void leave_engine() noexcept;
+    ssize_t receive(std::byte* into, std::size_t size) noexcept;
+    bool may_collect() const noexcept;
+    bool collect(Bytes data) noexcept;
+    void send_collected() noexcept;
+    void sent_less(ssize_t count, Bytes bytes) noexcept;
+    bool take_held() noexcept;
     void read_more();
     ssize_t receive_with_descriptors(std::byte* into, std::size_t size) noexcept;
     ssize_t send_with_descriptors(Bytes data) noexcept;
@@ -158,6 +168,7 @@ private:
         unmeasured = StreamState::of_transport << 14,  // the loop's buffer may be smaller than its reads
         hung_up = StreamState::of_transport << 15,     // while it does not read its socket has no further news
         resets = StreamState::of_transport << 16,      // the peer gets a reset and no end of stream
+        completes = StreamState::of_transport << 17,   // its bytes are moved by the loop's engine of completions
     };
     void set(std::uint32_t flag) noexcept {
         state_.set(flag);
@@ -185,11 +196,15 @@ struct SocketConnection::Channel {
 struct SocketConnection::Workspace final : reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
-    explicit Workspace(Reactor& reactor) : loop(reactor) {}
+    explicit Workspace(Reactor& reactor) : loop(reactor), completions(Internals(reactor).completions()) {}
 
     Reactor& loop;
+    Completions* const completions;  // null where readiness moves the bytes
     std::unique_ptr<std::byte[]> input;
     std::size_t input_size = 0;
+    // Where input lies that a first answer may be a piece of: `input`, or the engine's pool.
+    const std::byte* views = completions == nullptr ? nullptr : completions->pool();
+    std::size_t views_size = completions == nullptr ? 0 : Completions::pool_size();
     std::unique_ptr<std::byte[]> output{new std::byte[gather_size]};
 
     const SocketConnection* owner = nullptr;  // whose protocol is being called
@@ -214,8 +229,7 @@ struct SocketConnection::Workspace final : reactor::Workspace {
 
     // A piece that begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
-        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(input.get()) <
-               input_size;
+        return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(views) < views_size;
     }
     void begin(const SocketConnection& connection) noexcept {
         owner = &connection;
@@ -235,6 +249,10 @@ struct SocketConnection::Workspace final : reactor::Workspace {
         if (size > input_size) {
             input.reset(new std::byte[size]);
             input_size = size;
+            if (completions == nullptr) {
+                views = input.get();
+                views_size = size;
+            }
         }
         return input.get();
     }
@@ -350,6 +368,14 @@ inline StreamParts& SocketConnection::parts() {
     return make_extra();
 }
 
+// Before anything else is done to the socket or to the output: bytes that were collected are the first.
+inline void SocketConnection::send_collected() noexcept {
+    if (!is(completes) || !workspace().completions->has_collected(socket_.get(), this)) return;
+    Bytes bytes;
+    const ssize_t count = workspace().completions->send_collected(socket_.get(), bytes);
+    if (count != ssize_t(bytes.size())) sent_less(count, bytes);
+}
+
 // The short way is for the ordinary state alone.
 inline void SocketConnection::leave_short_way() noexcept {
     Workspace& space = workspace();
@@ -362,6 +388,7 @@ bool SocketConnection::queue_behind(Append&& append) {
     Workspace& space = workspace();
     const bool in_call = space.owner == this;
     if (space.unanswered == this) space.leave_short_way();
+    send_collected();
     send_gathered();
     if (is(over)) return false;
     if (in_call) queue(std::exchange(space.gathered, {}));

@@ -72,6 +72,7 @@ SocketConnection& SocketConnection::open(Reactor& reactor, Socket socket, std::u
     std::unique_ptr<SocketConnection> made(
         new SocketConnection(std::move(socket), std::move(protocol), std::move(group)));
     SocketConnection& connection = *made;
+    connection.enter_engine();
     connection.registration_id_ = reactor.adopt(descriptor, Interest::readable, std::move(made)).leave().id();
     ++connection.workspace().connections;
     REACTOR_PROBE(connection_opened, descriptor);
@@ -88,8 +89,25 @@ SocketConnection::SocketConnection(Socket socket, std::unique_ptr<Protocol> prot
     group_->enter_loop(*group_->workspace);
 }
 
+// Throws std::bad_alloc.
+void SocketConnection::enter_engine() {
+    Completions* const completions = workspace().completions;
+    if (completions == nullptr) return;
+    completions->join(socket_.get());
+    set(SocketConnection::completes);
+    if (group_->descriptors > 0 || group_->limits_rates || is(takes_descriptors | metered))
+        completions->receive_ahead(socket_.get(), false);
+}
+
+void SocketConnection::leave_engine() noexcept {
+    if (!is(completes)) return;
+    unset(completes);
+    workspace().completions->leave(socket_.get());
+}
+
 SocketConnection::~SocketConnection() {
     destroy_protocol();
+    leave_engine();
     if (is(resets)) reset_peer(socket_);  // not before, since the protocol may still ask for its address
     group_->leave(*this);
     group_->leave_loop();
@@ -210,6 +228,12 @@ void SocketConnection::reset_on_close() noexcept {
 // the iteration, so that the protocol can still ask for its addresses.
 void SocketConnection::ended(std::error_code /*reason*/, std::size_t unsent) noexcept {
     leave_short_way();
+    if (is(completes) && workspace().completions->has_collected(socket_.get(), this)) {
+        // They count as sent, as they would be on every other backend by now.
+        Bytes bytes;
+        const ssize_t count = workspace().completions->send_collected(socket_.get(), bytes);
+        unsent -= std::size_t(std::max(count, ssize_t(0)));
+    }
     // The output is lost, and the peer must not take its part for the whole, as it would at an end of stream.
     if (unsent > 0) {
         reset_on_close();

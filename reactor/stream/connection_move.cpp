@@ -20,6 +20,28 @@ void SocketConnection::move_to(Reactor& target, MoveOnlyFunction<void()> arrived
     update_interest();
 }
 
+// The input that the engine of completions has, before the connection leaves it. False if that is its end.
+bool SocketConnection::take_held() noexcept {
+    Completions& completions = *workspace().completions;
+    completions.stop(socket_.get());
+    const std::size_t held = completions.held(socket_.get());
+    try {
+        if (held > 0) {
+            completions.receive(socket_.get(), make_extra().input.prepare(held).data(), held);
+            extra()->input.commit(held);
+            workspace().bytes_received += held;
+        }
+    } catch (const std::bad_alloc&) {
+        out_of_memory();
+        return false;
+    }
+    const int error = completions.error(socket_.get());
+    leave_engine();
+    if (error == 0) return true;
+    finish({error, std::system_category()});
+    return false;
+}
+
 // From the loop. Once it is posted nothing of this object may be touched here.
 void SocketConnection::depart() {
     struct Traveller {
@@ -30,7 +52,9 @@ void SocketConnection::depart() {
     };
     leave_gathering();
     send_gathered();
+    send_collected();
     if (is(over)) return;
+    if (is(completes) && !take_held()) return;
     Reactor& here = loop();
     Reactor& target = extra()->move->target;
     try {
@@ -79,6 +103,7 @@ void SocketConnection::arrive(Reactor& reactor, std::unique_ptr<OwnedHandler> se
     group_->enter_loop(*Internals(reactor).streams());
     --Internals(reactor).arriving();
     try {
+        enter_engine();
         registration_id_ = reactor.adopt(socket_.get(), Interest::none, std::move(self)).leave().id();
     } catch (const std::bad_alloc&) {
         state_.set(over);

@@ -43,6 +43,7 @@ void SocketConnection::writable() {
 // Sends of the queue what the kernel takes at once.
 void SocketConnection::flush() {
     unset(gathers);
+    send_collected();
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra()->channel != nullptr && extra()->channel->held > 0) return send_channel();
     // Bytes in front of a file leave with its beginning.
@@ -53,6 +54,8 @@ void SocketConnection::flush() {
         allowed = may_move(extra()->meter->output, allowed);
         if (allowed == 0) return;
     }
+    if (in_front == output.size() && extra()->passing == nullptr && collect(output.bytes()))
+        return output.consume(in_front);
     std::size_t sent = 0;
     ssize_t count = 0;
     if (in_front > 0) {

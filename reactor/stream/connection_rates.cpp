@@ -35,6 +35,7 @@ void SocketConnection::use_rates(const RateLimits& rates, bool own, ConnectionGr
     if (parts_ != nullptr && extra()->channel != nullptr && extra()->channel->source != nullptr)
         extra()->channel->source->pass_on_no_longer();
     parts_ != nullptr&& extra()->meter != nullptr ? set(metered) : unset(metered);
+    if (is(completes)) workspace().completions->receive_ahead(socket_.get(), !is(metered | takes_descriptors));
     unset(input_spent);
     unset(output_spent);
     update_interest();

@@ -78,6 +78,7 @@ bool SocketConnection::pass_on_input() {
         pass_on_no_longer();
         return false;
     }
+    if (is(completes) && !workspace().completions->reads_directly(socket_.get())) return false;
     if (target.output_size() > 0) {  // its end will call back
         set(passing_waits);
         update_interest();
@@ -111,6 +112,8 @@ bool SocketConnection::pass_on_input() {
 }
 
 void SocketConnection::send_channel() {
+    send_collected();
+    if (is(over)) return;
     Channel& channel = *extra()->channel;
     const bool first = !any(registration().interest(), Interest::writable);
     const ssize_t count = without_sigpipe(channel.held, [&] {

@@ -9,6 +9,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 FLOORS = {
     "reactor/detail": 1,
     "reactor/backends": 1,
+    "reactor/uring": 1,
     "reactor": 1,
     "reactor/net": 2,
     "reactor/stream": 3,

@@ -54,6 +54,7 @@ public:
 
     bool is(std::uint32_t flags) const noexcept { return (flags_ & flags) != 0; }
     bool is_ordinary() const noexcept { return flags_ == ordinary; }
+    bool is_only(std::uint32_t flags) const noexcept { return flags_ == flags; }
     void set(std::uint32_t flags) noexcept { flags_ |= flags; }
     void unset(std::uint32_t flags) noexcept { flags_ &= ~flags; }
 

@@ -1,0 +1,471 @@
+// How input comes, waits and is taken; how small sends leave together; and which requests are made again. Each
+// connection's descriptor has a slot. At most one receive and one poll of a slot are under way.
+#include <reactor/uring/completions_impl.hpp>
+
+#include <reactor/last_error_impl.hpp>
+#include <reactor/without_sigpipe_impl.hpp>
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace reactor {
+
+namespace {
+
+// The call is what failed, and not the connection: recv(2) will say what the connection is.
+bool is_of_the_call(int error) noexcept {
+    switch (error) {
+        case ECANCELED:
+        case EAGAIN:
+        case EINTR:
+        case EINVAL:
+        case ENOMEM:
+        case ENOSYS:
+        case EOPNOTSUPP:
+        case EPERM:
+        case EBADF: return true;
+        default: return false;
+    }
+}
+
+constexpr std::size_t most_collected = 4096;
+
+}  // namespace
+
+Completions::Completions(std::unique_ptr<CompletionQueue> queue)
+    : queue_(std::move(queue)),
+      pool_(new std::byte[pool_size()]),
+      next_(most_buffers, none),
+      lengths_(most_buffers),
+      arena_(new std::byte[arena_size]) {
+    collected_.reserve(most_collected);
+    unsent_.reserve(most_collected);
+    grow();
+}
+
+Completions::~Completions() = default;
+
+// Twice as many: the kernel had none left in one wait.
+void Completions::grow() noexcept {
+    const std::size_t wanted = std::min(most_buffers, std::max(first_buffers, 2 * buffers_));
+    for (; buffers_ < wanted; ++buffers_) release(std::uint16_t(buffers_));
+}
+
+// ── connections ──
+
+void Completions::join(int descriptor) {
+    const auto index = std::size_t(descriptor);
+    // Lists in which every slot stands at most once: putting it there cannot fail.
+    if (index >= slots_.capacity()) {
+        const std::size_t size = std::max(index + 1, 2 * slots_.capacity());
+        ready_.reserve(size);
+        due_.reserve(size);
+        slots_.reserve(size);
+    }
+    if (index >= slots_.size()) slots_.resize(index + 1);
+    Slot& slot = slots_[index];
+    const std::uint32_t life = slot.life + 1;
+    const bool listed = slot.listed, due = slot.due;
+    slot = Slot{};
+    slot.life = life;
+    slot.listed = listed;
+    slot.due = due;
+    slot.joined = true;
+    ++joined_;
+}
+
+void Completions::leave(int descriptor) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    slot.wanted = Interest::none;
+    // A request holds the file: without this the peer would not see the end before the next wait.
+    stop(descriptor);
+    drop_input(slot);
+    ++slot.life;
+    slot.joined = false;
+    --joined_;
+}
+
+void Completions::stop(int descriptor) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    stop_receiving(descriptor, slot);
+    stop_awaiting_end(descriptor, slot);
+    watch(descriptor, slot, Interest::none);
+    // A cancelled request ends in the wait that hands the cancellation over. More would be a kernel's fault.
+    for (int i = 0; i < 3 && (slot.receiving || slot.awaits_end); ++i) flush();
+}
+
+void Completions::receive_ahead(int descriptor, bool ahead) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    slot.by_readiness = !ahead;
+    if (!ahead) stop_receiving(descriptor, slot);
+    make_due(descriptor, slot);
+}
+
+std::size_t Completions::held(int descriptor) const noexcept {
+    const Slot& slot = slots_[std::size_t(descriptor)];
+    std::size_t bytes = 0;
+    for (std::uint16_t at = slot.first; at != none; at = next_[at]) bytes += lengths_[at];
+    return bytes - slot.taken;
+}
+
+ssize_t Completions::receive(int descriptor, std::byte* into, std::size_t size) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    std::size_t copied = 0;
+    while (slot.first != none && copied < size) {
+        const std::size_t piece = std::min(size - copied, std::size_t(lengths_[slot.first] - slot.taken));
+        std::memcpy(into + copied, buffer(slot.first) + slot.taken, piece);
+        copied += piece;
+        slot.taken = std::uint16_t(slot.taken + piece);
+        if (slot.taken < lengths_[slot.first]) break;
+        slot.taken = 0;
+        const std::uint16_t emptied = std::exchange(slot.first, next_[slot.first]);
+        release(emptied);
+        if (slot.first != none) continue;
+        slot.last = none;
+        if (!slot.receiving) make_due(descriptor, slot);
+    }
+    if (copied > 0) return ssize_t(copied);
+    if (slot.error != 0) {
+        errno = std::exchange(slot.error, std::uint16_t(0));
+        return -1;
+    }
+    if (slot.receiving) {
+        errno = EAGAIN;
+        return -1;
+    }
+    const ssize_t count = ::recv(descriptor, into, size, 0);
+    slot.direct = false;
+    if (slot.bulk > 0 && count < ssize_t(buffer_size)) --slot.bulk;
+    make_due(descriptor, slot);
+    return count;
+}
+
+// ── small sends ──
+
+bool Completions::collect(int descriptor, Bytes bytes, void* sender, SentLess sent_less) noexcept {
+    if (bytes.size() > largest_send || arena_size - arena_used_ < bytes.size()) return false;
+    if (collected_.size() == most_collected || has_collected(descriptor, sender)) return false;
+    std::byte* const copy = arena_.get() + arena_used_;
+    std::memcpy(copy, bytes.data(), bytes.size());
+    const std::size_t index = collected_.size();
+    try {
+        const CompletionQueue::Place place = queue_->send(descriptor, {copy, bytes.size()}, data_of(Kind::send, index));
+        collected_.push_back({sender, sent_less, {copy, bytes.size()}, place});
+    } catch (...) {
+        return false;
+    }
+    arena_used_ += bytes.size();
+    slots_[std::size_t(descriptor)].collected = std::uint16_t(index);
+    return true;
+}
+
+ssize_t Completions::send_collected(int descriptor, Bytes& bytes) noexcept {
+    Collected& collected = collected_[slots_[std::size_t(descriptor)].collected];
+    bytes = collected.bytes;
+    if (queue_->handed_over(collected.place)) {
+        flush();  // which says what was not sent
+        return ssize_t(bytes.size());
+    }
+    queue_->withdraw(collected.place);
+    collected.sender = nullptr;
+    return ::send(descriptor, bytes.data(), bytes.size(), send_flags);
+}
+
+// ── what is told ──
+
+void Completions::update(Token token, Interest wanted) noexcept {
+    Slot& slot = slots_[std::size_t(token.descriptor)];
+    slot.token = token;
+    slot.wanted = wanted;
+    if (!any(wanted, Interest::readable)) stop_receiving(token.descriptor, slot);
+    list(token.descriptor, slot);
+    make_due(token.descriptor, slot);
+}
+
+void Completions::watch(Demultiplexer& readiness) noexcept {
+    readiness_ = &readiness;
+    watched_ready_ = false;
+    if (!std::exchange(watching_, false)) return;
+    try {
+        queue_->cancel(data_of(Kind::watch, 0, watch_));
+    } catch (...) {
+    }
+    ++watch_;
+}
+
+Condition Completions::condition_of(const Slot& slot) const noexcept {
+    if (!slot.joined) return Condition::none;
+    Condition condition = slot.lost ? Condition::invalid : Condition::none;
+    if (slot.first != none || slot.error != 0 || slot.direct) condition |= Condition::readable;
+    const bool told_of = slot.lost || any(slot.wanted, Interest::readable);
+    return told_of ? condition : Condition::none;
+}
+
+bool Completions::ready() const noexcept {
+    return std::any_of(ready_.begin(), ready_.end(), [this](int descriptor) {
+        return condition_of(slots_[std::size_t(descriptor)]) != Condition::none;
+    });
+}
+
+void Completions::tell(std::vector<Event>& events) {
+    events.reserve(events.size() + ready_.size());
+    // In the order in which they became ready. They stay until they are ready no more.
+    std::erase_if(ready_, [&](int descriptor) {
+        Slot& slot = slots_[std::size_t(descriptor)];
+        const Condition condition = condition_of(slot);
+        slot.listed = condition != Condition::none;
+        if (!slot.listed) return true;
+        events.push_back({slot.token, condition});
+        slot.lost = false;  // which is told once
+        return false;
+    });
+}
+
+void Completions::list(int descriptor, Slot& slot) noexcept {
+    if (slot.listed) return;
+    slot.listed = true;
+    ready_.push_back(descriptor);
+}
+
+// ── what is requested ──
+
+void Completions::make_due(int descriptor, Slot& slot) noexcept {
+    if (slot.due) return;
+    slot.due = true;
+    due_.push_back(descriptor);
+}
+
+void Completions::make_requests() {
+    if (!watching_ && !watched_ready_) {
+        queue_->poll(readiness_->native_handle(), Interest::readable, data_of(Kind::watch, 0, watch_));
+        watching_ = true;
+    }
+    std::size_t done = 0;
+    try {
+        for (; done < due_.size(); ++done) request(due_[done], slots_[std::size_t(due_[done])]);
+    } catch (...) {
+        due_.erase(due_.begin(), due_.begin() + std::ptrdiff_t(done));
+        throw;
+    }
+    due_.clear();
+}
+
+void Completions::request(int descriptor, Slot& slot) {
+    slot.due = false;
+    if (!slot.joined) return;
+    Interest to_watch = slot.wanted;
+    const bool reads = any(slot.wanted, Interest::readable);
+    if (reads && !slot.by_readiness && !slot.ended && slot.bulk == 0) {
+        to_watch = to_watch & ~Interest::readable;
+        if (!slot.receiving && !slot.direct && slot.error == 0) {
+            slot.receive_at = queue_->receive(descriptor, data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
+            slot.receiving = true;
+        }
+        // A receive that finds input and a reset together, or on a Unix socket input and the end, tells of the input
+        // and then of nothing (Linux 6.18: it looks again only while the socket says that it has more).
+        if (!slot.awaits_end) {
+            slot.end_at =
+                queue_->poll(descriptor, Interest::none, data_of(Kind::end, std::uint64_t(descriptor), slot.life));
+            slot.awaits_end = true;
+        }
+    }
+    // Something to be read is known already, or may come from the receive that is still under way.
+    if (slot.receiving || slot.direct || slot.first != none || slot.error != 0)
+        to_watch = to_watch & ~Interest::readable;
+    watch(descriptor, slot, to_watch);
+}
+
+void Completions::watch(int descriptor, Slot& slot, Interest interest) noexcept {
+    if (slot.watched == interest) return;
+    try {
+        readiness_->update(slot.token, slot.watched, interest);
+        slot.watched = interest;
+    } catch (...) {  // no room in the kernel, or no memory
+        slot.watched = Interest::none;
+        slot.lost = true;
+        list(descriptor, slot);
+    }
+}
+
+void Completions::stop_receiving(int descriptor, Slot& slot) noexcept {
+    if (!slot.receiving || slot.stopping) return;
+    if (!queue_->handed_over(slot.receive_at)) {
+        queue_->withdraw(slot.receive_at);
+        slot.receiving = false;
+        return;
+    }
+    try {
+        queue_->cancel(data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
+        slot.stopping = true;
+    } catch (...) {  // it goes on, and its input waits
+    }
+}
+
+void Completions::stop_awaiting_end(int descriptor, Slot& slot) noexcept {
+    if (!slot.awaits_end) return;
+    if (!queue_->handed_over(slot.end_at)) {
+        queue_->withdraw(slot.end_at);
+        slot.awaits_end = false;
+        return;
+    }
+    try {
+        queue_->cancel(data_of(Kind::end, std::uint64_t(descriptor), slot.life));
+    } catch (...) {
+    }
+}
+
+void Completions::drop_input(Slot& slot) noexcept {
+    for (; slot.first != none; slot.first = next_[slot.first]) release(slot.first);
+    slot.last = none;
+    slot.taken = 0;
+    slot.error = 0;
+}
+
+// ── completions ──
+
+void Completions::wait(std::optional<Duration> limit) {
+    make_requests();
+    collect_completions(queue_->wait(limit));
+}
+
+void Completions::hand_over() noexcept {
+    try {
+        make_requests();
+    } catch (...) {  // the next wait of the loop says it
+    }
+    if (queue_->waiting() > 0) flush();
+}
+
+void Completions::flush() noexcept {
+    try {
+        collect_completions(queue_->wait(Duration::zero()));
+    } catch (...) {  // the next wait of the loop says it
+    }
+}
+
+void Completions::collect_completions(std::span<const Completion> completions) noexcept {
+    for (const Completion& completion : completions) {
+        switch (Kind(completion.data >> 60)) {
+            case Kind::receive: received(completion); break;
+            case Kind::end: end_came(completion); break;
+            case Kind::send: unsent_.push_back(completion); break;
+            case Kind::watch:
+                if (std::uint32_t(completion.data) != watch_) break;
+                watching_ = false;
+                watched_ready_ = true;
+                break;
+            case Kind::none: break;
+        }
+    }
+    // Every send has had its answer by now: it does not wait.
+    for (const Completion& completion : unsent_) {
+        Collected& collected = collected_[low_of(completion)];
+        if (collected.sender == nullptr) continue;
+        void* const sender = std::exchange(collected.sender, nullptr);
+        if (completion.result < 0) errno = -completion.result;
+        collected.sent_less(sender, completion.result < 0 ? -1 : completion.result, collected.bytes);
+    }
+    unsent_.clear();
+    if (queue_->waiting() > 0) return;  // it could not take all
+    collected_.clear();
+    arena_used_ = 0;
+}
+
+void Completions::received(const Completion& completion) noexcept {
+    const int descriptor = int(low_of(completion));
+    Slot& slot = slots_[std::size_t(descriptor)];
+    const bool has_buffer = (completion.flags & Completion::with_buffer) != 0;
+    const std::uint16_t buffer = completion.buffer();
+    if (slot.life != std::uint32_t(completion.data) || !slot.joined || completion.result <= 0) {
+        if (has_buffer) release(buffer);
+        if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
+    }
+    if ((completion.flags & Completion::more) == 0) slot.receiving = slot.stopping = false;
+    if (completion.result > 0) {
+        next_[buffer] = none;
+        lengths_[buffer] = std::uint16_t(completion.result);
+        (slot.first == none ? slot.first : next_[slot.last]) = buffer;
+        slot.last = buffer;
+        if (std::size_t(completion.result) == buffer_size) {  // there is more, for which larger reads are better
+            slot.bulk = bulk_reads;
+            stop_receiving(descriptor, slot);
+        }
+    } else if (completion.result == 0) {
+        slot.direct = true;  // recv(2) says it again
+    } else {
+        refused(slot, -completion.result);
+    }
+    list(descriptor, slot);
+    if (!slot.receiving) make_due(descriptor, slot);
+}
+
+// From now on readiness says when there is something, since a receive may not.
+void Completions::end_came(const Completion& completion) noexcept {
+    const int descriptor = int(low_of(completion));
+    Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
+    slot.awaits_end = false;
+    if (completion.result == -ECANCELED) return;
+    slot.ended = true;
+    stop_receiving(descriptor, slot);
+    make_due(descriptor, slot);
+}
+
+// It has ended, with an error.
+void Completions::refused(Slot& slot, int error) noexcept {
+    slot.receiving = slot.stopping = false;
+    if (error == ENOBUFS) {
+        const std::size_t before = buffers_;
+        grow();
+        if (buffers_ == before) slot.bulk = bulk_reads;  // connections that do not read hold them all
+    } else if (!is_of_the_call(error)) {
+        slot.error = std::uint16_t(error);
+    } else if (error != ECANCELED) {
+        slot.by_readiness = true;
+    }
+}
+
+// In a child of fork(2) all input that has come, and all sends that were collected, are the parent's, which has them as
+// well.
+void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
+    std::vector<bool> held(buffers_);
+    if (!forked) flush();  // completions that are there already
+    for (const Collected& collected : collected_) {
+        if (forked || collected.sender == nullptr) continue;
+        errno = EAGAIN;
+        collected.sent_less(collected.sender, -1, collected.bytes);
+    }
+    queue_ = std::move(queue);
+    collected_.clear();
+    arena_used_ = 0;
+    watching_ = watched_ready_ = false;
+    if (taken_ != none) held[taken_] = true;
+    for (std::size_t index = 0; index < slots_.size(); ++index) {
+        Slot& slot = slots_[index];
+        ++slot.life;
+        slot.receiving = slot.stopping = slot.awaits_end = false;
+        if (forked) {
+            slot.first = slot.last = none;
+            slot.taken = slot.error = 0;
+        }
+        for (std::uint16_t at = slot.first; at != none; at = next_[at]) held[at] = true;
+        if (slot.joined) make_due(int(index), slot);
+    }
+    for (std::size_t index = 0; index < buffers_; ++index)
+        if (!held[index]) release(std::uint16_t(index));
+}
+
+void Completions::watch_anew(Demultiplexer& readiness) noexcept {
+    watch(readiness);
+    for (std::size_t index = 0; index < slots_.size(); ++index) {
+        slots_[index].watched = Interest::none;
+        if (slots_[index].joined) make_due(int(index), slots_[index]);
+    }
+}
+
+}  // namespace reactor
