@@ -4,6 +4,10 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#if REACTOR_HAS(IO_URING)
+#include <linux/io_uring.h>
+#include <linux/time_types.h>
+#endif
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -34,44 +38,16 @@ namespace faults {
 
 namespace {
 
-constexpr const char* names[kinds] = {"accept4",
-                                      "bind",
-                                      "close",
-                                      "connect",
-                                      "epoll_create1",
-                                      "epoll_ctl",
-                                      "epoll_pwait2",
-                                      "epoll_wait",
-                                      "eventfd",
-                                      "fcntl",
-                                      "getpeername",
-                                      "getsockname",
-                                      "getsockopt",
-                                      "listen",
-                                      "open",
-                                      "pidfd_open",
-                                      "pidfd_send_signal",
-                                      "pipe2",
-                                      "poll",
-                                      "ppoll",
-                                      "pread",
-                                      "pselect",
-                                      "read",
-                                      "recv",
-                                      "recvmmsg",
-                                      "recvmsg",
-                                      "send",
-                                      "sendfile",
-                                      "sendmmsg",
-                                      "sendmsg",
-                                      "setsockopt",
-                                      "shutdown",
-                                      "socket",
-                                      "socketpair",
-                                      "splice",
-                                      "waitid",
-                                      "write",
-                                      "allocation"};
+constexpr const char* names[kinds] = {
+    "accept4",        "bind",         "close",      "connect",        "epoll_create1",
+    "epoll_ctl",      "epoll_pwait2", "epoll_wait", "eventfd",        "fcntl",
+    "getpeername",    "getsockname",  "getsockopt", "io_uring_enter", "io_uring_register",
+    "io_uring_setup", "listen",       "open",       "pidfd_open",     "pidfd_send_signal",
+    "pipe2",          "poll",         "ppoll",      "pread",          "pselect",
+    "read",           "recv",         "recvmmsg",   "recvmsg",        "send",
+    "sendfile",       "sendmmsg",     "sendmsg",    "setsockopt",     "shutdown",
+    "socket",         "socketpair",   "splice",     "waitid",         "write",
+    "allocation"};
 
 struct State {
     bool armed = false;
@@ -220,6 +196,9 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_fcntl[] = {EAGAIN, EINVAL};
     static constexpr int for_names[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
+    static constexpr int for_io_uring_enter[] = {EAGAIN, EBUSY, EINTR, ENOMEM};
+    static constexpr int for_io_uring_register[] = {EINVAL, ENOMEM};
+    static constexpr int for_io_uring_setup[] = {EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_listen[] = {EADDRINUSE, EOPNOTSUPP};
     static constexpr int for_open[] = {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM};
     static constexpr int for_pidfd_open[] = {EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM, ESRCH};
@@ -260,6 +239,9 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::getpeername:
         case Call::getsockname: return for_names;
         case Call::getsockopt: return for_getsockopt;
+        case Call::io_uring_enter: return for_io_uring_enter;
+        case Call::io_uring_register: return for_io_uring_register;
+        case Call::io_uring_setup: return for_io_uring_setup;
         case Call::listen: return for_listen;
         case Call::open: return for_open;
         case Call::pidfd_open: return for_pidfd_open;
@@ -629,6 +611,36 @@ ssize_t splice(int from, off_t* from_offset, int to, off_t* to_offset, size_t si
     return -1;
 }
 
+#if REACTOR_HAS(IO_URING)
+// One that waits: first it hands over, as the real one does.
+static long enter_ring(long (*real)(long, ...), const long (&arguments)[6]) noexcept {
+    const long ring = arguments[0], requests = arguments[1];
+    std::optional<Duration> limit;
+    if ((arguments[3] & IORING_ENTER_EXT_ARG) != 0) {
+        const auto* const given = reinterpret_cast<const io_uring_getevents_arg*>(arguments[4]);
+        const auto* const time = reinterpret_cast<const __kernel_timespec*>(given->ts);
+        const timespec converted{time_t(time->tv_sec), long(time->tv_nsec)};
+        limit = limit_of(&converted);
+    }
+    const long taken =
+        requests == 0 ? 0 : real(SYS_io_uring_enter, ring, requests, 0L, long(IORING_ENTER_GETEVENTS), 0L, 0L);
+    if (taken < requests) return taken;
+    const int ready = wait(limit, [&](Duration duration) {
+        const timespec most = timespec_of(duration);
+        const __kernel_timespec time{most.tv_sec, most.tv_nsec};
+        io_uring_getevents_arg argument{};
+        argument.ts = reinterpret_cast<std::uintptr_t>(&time);
+        const long flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+        const long result =
+            real(SYS_io_uring_enter, ring, 0L, 1L, flags, long(std::uintptr_t(&argument)), long(sizeof argument));
+        return result == 0 ? 1 : errno == ETIME ? 0 : -1;
+    });
+    if (taken > 0 || ready > 0) return taken;
+    if (ready == 0) errno = ETIME;
+    return -1;
+}
+#endif
+
 // Those that the C library has no name for everywhere.
 long syscall(long number, ...) noexcept {
     static const auto real = next<long(long, ...)>("syscall");
@@ -641,6 +653,15 @@ long syscall(long number, ...) noexcept {
         return fails(Call::pidfd_open) ? -1 : opened(int(real(number, arguments[0], arguments[1])));
     }
     if (number == SYS_pidfd_send_signal && fails(Call::pidfd_send_signal)) return -1;
+#if REACTOR_HAS(IO_URING)
+    if (number == SYS_io_uring_setup)
+        return fails(Call::io_uring_setup) ? -1 : opened(int(real(number, arguments[0], arguments[1])));
+    if (number == SYS_io_uring_register && fails(Call::io_uring_register)) return -1;
+    if (number == SYS_io_uring_enter) {
+        if (fails(Call::io_uring_enter)) return -1;
+        if (state.armed && arguments[2] > 0) return enter_ring(real, arguments);
+    }
+#endif
     return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 

@@ -62,7 +62,7 @@ TEST_CASE("S110: fifty lines that one callback writes to twenty others leave as 
     CHECK(room.sends_of([&] {
         const faults::Suspended suspended;
         write_some(speaker.peer, "go");
-    }) == 21);
+    }) == (room.reactor.backend() == "io_uring" ? 0 : 21));  // there with the call that waits
     for (Conversation& member : room.members) CHECK(read_all(member.peer) == repeated(50));
 }
 
@@ -206,7 +206,8 @@ TEST_CASE("S110: one line to be published costs a send a subscriber, and fifty o
     {
         const faults::Armed armed({}, clock, false);
         settle(reactor);
-        CHECK(faults::calls(Call::send) + faults::calls(Call::sendmsg) == 21);
+        // On io_uring they leave with the call that waits.
+        CHECK(faults::calls(Call::send) + faults::calls(Call::sendmsg) == (reactor.backend() == "io_uring" ? 0 : 21));
     }
     std::string got;
     for (int i = 0; i < 50; ++i) got += "MESSAGE t x\r\n";

@@ -225,7 +225,7 @@ TEST_CASE("coroutines that await other loops, sockets, datagrams and signals lea
 }
 
 TEST_CASE("coroutines whose connection fails at any call leave nothing behind") {
-    const int runs = faults::fail_each({Call::recv, Call::send, Call::sendmsg}, {}, converse,
+    const int runs = faults::fail_each({Call::recv, Call::send, Call::sendmsg, Call::io_uring_enter}, {}, converse,
                                        [](const faults::Plan&, const Outcome& outcome) {
                                            if (!outcome.struck) CHECK(outcome.answer == "sum is 6");
                                        });

@@ -36,7 +36,9 @@ TEST_CASE("An answer is sent by one system call, whether it is a piece of the in
             settle(reactor);
             sends = faults::calls(Call::send) + faults::calls(Call::sendmsg);
         }
-        CHECK(sends == 1);
+        // On io_uring small ones are collected, and leave with the call that waits.
+        const bool collected = reactor.backend() == "io_uring" && answer != &large;
+        CHECK(sends == (collected ? 0 : 1));
         CHECK(read_all(peer) == (answer == nullptr ? "question" : *answer));
     }
 }

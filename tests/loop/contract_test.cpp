@@ -1102,6 +1102,7 @@ constexpr Column columns[] = {{"R", readable},
                               {"RWE", readable | writable | error}};
 
 std::vector<std::string> words_of(const Row& row, std::string_view backend) {
+    if (backend == "io_uring") backend = "epoll";  // which watches what is no connection's
     const char* told = row.told;
     for (const Exception& exception : row.exceptions)
         if (exception.backend == backend) told = exception.told;

@@ -132,8 +132,9 @@ void wait_for(int descriptor, short events) {
     REQUIRE(::poll(&entry, 1, 10'000) == 1);
 }
 
+// On io_uring it watches what is no connection's.
 bool is_epoll(const Reactor& reactor) {
-    return reactor.backend() == "epoll";
+    return reactor.backend() == "epoll" || reactor.backend() == "io_uring";
 }
 
 // Turns until one reports nothing; how many reported something. More than `most` is a spin.

@@ -546,3 +546,28 @@ TEST_CASE("Connections wander among the threads of a group, and no byte is lost 
     group.join();
     CHECK(moves > clients);
 }
+
+TEST_CASE("A loop that one thread runs after another keeps its connections, and what came to them") {
+    Reactor reactor;
+    Conversation talk(reactor);
+    talk.journal.on_received = [&](Bytes input) {
+        talk.journal.input += text_of(input);
+        talk.journal.transport->write(input);
+        return input.size();
+    };
+    std::string answer, sent;
+    for (int turn = 0; turn < 6; ++turn) {
+        sent += std::to_string(turn);
+        const auto run = [&] {
+            run_until(reactor, [&] { return (answer += read_all(talk.peer)).size() >= sent.size(); });
+        };
+        write_some(talk.peer, std::to_string(turn));
+        turn % 2 == 0 ? run() : std::thread(run).join();
+        // Input that comes between two threads belongs to neither.
+        sent += "x";
+        write_some(talk.peer, "x");
+    }
+    run_until(reactor, [&] { return (answer += read_all(talk.peer)).size() >= sent.size(); });
+    CHECK(answer == sent);
+    CHECK(talk.journal.input == sent);
+}

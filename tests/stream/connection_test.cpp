@@ -676,7 +676,7 @@ TEST_CASE("Large reads are for a peer that fills them, and end with the burst th
         settle(reactor);
         REQUIRE(sizes.size() >= 2);
         CHECK(sizes[0] == options.limits.read_size);
-        CHECK(sizes[1] > options.limits.read_size);
+        CHECK(*std::max_element(sizes.begin(), sizes.end()) > options.limits.read_size);
         write_some(talk.peer, "little");
         settle(reactor);
         CHECK(sizes.back() == 6);

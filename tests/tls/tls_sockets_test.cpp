@@ -151,7 +151,7 @@ TEST_CASE("Of many handshakes at once an iteration makes so many as take 5 ms, a
         }
         return answered;
     };
-    std::size_t iterations = 0;
+    std::size_t iterations = 0, echoes = 0;
     const auto connected = [&] {
         std::size_t count = 0;
         for (const auto& journal : journals) count += journal->count("connected");
@@ -160,7 +160,8 @@ TEST_CASE("Of many handshakes at once an iteration makes so many as take 5 ms, a
     for (; connected() < many && iterations < 1000; ++iterations) {
         write_some(plain, "x");
         reactor.run_once(Duration::zero());
-        CHECK(read_all(plain) == "x");
+        echoes += read_all(plain).size();
+        CHECK(echoes >= iterations);  // one may come in the next: a ring completes twenty receives at a time
         CHECK(hear() <= 3);
     }
     CHECK(connected() == many);
