@@ -141,7 +141,7 @@ bool SocketConnection::may_collect() const noexcept {
 
 // Takes a small piece, to be sent with those of other connections when the loop waits. False: it is to be sent now.
 bool SocketConnection::collect(Bytes data) noexcept {
-    if (!may_collect()) return false;
+    if (data.empty() || !may_collect()) return false;
     const auto told = [](void* sender, ssize_t count, Bytes bytes) noexcept {
         static_cast<SocketConnection*>(sender)->sent_less(count, bytes);
     };
@@ -157,6 +157,7 @@ void SocketConnection::sent_less(ssize_t count, Bytes bytes) noexcept {
 
 // Sends both pieces with one system call.
 void SocketConnection::send_now(Bytes first, Bytes second) {
+    if (first.empty() && second.empty()) return;
     if (second.empty() && output_size() == 0 && collect(first)) return;
     send_collected();
     if (is(over)) return;

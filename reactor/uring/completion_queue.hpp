@@ -43,6 +43,8 @@ public:
     /// Completes once, when the descriptor is ready, and in any case when its peer has shut its side, or all is over.
     virtual Place poll(int descriptor, Interest interest, std::uint64_t data) = 0;
     /// Ends the request that was made with that `data`. It completes with ECANCELED, or with a result that came first.
+    /// If the cancellation fails it completes itself, with `of_no_request` in the place of the data's kind (the upper
+    /// four bits): ENOENT, or EALREADY of a request that is just being worked on, and that may go on.
     virtual void cancel(std::uint64_t data) = 0;
 
     /// In the completions of cancellations and of withdrawn requests, which may come or not.

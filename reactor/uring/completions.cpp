@@ -92,11 +92,14 @@ void Completions::leave(int descriptor) noexcept {
 
 void Completions::stop(int descriptor) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
-    stop_receiving(descriptor, slot);
-    stop_awaiting_end(descriptor, slot);
     watch(descriptor, slot, Interest::none);
-    // A cancelled request ends in the wait that hands the cancellation over. More would be a kernel's fault.
-    for (int i = 0; i < 3 && (slot.receiving || slot.awaits_end); ++i) flush();
+    // As a rule both end in the wait that hands the cancellations over. Much more would be a kernel's fault.
+    for (int tries = 0; tries < 20; ++tries) {
+        stop_receiving(descriptor, slot);
+        stop_awaiting_end(descriptor, slot);
+        if (!slot.receiving && !slot.awaits_end) return;
+        flush();
+    }
 }
 
 void Completions::receive_ahead(int descriptor, bool ahead) noexcept {
@@ -134,12 +137,12 @@ ssize_t Completions::receive(int descriptor, std::byte* into, std::size_t size) 
         errno = std::exchange(slot.error, std::uint16_t(0));
         return -1;
     }
+    if (slot.at_end) return 0;
     if (slot.receiving) {
         errno = EAGAIN;
         return -1;
     }
     const ssize_t count = ::recv(descriptor, into, size, 0);
-    slot.direct = false;
     if (slot.bulk > 0 && count < ssize_t(buffer_size)) --slot.bulk;
     make_due(descriptor, slot);
     return count;
@@ -201,7 +204,7 @@ void Completions::watch(Demultiplexer& readiness) noexcept {
 Condition Completions::condition_of(const Slot& slot) const noexcept {
     if (!slot.joined) return Condition::none;
     Condition condition = slot.lost ? Condition::invalid : Condition::none;
-    if (slot.first != none || slot.error != 0 || slot.direct) condition |= Condition::readable;
+    if (slot.first != none || slot.error != 0 || slot.at_end) condition |= Condition::readable;
     const bool told_of = slot.lost || any(slot.wanted, Interest::readable);
     return told_of ? condition : Condition::none;
 }
@@ -262,7 +265,7 @@ void Completions::request(int descriptor, Slot& slot) {
     const bool reads = any(slot.wanted, Interest::readable);
     if (reads && !slot.by_readiness && !slot.ended && slot.bulk == 0) {
         to_watch = to_watch & ~Interest::readable;
-        if (!slot.receiving && !slot.direct && slot.error == 0) {
+        if (!slot.receiving && !slot.at_end && slot.error == 0) {
             slot.receive_at = queue_->receive(descriptor, data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
             slot.receiving = true;
         }
@@ -275,8 +278,9 @@ void Completions::request(int descriptor, Slot& slot) {
         }
     }
     // Something to be read is known already, or may come from the receive that is still under way.
-    if (slot.receiving || slot.direct || slot.first != none || slot.error != 0)
+    if (slot.receiving || slot.at_end || slot.first != none || slot.error != 0)
         to_watch = to_watch & ~Interest::readable;
+    if (!reads || slot.by_readiness || slot.ended || slot.bulk > 0) stop_receiving(descriptor, slot);
     watch(descriptor, slot, to_watch);
 }
 
@@ -359,7 +363,7 @@ void Completions::collect_completions(std::span<const Completion> completions) n
                 watching_ = false;
                 watched_ready_ = true;
                 break;
-            case Kind::none: break;
+            case Kind::none: not_cancelled(completion); break;
         }
     }
     // Every send has had its answer by now: it does not wait.
@@ -396,12 +400,22 @@ void Completions::received(const Completion& completion) noexcept {
             stop_receiving(descriptor, slot);
         }
     } else if (completion.result == 0) {
-        slot.direct = true;  // recv(2) says it again
+        slot.at_end = true;
     } else {
         refused(slot, -completion.result);
     }
     list(descriptor, slot);
     if (!slot.receiving) make_due(descriptor, slot);
+}
+
+// The request may have been worked on just then, and then it may go on: it is cancelled again.
+void Completions::not_cancelled(const Completion& completion) noexcept {
+    const int descriptor = int(low_of(completion));
+    if (std::size_t(descriptor) >= slots_.size()) return;
+    Slot& slot = slots_[std::size_t(descriptor)];
+    if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
+    slot.stopping = false;
+    make_due(descriptor, slot);
 }
 
 // From now on readiness says when there is something, since a receive may not.

@@ -154,7 +154,7 @@ private:
         bool joined : 1 = false;
         bool receiving : 1 = false;  // by a request that has not ended
         bool stopping : 1 = false;   // which is cancelled
-        bool direct : 1 = false;     // recv(2) is to be called: there is something, or an end
+        bool at_end : 1 = false;     // the end of the stream is behind the input
         bool by_readiness : 1 = false;
         bool awaits_end : 1 = false;  // by a request that has not ended
         bool ended : 1 = false;       // at least in the peer's direction
@@ -181,6 +181,7 @@ private:
     void collect_completions(std::span<const Completion> completions) noexcept;
     void received(const Completion& completion) noexcept;
     void refused(Slot& slot, int error) noexcept;
+    void not_cancelled(const Completion& completion) noexcept;
     void end_came(const Completion& completion) noexcept;
     void stop_receiving(int descriptor, Slot& slot) noexcept;
     void stop_awaiting_end(int descriptor, Slot& slot) noexcept;
