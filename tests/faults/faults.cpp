@@ -641,13 +641,25 @@ static long enter_ring(long (*real)(long, ...), const long (&arguments)[6]) noex
 }
 #endif
 
+// Reading more of them than there are is undefined.
+static int arguments_of(long number) noexcept {
+    if (number == SYS_pidfd_open) return 2;
+    if (number == SYS_pidfd_send_signal) return 4;
+#if REACTOR_HAS(IO_URING)
+    if (number == SYS_io_uring_setup) return 2;
+    if (number == SYS_io_uring_register) return 4;
+#endif
+    return 6;
+}
+
 // Those that the C library has no name for everywhere.
 long syscall(long number, ...) noexcept {
     static const auto real = next<long(long, ...)>("syscall");
     va_list list;
     va_start(list, number);
-    long arguments[6];
-    for (long& argument : arguments) argument = va_arg(list, long);
+    long arguments[6] = {};
+    for (long* argument = arguments; argument < arguments + arguments_of(number); ++argument)
+        *argument = va_arg(list, long);
     va_end(list);
     if (number == SYS_pidfd_open) {
         return fails(Call::pidfd_open) ? -1 : opened(int(real(number, arguments[0], arguments[1])));

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <future>
 #include <mutex>
@@ -63,6 +64,7 @@ public:
         std::size_t got = 0;
         while (got < size) {
             const ssize_t count = ::recv(socket_.get(), result.data() + got, size - got, 0);
+            if (count < 0 && errno == EINTR) continue;  // the kernel cleans up behind a ring of this thread's
             if (count <= 0) break;
             got += std::size_t(count);
         }
