@@ -14,7 +14,7 @@ std::unique_ptr<Demultiplexer> make_kqueue();
 std::unique_ptr<Demultiplexer> make_poll();
 std::unique_ptr<Demultiplexer> make_select();
 std::unique_ptr<Demultiplexer> make_uring();
-bool uring_is_usable() noexcept;
+bool ring_is_allowed() noexcept;
 
 namespace {
 
@@ -30,7 +30,7 @@ constexpr Backend all_backends[] = {
     {"epoll", make_epoll},
 #endif
 #if REACTOR_HAS(IO_URING)
-    {"io_uring", make_uring, uring_is_usable},
+    {"io_uring", make_uring, ring_is_allowed},
 #endif
 #if REACTOR_HAS(KQUEUE)
     {"kqueue", make_kqueue},

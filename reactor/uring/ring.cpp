@@ -16,12 +16,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <string>
@@ -269,12 +271,29 @@ std::unique_ptr<CompletionQueue> make_ring() {
     return std::make_unique<Ring>();
 }
 
+// Asked for a ring without entries the kernel objects to that (EINVAL), or to the call. A ring that were made and
+// closed would interrupt this thread later (EINTR). To do that on a thread of its own would make the process one with
+// threads, and then each system call of glibc's that may wait costs 49 instructions more for ever.
+bool ring_is_allowed() noexcept {
+    io_uring_params none{};
+    if (::syscall(__NR_io_uring_setup, 0, &none) >= 0 || errno != EINVAL) return false;
+    utsname kernel{};
+    if (::uname(&kernel) != 0) return false;
+    char* minor = nullptr;
+    const long major = std::strtol(kernel.release, &minor, 10);
+    return major > 6 || (major == 6 && *minor == '.' && std::strtol(minor + 1, nullptr, 10) >= 1);
+}
+
 }  // namespace reactor
 
 #else
 
 std::unique_ptr<reactor::CompletionQueue> reactor::make_ring() {
     throw std::system_error(ENOSYS, std::system_category(), "io_uring_setup: built with headers before Linux 6.1");
+}
+
+bool reactor::ring_is_allowed() noexcept {
+    return false;
 }
 
 #endif

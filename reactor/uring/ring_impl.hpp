@@ -11,4 +11,7 @@ namespace reactor {
 /// forbidden by a filter of system calls or by the administrator (ENOSYS, EPERM).
 std::unique_ptr<CompletionQueue> make_ring();
 
+/// Would one be made, as far as can be said without making it?
+bool ring_is_allowed() noexcept;
+
 }  // namespace reactor

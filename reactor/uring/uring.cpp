@@ -9,13 +9,11 @@
 #include <reactor/uring/ring_impl.hpp>
 #include <reactor/uring/uring_impl.hpp>
 
-#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -95,23 +93,6 @@ private:
 std::unique_ptr<Demultiplexer> make_uring(std::unique_ptr<CompletionQueue> queue,
                                           std::unique_ptr<Demultiplexer> others) {
     return std::make_unique<Uring>(std::move(queue), std::move(others), false);
-}
-
-// By a thread of its own. The kernel cleans up behind a ring later, and interrupts the thread that made it for that
-// (EINTR): one that only asked for the names should not have to know.
-bool uring_is_usable() noexcept {
-    bool usable = false;
-    try {
-        std::thread([&] {
-            try {
-                make_ring();
-                usable = true;
-            } catch (const std::exception&) {
-            }
-        }).join();
-    } catch (const std::system_error&) {  // no thread can be had, and so no backend more than before
-    }
-    return usable;
 }
 
 std::unique_ptr<Demultiplexer> make_uring() {
