@@ -83,6 +83,7 @@ void Completions::leave(int descriptor) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
     slot.wanted = Interest::none;
     // A request holds the file: without this the peer would not see the end before the next wait.
+    forget_collected(descriptor, slot);
     stop(descriptor);
     drop_input(slot);
     ++slot.life;
@@ -158,13 +159,22 @@ bool Completions::collect(int descriptor, Bytes bytes, void* sender, SentLess se
     const std::size_t index = collected_.size();
     try {
         const CompletionQueue::Place place = queue_->send(descriptor, {copy, bytes.size()}, data_of(Kind::send, index));
-        collected_.push_back({sender, sent_less, {copy, bytes.size()}, place});
+        collected_.push_back({sender, sent_less, descriptor, {copy, bytes.size()}, place});
     } catch (...) {
         return false;
     }
     arena_used_ += bytes.size();
     slots_[std::size_t(descriptor)].collected = std::uint16_t(index);
     return true;
+}
+
+// Left over only where handing over has failed and the loop is destroyed: its connection is not there to be told.
+void Completions::forget_collected(int descriptor, const Slot& slot) noexcept {
+    if (slot.collected >= collected_.size()) return;
+    Collected& collected = collected_[slot.collected];
+    if (collected.descriptor != descriptor || collected.sender == nullptr) return;
+    collected.sender = nullptr;
+    if (!queue_->handed_over(collected.place)) queue_->withdraw(collected.place);
 }
 
 ssize_t Completions::send_collected(int descriptor, Bytes& bytes) noexcept {

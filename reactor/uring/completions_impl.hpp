@@ -5,9 +5,8 @@
 // - Input that has come waits here, in order, and counts as if it waited in the kernel: it makes the descriptor
 //   readable, level-triggered, for as long as the connection wants to read.
 // - A small send is collected, and handed over together with all others by the wait. It never waits in the kernel:
-// bytes that a socket does not take go back to its connection before the loop goes on. Nothing may overtake it: a
-// connection
-//   sends it at once (`send_collected`) before it touches its socket or its output in any other way.
+//   bytes that a socket does not take go back to its connection before the loop goes on. Nothing may overtake it:
+//   before a connection touches its socket or its output in any other way, it sends it at once (`send_collected`).
 // - Memory that the kernel may write to, the pool, lives as long as the engine. A connection may go at any time: its
 //   completions that come late find another life of the descriptor's slot, and only give their buffer back.
 // - What completions have nothing for (bulk, room to write, errors, descriptors, rates, files, splice) goes the way of
@@ -163,8 +162,9 @@ private:
         bool due : 1 = false;         // in due_
     };
     struct Collected {
-        void* sender;  // null once it has been sent by itself
+        void* sender;  // null once it has been sent by itself, or its connection has left
         SentLess sent_less;
+        int descriptor;
         Bytes bytes;
         CompletionQueue::Place place;
     };
@@ -186,6 +186,7 @@ private:
     void stop_receiving(int descriptor, Slot& slot) noexcept;
     void stop_awaiting_end(int descriptor, Slot& slot) noexcept;
     void drop_input(Slot& slot) noexcept;
+    void forget_collected(int descriptor, const Slot& slot) noexcept;
     void list(int descriptor, Slot& slot) noexcept;
     void make_due(int descriptor, Slot& slot) noexcept;
     void request(int descriptor, Slot& slot);

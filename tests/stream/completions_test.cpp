@@ -7,7 +7,9 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -235,5 +237,60 @@ TEST_CASE("Nothing is under way for a connection that has ended, and its number 
         write_some(next.peer, "mine");
         run_until(loop.reactor, [&] { return next.journal.input.size() >= 4; });
         CHECK(next.journal.input == "mine");
+    }
+}
+
+namespace {
+
+// Another queue, whose waits fail when the test says so.
+struct Failing final : CompletionQueue {
+    explicit Failing(unsigned seed, Odds odds) : queue(seed, odds) {}
+    Place receive(int descriptor, std::uint64_t data) override { return queue.receive(descriptor, data); }
+    Place send(int descriptor, Bytes bytes, std::uint64_t data) override { return queue.send(descriptor, bytes, data); }
+    Place poll(int descriptor, Interest interest, std::uint64_t data) override {
+        return queue.poll(descriptor, interest, data);
+    }
+    void cancel(std::uint64_t data) override { queue.cancel(data); }
+    bool handed_over(Place place) const noexcept override { return queue.handed_over(place); }
+    void withdraw(Place place) noexcept override { queue.withdraw(place); }
+    std::size_t waiting() const noexcept override { return queue.waiting(); }
+    std::span<const Completion> wait(std::optional<Duration> limit) override {
+        if (fails) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "wait");
+        return queue.wait(limit);
+    }
+    void give(std::uint16_t buffer, std::span<std::byte> memory) noexcept override { queue.give(buffer, memory); }
+
+    ScriptedCompletions queue;
+    bool fails = false;
+};
+
+}  // namespace
+
+TEST_CASE("A loop that is destroyed while collected answers could not be handed over tells no connection of them") {
+    Odds odds = never;
+    odds.unsent = 1;
+    for (unsigned seed = 0; seed < 100; ++seed) {
+        CAPTURE(seed);
+        auto made = std::make_unique<Failing>(seed, odds);
+        Failing& queue = *made;
+        auto reactor = std::make_unique<Reactor>(testing::io_uring(std::move(made)));
+        Conversation talks[] = {Conversation(*reactor), Conversation(*reactor)};
+        std::size_t answers = 0;
+        for (Conversation& talk : talks) {
+            talk.journal.on_received = [&](Bytes input) {
+                talk.journal.transport->write(input);
+                queue.fails = true;  // until the loop has returned, which hands over
+                ++answers;
+                return input.size();
+            };
+            run_until(*reactor, [&] { return talk.journal.transport != nullptr; });
+            write_some(talk.peer, "answer me");
+        }
+        (void)talks[0].peer.shutdown_write();  // so that nothing of it is under way when it is destroyed
+        for (int turn = 0; turn < 1'000 && answers == 0; ++turn) reactor->run_once(Duration::zero());
+        REQUIRE(answers > 0);
+        queue.fails = false;
+        reactor.reset();
+        for (const Conversation& talk : talks) CHECK_FALSE(talk.journal.over);
     }
 }
