@@ -172,7 +172,10 @@ Problem conclude_framing(Head& head, const Meaning& meaning) noexcept {
 }  // namespace
 
 Problem conclude(RequestHead& head, const Meaning& meaning) noexcept {
-    if (const Problem problem = conclude_framing(head, meaning); problem != Problem::none) return problem;
+    const Problem problem = conclude_framing(head, meaning);
+    // The last coding of a request has to be chunked, as nothing else has an end that the server sees (RFC 9112, 6.3).
+    if (problem == Problem::unknown_coding) return Problem::bad_coding;
+    if (problem != Problem::none) return problem;
     if (!meaning.has(Meaning::host_field) && head.minor_version != 0) return Problem::missing_host;
     if (head.host.empty()) head.host = meaning.host;
     if (head.minor_version == 0) head.expects_continue = false;
