@@ -31,7 +31,7 @@ constexpr std::size_t largest_read = 256 * 1024;
 
 void SocketConnection::readable() {
     if (!state_.is_ordinary()) [[unlikely]]
-        return readable_unusual();
+        return state_.is_only(completes) ? readable_completed() : readable_unusual();
     Workspace& space = workspace();
     // Not read(2): that is four instructions less here, and some 50 ns more in the kernel, which passes by the socket's
     // file on the way; with a thousand connections that has left the caches, and is 4 % of a message's time.
@@ -58,24 +58,33 @@ void SocketConnection::readable() {
 // The same, where a completion has brought the input already, and the answer leaves with those of other connections.
 void SocketConnection::readable_completed() {
     Workspace& space = workspace();
-    const Bytes input = space.completions->take(socket_.get(), group_->limits.read_size);
-    if (input.empty()) return read_more();
+    Completions& engine = *space.completions;
+    const Bytes input = engine.take(socket_.get(), group_->limits.read_size);
+    if (input.empty()) [[unlikely]]
+        return read_more();
     struct GiveBack {
-        Completions& completions;
-        ~GiveBack() { completions.give_back(); }
-    } const give_back{*space.completions};
-    send_collected();
-    if (!state_.is_only(completes)) return deliver(input);
+        Completions& engine;
+        ~GiveBack() { engine.give_back(); }
+    } const give_back{engine};
+    if (engine.has_collected(socket_.get(), this)) [[unlikely]] {
+        send_collected();
+        if (!state_.is_only(completes)) return deliver(input);
+    }
     space.bytes_received += input.size();
     space.unanswered = this;
     const std::size_t consumed = call_received(space, input);
-    if (consumed != input.size() || !state_.is_only(completes)) return after_received(input, consumed);
+    if (consumed != input.size() || !state_.is_only(completes)) [[unlikely]]
+        return after_received(input, consumed);
     if (space.unanswered != this) {
-        send_now(space.gathered, {});
-        space.end();
-        return;
+        const Bytes answer = space.gathered;
+        if (answer.empty() || !engine.collect(socket_.get(), answer, this)) [[unlikely]] {
+            send_now(answer, {});
+            return space.end();
+        }
+        space.bytes_sent += answer.size();
+    } else {
+        space.unanswered = nullptr;
     }
-    space.unanswered = nullptr;
     space.owner = nullptr;
 }
 
@@ -102,7 +111,6 @@ inline std::size_t SocketConnection::call_received(Workspace& space, Bytes input
 // ── reading ──
 
 void SocketConnection::readable_unusual() {
-    if (state_.is_only(completes)) return readable_completed();
     if (is(leaves)) return;  // it leaves in its next call of writable()
     if (is(closing)) return discard();
     if (is(fresh)) return void(make_next());

@@ -142,10 +142,7 @@ bool SocketConnection::may_collect() const noexcept {
 // Takes a small piece, to be sent with those of other connections when the loop waits. False: it is to be sent now.
 bool SocketConnection::collect(Bytes data) noexcept {
     if (data.empty() || !may_collect()) return false;
-    const auto told = [](void* sender, ssize_t count, Bytes bytes) noexcept {
-        static_cast<SocketConnection*>(sender)->sent_less(count, bytes);
-    };
-    if (!workspace().completions->collect(socket_.get(), data, this, told)) return false;
+    if (!workspace().completions->collect(socket_.get(), data, this)) return false;
     note_sent(data.size());
     return true;
 }

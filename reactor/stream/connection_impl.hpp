@@ -196,7 +196,7 @@ struct SocketConnection::Channel {
 struct SocketConnection::Workspace final : reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
 
-    explicit Workspace(Reactor& reactor) : loop(reactor), completions(Internals(reactor).completions()) {}
+    explicit Workspace(Reactor& reactor);
 
     Reactor& loop;
     Completions* const completions;  // null where readiness moves the bytes

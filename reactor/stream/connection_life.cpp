@@ -128,6 +128,14 @@ void SocketConnection::join(ConnectionGroup::Reference group) {
     set(unmeasured);  // and not now: the loop's buffer may hold what `received` is looking at
 }
 
+SocketConnection::Workspace::Workspace(Reactor& reactor)
+    : loop(reactor), completions(Internals(reactor).completions()) {
+    if (completions == nullptr) return;
+    completions->on_sent_less([](void* sender, ssize_t count, Bytes bytes) noexcept {
+        static_cast<SocketConnection*>(sender)->sent_less(count, bytes);
+    });
+}
+
 SocketConnection::Workspace& SocketConnection::workspace_of(Reactor& reactor) {
     if (Internals(reactor).streams() == nullptr) Internals(reactor).streams() = std::make_unique<Workspace>(reactor);
     return static_cast<Workspace&>(*Internals(reactor).streams());

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <utility>
 
 namespace reactor {
@@ -42,8 +41,8 @@ Completions::Completions(std::unique_ptr<CompletionQueue> queue)
       pool_(new std::byte[pool_size()]),
       next_(most_buffers, none),
       lengths_(most_buffers),
+      collected_(new Collected[most_collected]),
       arena_(new std::byte[arena_size]) {
-    collected_.reserve(most_collected);
     unsent_.reserve(most_collected);
     grow();
 }
@@ -64,6 +63,7 @@ void Completions::join(int descriptor) {
     if (index >= slots_.capacity()) {
         const std::size_t size = std::max(index + 1, 2 * slots_.capacity());
         ready_.reserve(size);
+        told_.reserve(size);
         due_.reserve(size);
         slots_.reserve(size);
     }
@@ -127,11 +127,9 @@ ssize_t Completions::receive(int descriptor, std::byte* into, std::size_t size) 
         slot.taken = std::uint16_t(slot.taken + piece);
         if (slot.taken < lengths_[slot.first]) break;
         slot.taken = 0;
-        const std::uint16_t emptied = std::exchange(slot.first, next_[slot.first]);
-        release(emptied);
-        if (slot.first != none) continue;
-        slot.last = none;
-        if (!slot.receiving) make_due(descriptor, slot);
+        const std::uint16_t read = std::exchange(slot.first, next_[slot.first]);
+        release(read);
+        if (slot.first == none) emptied(descriptor, slot);
     }
     if (copied > 0) return ssize_t(copied);
     if (slot.error != 0) {
@@ -151,18 +149,20 @@ ssize_t Completions::receive(int descriptor, std::byte* into, std::size_t size) 
 
 // ── small sends ──
 
-bool Completions::collect(int descriptor, Bytes bytes, void* sender, SentLess sent_less) noexcept {
+bool Completions::collect(int descriptor, Bytes bytes, void* sender) noexcept {
     if (bytes.size() > largest_send || arena_size - arena_used_ < bytes.size()) return false;
-    if (collected_.size() == most_collected || has_collected(descriptor, sender)) return false;
+    if (collected_size_ == most_collected || has_collected(descriptor, sender)) return false;
     std::byte* const copy = arena_.get() + arena_used_;
     std::memcpy(copy, bytes.data(), bytes.size());
-    const std::size_t index = collected_.size();
+    const std::size_t index = collected_size_;
+    CompletionQueue::Place place = 0;
     try {
-        const CompletionQueue::Place place = queue_->send(descriptor, {copy, bytes.size()}, data_of(Kind::send, index));
-        collected_.push_back({sender, sent_less, descriptor, {copy, bytes.size()}, place});
+        place = queue_->send(descriptor, {copy, bytes.size()}, data_of(Kind::send, index));
     } catch (...) {
         return false;
     }
+    collected_[index] = {sender, copy, std::uint32_t(bytes.size()), descriptor, place};
+    ++collected_size_;
     arena_used_ += bytes.size();
     slots_[std::size_t(descriptor)].collected = std::uint16_t(index);
     return true;
@@ -170,21 +170,25 @@ bool Completions::collect(int descriptor, Bytes bytes, void* sender, SentLess se
 
 // Left over only where handing over has failed and the loop is destroyed: its connection is not there to be told.
 void Completions::forget_collected(int descriptor, const Slot& slot) noexcept {
-    if (slot.collected >= collected_.size()) return;
+    if (slot.collected >= collected_size_) return;
     Collected& collected = collected_[slot.collected];
     if (collected.descriptor != descriptor || collected.sender == nullptr) return;
     collected.sender = nullptr;
-    if (!queue_->handed_over(collected.place)) queue_->withdraw(collected.place);
+    (void)withdrawn(collected.place);
+}
+
+void Completions::forget_all_collected() noexcept {
+    collected_size_ = 0;
+    arena_used_ = 0;
 }
 
 ssize_t Completions::send_collected(int descriptor, Bytes& bytes) noexcept {
     Collected& collected = collected_[slots_[std::size_t(descriptor)].collected];
-    bytes = collected.bytes;
-    if (queue_->handed_over(collected.place)) {
+    bytes = collected.bytes();
+    if (!withdrawn(collected.place)) {
         flush();  // which says what was not sent
         return ssize_t(bytes.size());
     }
-    queue_->withdraw(collected.place);
     collected.sender = nullptr;
     return ::send(descriptor, bytes.data(), bytes.size(), send_flags);
 }
@@ -193,7 +197,7 @@ ssize_t Completions::send_collected(int descriptor, Bytes& bytes) noexcept {
 
 void Completions::update(Token token, Interest wanted) noexcept {
     Slot& slot = slots_[std::size_t(token.descriptor)];
-    slot.token = token;
+    slot.generation = token.generation;
     slot.wanted = wanted;
     if (!any(wanted, Interest::readable)) stop_receiving(token.descriptor, slot);
     list(token.descriptor, slot);
@@ -204,10 +208,7 @@ void Completions::watch(Demultiplexer& readiness) noexcept {
     readiness_ = &readiness;
     watched_ready_ = false;
     if (!std::exchange(watching_, false)) return;
-    try {
-        queue_->cancel(data_of(Kind::watch, 0, watch_));
-    } catch (...) {
-    }
+    (void)cancelled(data_of(Kind::watch, 0, watch_));
     ++watch_;
 }
 
@@ -220,26 +221,45 @@ Condition Completions::condition_of(const Slot& slot) const noexcept {
 }
 
 bool Completions::ready() const noexcept {
-    return std::any_of(ready_.begin(), ready_.end(), [this](int descriptor) {
+    if (unread_ == 0 && !unusual_) return false;
+    const auto is_ready = [this](int descriptor) {
         return condition_of(slots_[std::size_t(descriptor)]) != Condition::none;
-    });
+    };
+    return std::any_of(told_.begin(), told_.end(), is_ready) || std::any_of(ready_.begin(), ready_.end(), is_ready);
 }
 
+// In the order in which they became ready.
 void Completions::tell(std::vector<Event>& events) {
     events.reserve(events.size() + ready_.size());
-    // In the order in which they became ready. They stay until they are ready no more.
-    std::erase_if(ready_, [&](int descriptor) {
+    unusual_ = false;
+    for (const int descriptor : ready_) {
         Slot& slot = slots_[std::size_t(descriptor)];
+        slot.listed = false;
         const Condition condition = condition_of(slot);
-        slot.listed = condition != Condition::none;
-        if (!slot.listed) return true;
-        events.push_back({slot.token, condition});
+        if (condition == Condition::none) continue;
+        events.push_back({{descriptor, slot.generation}, condition});
+        if (slot.first != none) [[likely]]
+            continue;
+        unusual_ = true;
         slot.lost = false;  // which is told once
-        return false;
-    });
+    }
+    std::swap(told_, ready_);
+    ready_.clear();
+}
+
+// What was told is told again until it is ready no more. Nearly always every connection has taken its input.
+void Completions::list_again() noexcept {
+    if (unread_ > 0 || unusual_) {
+        for (const int descriptor : told_) {
+            Slot& slot = slots_[std::size_t(descriptor)];
+            if (condition_of(slot) != Condition::none) list(descriptor, slot);
+        }
+    }
+    told_.clear();
 }
 
 void Completions::list(int descriptor, Slot& slot) noexcept {
+    if (slot.first == none) unusual_ = true;
     if (slot.listed) return;
     slot.listed = true;
     ready_.push_back(descriptor);
@@ -297,7 +317,7 @@ void Completions::request(int descriptor, Slot& slot) {
 void Completions::watch(int descriptor, Slot& slot, Interest interest) noexcept {
     if (slot.watched == interest) return;
     try {
-        readiness_->update(slot.token, slot.watched, interest);
+        readiness_->update({descriptor, slot.generation}, slot.watched, interest);
         slot.watched = interest;
     } catch (...) {  // no room in the kernel, or no memory
         slot.watched = Interest::none;
@@ -306,34 +326,43 @@ void Completions::watch(int descriptor, Slot& slot, Interest interest) noexcept 
     }
 }
 
+// Before it was handed over: then it has never been.
+bool Completions::withdrawn(CompletionQueue::Place place) noexcept {
+    if (queue_->handed_over(place)) return false;
+    queue_->withdraw(place);
+    return true;
+}
+
+// If there is no memory for that the request goes on, and its completion is taken as any other.
+bool Completions::cancelled(std::uint64_t data) noexcept {
+    try {
+        queue_->cancel(data);
+    } catch (...) {
+        return false;
+    }
+    return true;
+}
+
 void Completions::stop_receiving(int descriptor, Slot& slot) noexcept {
     if (!slot.receiving || slot.stopping) return;
-    if (!queue_->handed_over(slot.receive_at)) {
-        queue_->withdraw(slot.receive_at);
+    if (withdrawn(slot.receive_at)) {
         slot.receiving = false;
-        return;
-    }
-    try {
-        queue_->cancel(data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
-        slot.stopping = true;
-    } catch (...) {  // it goes on, and its input waits
+    } else {
+        slot.stopping = cancelled(data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
     }
 }
 
 void Completions::stop_awaiting_end(int descriptor, Slot& slot) noexcept {
     if (!slot.awaits_end) return;
-    if (!queue_->handed_over(slot.end_at)) {
-        queue_->withdraw(slot.end_at);
+    if (withdrawn(slot.end_at)) {
         slot.awaits_end = false;
-        return;
-    }
-    try {
-        queue_->cancel(data_of(Kind::end, std::uint64_t(descriptor), slot.life));
-    } catch (...) {
+    } else {
+        (void)cancelled(data_of(Kind::end, std::uint64_t(descriptor), slot.life));
     }
 }
 
 void Completions::drop_input(Slot& slot) noexcept {
+    if (slot.first != none) --unread_;
     for (; slot.first != none; slot.first = next_[slot.first]) release(slot.first);
     slot.last = none;
     slot.taken = 0;
@@ -343,6 +372,7 @@ void Completions::drop_input(Slot& slot) noexcept {
 // ── completions ──
 
 void Completions::wait(std::optional<Duration> limit) {
+    list_again();
     make_requests();
     collect_completions(queue_->wait(limit));
 }
@@ -382,29 +412,23 @@ void Completions::collect_completions(std::span<const Completion> completions) n
         if (collected.sender == nullptr) continue;
         void* const sender = std::exchange(collected.sender, nullptr);
         if (completion.result < 0) errno = -completion.result;
-        collected.sent_less(sender, completion.result < 0 ? -1 : completion.result, collected.bytes);
+        sent_less_(sender, completion.result < 0 ? -1 : completion.result, collected.bytes());
     }
     unsent_.clear();
-    if (queue_->waiting() > 0) return;  // it could not take all
-    collected_.clear();
-    arena_used_ = 0;
+    if (queue_->waiting() == 0) forget_all_collected();  // else it could not take all
 }
 
 void Completions::received(const Completion& completion) noexcept {
     const int descriptor = int(low_of(completion));
     Slot& slot = slots_[std::size_t(descriptor)];
-    const bool has_buffer = (completion.flags & Completion::with_buffer) != 0;
-    const std::uint16_t buffer = completion.buffer();
-    if (slot.life != std::uint32_t(completion.data) || !slot.joined || completion.result <= 0) {
-        if (has_buffer) release(buffer);
-        if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
+    const bool of_another_life = slot.life != std::uint32_t(completion.data) || !slot.joined;
+    if (of_another_life || completion.result <= 0) [[unlikely]] {
+        if ((completion.flags & Completion::with_buffer) != 0) release(completion.buffer());
+        if (of_another_life) return;
     }
     if ((completion.flags & Completion::more) == 0) slot.receiving = slot.stopping = false;
-    if (completion.result > 0) {
-        next_[buffer] = none;
-        lengths_[buffer] = std::uint16_t(completion.result);
-        (slot.first == none ? slot.first : next_[slot.last]) = buffer;
-        slot.last = buffer;
+    if (completion.result > 0) [[likely]] {
+        keep(slot, completion.buffer(), std::uint16_t(completion.result));
         if (std::size_t(completion.result) == buffer_size) {  // there is more, for which larger reads are better
             slot.bulk = bulk_reads;
             stop_receiving(descriptor, slot);
@@ -415,7 +439,21 @@ void Completions::received(const Completion& completion) noexcept {
         refused(slot, -completion.result);
     }
     list(descriptor, slot);
-    if (!slot.receiving) make_due(descriptor, slot);
+    if (!slot.receiving) [[unlikely]]
+        make_due(descriptor, slot);
+}
+
+// Behind the input that waits.
+inline void Completions::keep(Slot& slot, std::uint16_t buffer, std::uint16_t size) noexcept {
+    next_[buffer] = none;
+    lengths_[buffer] = size;
+    if (slot.first == none) {
+        slot.first = buffer;
+        ++unread_;
+    } else {
+        next_[slot.last] = buffer;
+    }
+    slot.last = buffer;
 }
 
 // The request may have been worked on just then, and then it may go on: it is cancelled again.
@@ -459,14 +497,14 @@ void Completions::refused(Slot& slot, int error) noexcept {
 void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
     std::vector<bool> held(buffers_);
     if (!forked) flush();  // completions that are there already
-    for (const Collected& collected : collected_) {
+    for (std::size_t index = 0; index < collected_size_; ++index) {
+        const Collected& collected = collected_[index];
         if (forked || collected.sender == nullptr) continue;
         errno = EAGAIN;
-        collected.sent_less(collected.sender, -1, collected.bytes);
+        sent_less_(collected.sender, -1, collected.bytes());
     }
     queue_ = std::move(queue);
-    collected_.clear();
-    arena_used_ = 0;
+    forget_all_collected();
     watching_ = watched_ready_ = false;
     if (taken_ != none) held[taken_] = true;
     for (std::size_t index = 0; index < slots_.size(); ++index) {
@@ -474,6 +512,7 @@ void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
         ++slot.life;
         slot.receiving = slot.stopping = slot.awaits_end = false;
         if (forked) {
+            if (slot.first != none) --unread_;
             slot.first = slot.last = none;
             slot.taken = slot.error = 0;
         }

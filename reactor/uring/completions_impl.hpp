@@ -64,9 +64,7 @@ public:
         Slot& slot = slots_[std::size_t(descriptor)];
         if (slot.first == none || slot.first != slot.last || slot.taken != 0 || lengths_[slot.first] > most) return {};
         taken_ = slot.first;
-        slot.first = slot.last = none;
-        if (!slot.receiving) [[unlikely]]
-            make_due(descriptor, slot);
+        emptied(descriptor, slot);
         return {buffer(taken_), lengths_[taken_]};
     }
     void give_back() noexcept { release(std::exchange(taken_, none)); }
@@ -82,14 +80,16 @@ public:
     /// So many bytes wait here.
     std::size_t held(int descriptor) const noexcept;
 
+    /// What is called for every sender.
+    void on_sent_less(SentLess sent_less) noexcept { sent_less_ = sent_less; }
     /// Collects a copy. False if it is too much for that, or if the sender has collected something already.
-    bool collect(int descriptor, Bytes bytes, void* sender, SentLess sent_less) noexcept;
+    bool collect(int descriptor, Bytes bytes, void* sender) noexcept;
     bool has_collected(int descriptor, const void* sender) const noexcept {
         const std::size_t index = slots_[std::size_t(descriptor)].collected;
-        return index < collected_.size() && collected_[index].sender == sender;
+        return index < collected_size_ && collected_[index].sender == sender;
     }
     std::size_t collected(int descriptor) const noexcept {
-        return collected_[slots_[std::size_t(descriptor)].collected].bytes.size();
+        return collected_[slots_[std::size_t(descriptor)].collected].size;
     }
     /// Sends it now, by itself: as send(2). `bytes` is what it was.
     ssize_t send_collected(int descriptor, Bytes& bytes) noexcept;
@@ -140,8 +140,8 @@ private:
 
     enum class Kind : std::uint64_t { watch, receive, end, send, none = CompletionQueue::of_no_request >> 60 };
     struct Slot {
-        Token token;
-        std::uint32_t life = 0;  // of a connection; completions carry it
+        std::uint32_t generation = 0;  // of the token
+        std::uint32_t life = 0;        // of a connection; completions carry it
         CompletionQueue::Place receive_at = 0, end_at = 0;
         std::uint16_t first = none, last = none;  // of the buffers that wait
         std::uint16_t taken = 0;                  // so much of the first
@@ -161,12 +161,15 @@ private:
         bool listed : 1 = false;      // in ready_
         bool due : 1 = false;         // in due_
     };
+    static_assert(sizeof(Slot) == 32, "two lie in a line of the cache, and are found without a multiplication");
     struct Collected {
         void* sender;  // null once it has been sent by itself, or its connection has left
-        SentLess sent_less;
+        const std::byte* data;
+        std::uint32_t size;
         int descriptor;
-        Bytes bytes;
         CompletionQueue::Place place;
+
+        Bytes bytes() const noexcept { return {data, size}; }
     };
 
     static std::uint64_t data_of(Kind kind, std::uint64_t low, std::uint32_t life = 0) noexcept {
@@ -178,16 +181,30 @@ private:
     std::byte* buffer(std::uint16_t index) const noexcept { return pool_.get() + index * buffer_size; }
     void release(std::uint16_t index) noexcept { queue_->give(index, {buffer(index), buffer_size}); }
     void grow() noexcept;
+    // All of its input was taken.
+    void emptied(int descriptor, Slot& slot) noexcept {
+        slot.first = slot.last = none;
+        --unread_;
+        if (slot.receiving) [[likely]]
+            return;
+        unusual_ = true;
+        make_due(descriptor, slot);
+    }
+    void keep(Slot& slot, std::uint16_t buffer, std::uint16_t size) noexcept;
     void collect_completions(std::span<const Completion> completions) noexcept;
     void received(const Completion& completion) noexcept;
     void refused(Slot& slot, int error) noexcept;
     void not_cancelled(const Completion& completion) noexcept;
     void end_came(const Completion& completion) noexcept;
+    bool withdrawn(CompletionQueue::Place place) noexcept;
+    bool cancelled(std::uint64_t data) noexcept;
     void stop_receiving(int descriptor, Slot& slot) noexcept;
     void stop_awaiting_end(int descriptor, Slot& slot) noexcept;
     void drop_input(Slot& slot) noexcept;
     void forget_collected(int descriptor, const Slot& slot) noexcept;
+    void forget_all_collected() noexcept;
     void list(int descriptor, Slot& slot) noexcept;
+    void list_again() noexcept;
     void make_due(int descriptor, Slot& slot) noexcept;
     void request(int descriptor, Slot& slot);
     void watch(int descriptor, Slot& slot, Interest interest) noexcept;
@@ -203,8 +220,12 @@ private:
     std::uint16_t taken_ = none;
     std::vector<Slot> slots_;
     std::size_t joined_ = 0;
-    std::vector<int> ready_, due_;
-    std::vector<Collected> collected_;
+    std::vector<int> ready_, told_, due_;
+    std::size_t unread_ = 0;  // slots with input
+    bool unusual_ = false;    // one in ready_ or told_ may be ready without
+    SentLess sent_less_ = nullptr;
+    std::unique_ptr<Collected[]> collected_;
+    std::size_t collected_size_ = 0;
     std::vector<Completion> unsent_;
     std::unique_ptr<std::byte[]> arena_;
     std::size_t arena_used_ = 0;

@@ -29,7 +29,6 @@
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #if defined(IORING_SETUP_DEFER_TASKRUN)
 
@@ -107,7 +106,7 @@ private:
     unsigned tail_ = 0, handed_over_ = 0;
     std::uint16_t pool_tail_ = 0;
     bool enabled_ = false;
-    std::vector<Completion> found_;
+    std::unique_ptr<Completion[]> found_;
 };
 
 }  // namespace
@@ -140,7 +139,7 @@ Ring::Ring() {
     registered.bgid = pool_group;
     if (::syscall(__NR_io_uring_register, ring_.get(), IORING_REGISTER_PBUF_RING, &registered, 1) < 0)
         throw failure("io_uring_register(IORING_REGISTER_PBUF_RING)");
-    found_.reserve(parameters_.cq_entries);
+    found_.reset(new Completion[parameters_.cq_entries]);
 }
 
 // Not by the headers' own array of buffers: in C++ an empty structure has a size, and moves it (Linux 6.1's
@@ -261,10 +260,9 @@ std::span<const Completion> Ring::completed() {
     const unsigned head = *completed_head_;
     const unsigned tail = __atomic_load_n(completed_tail_, __ATOMIC_ACQUIRE);
     const unsigned mask = parameters_.cq_entries - 1;
-    found_.clear();
-    for (unsigned i = head; i != tail; ++i) found_.push_back(completed_[i & mask]);
+    for (unsigned i = head; i != tail; ++i) found_[i - head] = completed_[i & mask];
     __atomic_store_n(completed_head_, tail, __ATOMIC_RELEASE);
-    return found_;
+    return {found_.get(), tail - head};
 }
 
 std::unique_ptr<CompletionQueue> make_ring() {
