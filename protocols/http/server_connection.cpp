@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <stdexcept>
@@ -101,7 +102,7 @@ void ServerConnection::wait_for_head() {
 
 void ServerConnection::begin_request(const RequestHead& head) {
     unset(keep_alive | old | without_content | expects_continue | begun | in_chunks);
-    set(answering);
+    set(answering | asked);
     if (head.keep_alive && !is(drained)) set(keep_alive);
     if (head.minor_version == 0) set(old);
     if (head.method == "HEAD") set(without_content);
@@ -183,7 +184,14 @@ void ServerConnection::refuse(Problem problem) {
 
 void ServerConnection::draining() {
     if (upgraded_ != nullptr) return upgraded_->draining();
-    if (!is(answering) && !parser_.begun()) return transport().close();
+    if (!is(answering) && !parser_.begun()) {
+        if (is(asked)) return transport().close();
+        // The first request is on its way. A client asks again if a connection ends that was used before, but not if a
+        // new one does (Chromium: ERR_EMPTY_RESPONSE).
+        work().head_timer.emplace(transport().reactor(),
+                                  [this] { parser_.begun() ? refuse(Problem::timed_out) : transport().close(); });
+        work_->head_timer->start(std::chrono::seconds(1));
+    }
     unset(keep_alive);
     set(drained);
 }

@@ -21,7 +21,8 @@ namespace reactor::http {
 /// One connection of a server: `factory<http::ServerConnection>(service)`, with a std::shared_ptr<Service>. A request
 /// that cannot be understood is answered with its status, and the connection then closes in good order, so that the
 /// answer arrives. While a request is being answered the next one stays in the transport: a client that sends many is
-/// not read from. When it is drained, it answers what it has begun and closes.
+/// not read from. When it is drained, it answers what it has begun and closes; a connection without a request yet has a
+/// second for its first.
 class REACTOR_EXPORT ServerConnection final : public Protocol {
 public:
     explicit ServerConnection(std::shared_ptr<Service> service) noexcept;
@@ -41,6 +42,7 @@ private:
         ending = 128,          // nothing more is understood
         answering = 256,       // a request is not completely answered
         drained = 512,         // the request under way is the last
+        asked = 1024,          // a request has come on this connection
     };
     bool is(std::uint16_t flags) const noexcept { return (flags_ & flags) != 0; }
     void set(std::uint16_t flags) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flags); }

@@ -493,6 +493,31 @@ TEST_CASE("a drained connection closes if it is idle, and otherwise behind its a
     CHECK(client.ask("/1.1\r\n" + end_of_head) == answer(200, "x", "Connection: close\r\n"));
 }
 
+TEST_CASE("a connection that is drained before its first request has a second for it, and is answered") {
+    ServedClient client;
+    client.service->get("/", say("x"));
+    client.connect();
+    client.transport->ask_to_drain();
+    CHECK_FALSE(client.transport->ended());
+    CHECK(client.ask(get("/")) == answer(200, "x", "Connection: close\r\n"));
+    CHECK(client.transport->ended());
+
+    client.connect();
+    client.transport->ask_to_drain();
+    client.transport->advance(999ms);
+    CHECK_FALSE(client.transport->ended());
+    client.transport->advance(1ms);
+    CHECK(client.take().empty());
+    CHECK(client.transport->ended());
+
+    client.connect();
+    client.transport->ask_to_drain();
+    client.ask("GET / HTTP");
+    client.transport->advance(1s);
+    CHECK(client.take().starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    CHECK(client.transport->ended());
+}
+
 TEST_CASE("after an upgrade another protocol speaks, and gets what came behind the request") {
     struct Shout final : Protocol {
         void connected() override { transport().write("hello\n"); }
