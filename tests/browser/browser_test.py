@@ -1,0 +1,151 @@
+"""A real browser, Chromium, and the example with a web page: its files, WebSockets, a stream, and a restart. CHAT says where the
+program is; a picture of the page is left in the folder SCREENSHOTS. Skipped without the packages chromium and
+chromium-driver; `tests/run --browser` installs them."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import tempfile
+import unittest
+
+import webdriver
+from processes import ProcessTest
+
+CHAT = os.environ.get("CHAT", "build/protocols/chat")
+PAGES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocols", "examples", "chat", "page")
+SCREENSHOTS = os.environ.get("SCREENSHOTS", "build")
+FILES = ["chat.css", "chat.js", "chat.svg"]
+LOADED = """
+return performance.getEntriesByType("resource").map((each) => [each.name.split("/").pop(), each.responseStatus, each.transferSize > 0]);
+"""
+TEXTS = "return [...document.querySelectorAll('#lines p')].map((each) => each.textContent);"
+# Says lines "NAME 0", "NAME 1" … one behind the other, each when the one before has come back, until the page is asked to stop.
+TALK = """
+const [name, words] = arguments;
+document.getElementById("name").value = name;
+const say = () => {
+    if (document.body.dataset.stop) return document.body.dataset.said = number;
+    document.getElementById("text").value = `${words} ${number++}`;
+    document.getElementById("say").requestSubmit();
+};
+let number = 0;
+new MutationObserver(() => { if (number > 0 && !document.querySelector(".pending")) say(); })
+    .observe(document.getElementById("lines"), { subtree: true, childList: true, attributes: true });
+say();
+"""
+
+
+@unittest.skipIf(webdriver.missing(), f"{webdriver.missing()} is not installed")
+class Chat(ProcessTest):
+    def setUp(self):
+        super().setUp()
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.addCleanup(folder.cleanup)
+        self.server = self.start_server(CHAT, "0", PAGES, os.path.join(folder.name, "lines"))
+        self.url = f"http://127.0.0.1:{self.server.port}/"
+        self.browser = webdriver.Browser(self, os.path.join(folder.name, "profile"))
+
+    def enter(self, window=None):
+        """Opens the page, and waits until it can speak."""
+        if window is not None:
+            self.browser.switch_to(window)
+        self.browser.disable_cache()
+        self.browser.open(self.url)
+        self.browser.until("return document.querySelector('#status[data-state=connected]') !== null")
+
+    def say(self, text):
+        self.browser.type("#text", text)
+        self.browser.click("button")
+
+    def until_said(self, text):
+        self.browser.until(f"return document.querySelector('#lines li:last-child:not(.pending) p')?.textContent === {json.dumps(text)}")
+
+    def assert_loaded(self):
+        """The page has its style, has run its script and shows its picture, all from the server and not from a cache."""
+        loaded = {name: (status, transferred) for name, status, transferred in self.browser.run(LOADED)}
+        self.assertEqual({name: loaded.get(name) for name in FILES}, dict.fromkeys(FILES, (200, True)))
+        self.assertEqual(self.browser.run("return getComputedStyle(document.body).display"), "flex")
+        self.assertEqual(self.browser.run("return document.querySelector('header img').naturalWidth > 0"), True)
+
+    def restart(self, process):
+        """Has the process start its successor, and goes on when that accepts. Returns its process id."""
+        os.kill(process, signal.SIGHUP)
+        successor = int(re.search(r"process (\d+)", self.server.line())[1])
+        self.addCleanup(self.end_process, successor)
+        return successor
+
+    def end_process(self, process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+    def test_two_pages_talk_to_each_other(self):
+        browser = self.browser
+        first, second = browser.windows()[0], browser.new_window()
+        self.enter(first)
+        self.assert_loaded()
+        self.enter(second)
+        browser.type("#name", "Grace")
+        self.say("Hello, Ada. Is the loop running?")
+        browser.switch_to(first)
+        self.until_said("Hello, Ada. Is the loop running?")
+        browser.type("#name", "Ada")
+        self.say("It is – one thread, and it sleeps most of the time.")
+        self.say("<b>größer</b> €")
+        browser.switch_to(second)
+        self.until_said("<b>größer</b> €")
+        self.say("Then we can go home.")
+        self.until_said("Then we can go home.")
+        browser.switch_to(first)
+        self.until_said("Then we can go home.")
+        browser.screenshot(os.path.join(SCREENSHOTS, "chat.png"))
+        print(f"{browser.version}: {os.path.join(SCREENSHOTS, 'chat.png')}")
+
+    def test_a_response_is_seen_part_by_part(self):
+        """The next part is sent when the page has seen the one before."""
+        self.enter()
+        parts = self.browser.run_async("""
+            const done = arguments[arguments.length - 1];
+            (async () => {
+                const say = (text) => fetch("lines", { method: "POST", body: JSON.stringify({ id: text, name: "Page", text }) });
+                const answer = await fetch("lines"), reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), seen = [];
+                for (const text of ["one", "two", "three"]) {
+                    await say(text);
+                    seen.push(JSON.parse((await reader.read()).value).text);
+                }
+                await reader.cancel();
+                return seen;
+            })().then(done, (error) => done(String(error)));
+        """)
+        self.assertEqual(parts, ["one", "two", "three"])
+
+    def test_reloads_and_conversations_go_on_during_restarts(self):
+        """One page speaks, another one is loaded again and again, while the server restarts."""
+        browser = self.browser
+        speaking, reloading = browser.windows()[0], browser.new_window()
+        self.enter(speaking)
+        browser.run(TALK, "Ada", "line")
+        self.enter(reloading)
+        process = self.server.pid
+        for _ in range(3):
+            os.kill(process, signal.SIGHUP)
+            browser.reload()
+            self.assert_loaded()
+            process = int(re.search(r"process (\d+)", self.server.line())[1])
+            self.addCleanup(self.end_process, process)
+            browser.reload()
+            self.assert_loaded()
+        browser.switch_to(speaking)
+        browser.run("document.body.dataset.stop = true")
+        said = int(browser.until("return document.body.dataset.said"))
+        self.assertGreater(said, 0)
+        expected = [f"line {number}" for number in range(said)]
+        self.assertEqual(browser.run(TEXTS), expected[-500:])
+        self.enter(reloading)
+        seen = browser.until("const texts = (() => { %s })(); return texts.length ? texts : null" % TEXTS)
+        self.assertEqual(seen, expected[-len(seen):])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
