@@ -133,13 +133,18 @@ void TlsLoop::sweep() {
 
 // ── handshakes ──
 
-bool TlsLoop::has_time_for_handshake() noexcept {
+Duration& TlsLoop::handshake_time() noexcept {
     const std::uint64_t turn = reactor_.counters().turns;
-    if (turn != turn_) {
-        turn_ = turn;
-        handshake_time_ = Duration::zero();
-    }
-    return handshake_time_ < handshake_budget;
+    if (std::exchange(turn_, turn) != turn) handshake_time_ = Duration::zero();
+    return handshake_time_;
+}
+
+bool TlsLoop::has_time_for_handshake() noexcept {
+    return handshake_time() < handshake_budget;
+}
+
+void TlsLoop::spent_on_handshake(Duration time) noexcept {
+    handshake_time() += time;
 }
 
 void TlsLoop::wait_for_handshake(TlsTransport& transport) {

@@ -71,7 +71,7 @@ public:
     /// May another step of a handshake be made in this iteration? Otherwise the transport waits for one of the next
     /// ones, when its carrier is read again.
     bool has_time_for_handshake() noexcept;
-    void spent_on_handshake(Duration time) noexcept { handshake_time_ += time; }
+    void spent_on_handshake(Duration time) noexcept;
     void wait_for_handshake(TlsTransport& transport);
     void wait_no_longer(TlsTransport& transport) noexcept;
 
@@ -83,6 +83,7 @@ private:
     bool send_sealed();
     void sweep();
     void resume_handshakes();
+    Duration& handshake_time() noexcept;
 
     Reactor& reactor_;
     BioPointer bio_;
@@ -95,7 +96,7 @@ private:
     std::deque<TlsTransport*> waiting_;
     Deferred resume_;
     std::uint64_t turn_ = 0;
-    Duration handshake_time_ = Duration::zero();
+    Duration handshake_time_ = Duration::zero();  // in that turn
 };
 
 }  // namespace reactor

@@ -63,6 +63,7 @@ TlsTransport* TlsTransport::of(const SSL* ssl) noexcept {
 // Not before: the transport may have been made on another thread than its loop's.
 void TlsTransport::connected() {
     if (state_.is(StreamState::closing | StreamState::over)) return carrier().close();
+    const TimePoint begin = reactor().now();
     try {
         loop_ = &TlsLoop::of(reactor());
         ssl_ = context_->make_ssl(host_ == nullptr ? std::string() : *host_);
@@ -70,6 +71,7 @@ void TlsTransport::connected() {
         BIO_up_ref(loop_->bio());
         SSL_set_bio(ssl_.get(), loop_->bio(), loop_->bio());
         plan_deadline();
+        loop_->spent_on_handshake(time_between(begin, reactor().now()));
     } catch (const std::bad_alloc&) {
         ERR_clear_error();
         return fail(std::make_error_code(std::errc::not_enough_memory));
