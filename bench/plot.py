@@ -15,7 +15,7 @@ from report import median_of, read, records, repeated
 
 # As far from white as from a dark page's ground (a contrast of 4.3 to each), also for people who see few colours.
 GREY = "#797979"
-COLOURS = {"select": "#d0581a", "poll": "#0d8a68", "epoll": "#2f7fd0"}
+COLOURS = {"select": "#d0581a", "poll": "#0d8a68", "epoll": "#2f7fd0", "io_uring": "#9560c8"}
 OTHERS = ["#a8629b", "#8a7a12", "#b0524a", "#5c6bc0", "#2a8f8f"]
 STYLE = f"""
     text {{ font: 12px system-ui, sans-serif; fill: {GREY} }}
@@ -179,7 +179,7 @@ def lines_of(results, by, what, chosen):
     lines = {}
     for result in results:
         for server in result["servers"]:
-            if chosen(server["name"]) and what(server) is not None:
+            if chosen(result, server["name"]) and what(server) is not None:
                 lines.setdefault(server["name"], {})[result[by]] = what(server)
     return {name: list(points.items()) for name, points in lines.items() if points}
 
@@ -187,18 +187,19 @@ def lines_of(results, by, what, chosen):
 def echo_pictures(results, machine):
     plain = [result for result in results if not result["idle"] and not result["churn"] and result["size"] == 64
              and result["in_flight"] == 1 and result.get("label") in COLOURS]
-    of_ours = lambda name: name.split()[-1] in COLOURS  # and not the bare loops a second time
+    of_its_backend = lambda result, name: name.split()[-1] == result["label"]  # and not the bare loops a second time
     note = "Bars: 95 % interval of the median round. Dashed: a loop written by hand on the same call."
     for name, title, y_title, what in (
             ("throughput", "Echo of 64 bytes: messages a second", "messages a second", lambda server: server.get("rate")),
             ("latency-p99", "Echo of 64 bytes: 99th percentile of latency", "microseconds",
              lambda server: [value / 1e3 for value in server["p99_ns"]] if "p99_ns" in server else None)):
-        lines = lines_of(plain, "connections", what, of_ours)
+        lines = lines_of(plain, "connections", what, of_its_backend)
         if lines:
             yield name, lines_picture(title, "connections", y_title, lines, note, machine)
     idle = [dict(result, watched=result["idle"] + result["connections"]) for result in results
             if result.get("label") == "idle" and result["connections"] == 1]
-    lines = lines_of(idle, "watched", lambda server: server["cpu_ns"] if server["cpu_ns"][0] > 0 else None, of_ours)
+    lines = lines_of(idle, "watched", lambda server: server["cpu_ns"] if server["cpu_ns"][0] > 0 else None,
+                     lambda _, name: name.split()[-1] in COLOURS)
     if lines:
         yield "idle", lines_picture("One busy connection among idle ones", "connections open",
                                     "processor time a message, ns", lines, note, machine)
@@ -217,12 +218,13 @@ def echo_pictures(results, machine):
 
 def named(server):
     """A server's name as people write it."""
-    return {"bare epoll": "bare epoll loop", "bare epoll again": "bare again", "reactor epoll": "reactor", "asio": "Asio",
+    return {"bare epoll": "bare epoll loop", "bare epoll again": "bare again", "reactor epoll": "reactor",
+            "reactor io_uring": "reactor, io_uring", "asio": "Asio",
             "bufferevent": "bufferevent"}.get(server, server)
 
 
 def libraries_picture(costs, machine):
-    """What noise cannot touch, of everything that runs on epoll, the least first."""
+    """What noise cannot touch, of everything that runs on epoll or io_uring, the least first."""
     chosen = [cost for cost in costs if cost["name"].split()[-1] not in ("poll", "select")]
     chosen.sort(key=lambda cost: cost["instructions"][0])
     panels = [(words, log, None, written, {named(cost["name"]): cost[what] for cost in chosen})
@@ -230,7 +232,7 @@ def libraries_picture(costs, machine):
                   ("instructions a message", True, lambda value: f"{value:,.0f}", "instructions"),
                   ("system calls a message", False, lambda value: f"{value:.2f}", "system_calls"),
                   ("bytes an idle connection", True, lambda value: f"{value:,.0f}", "idle_bytes"))]
-    return dots_picture("An echo of 64 bytes on epoll, and a connection that waits", panels,
+    return dots_picture("An echo of 64 bytes, and a connection that waits", panels,
                         "In the process, 50 connections. Bars: the range of repeated measurements, mostly narrower than the dot.",
                         machine)
 

@@ -27,7 +27,13 @@ def results():
             load = {"label": backend, "connections": connections, "idle": 0, "size": 64, "in_flight": 1, "churn": False}
             yield dict(load, servers=servers)
             yield dict(load, label="idle", connections=1, idle=connections * 10, servers=servers)
-    for name, scale in (("bare epoll", 1), ("reactor epoll", 1.4), ("libuv", 4), ("asio", 17)):
+    for connections in (1, 50, 1000):
+        servers = [{"name": f"reactor {name}", "rate": [rate, rate, rate], "p99_ns": [9e4, 8e4, 2e5],
+                    "ratio": [1, 1, 1], "cpu_ns": [9e3, 8e3, 1e4]}
+                   for name, rate in (("epoll", 12345), ("io_uring", 54321))]
+        yield {"label": "io_uring", "connections": connections, "idle": 0, "size": 64, "in_flight": 1, "churn": False,
+               "servers": servers}
+    for name, scale in (("bare epoll", 1), ("reactor epoll", 1.4), ("reactor io_uring", 5), ("libuv", 4), ("asio", 17)):
         yield {"label": "costs", "name": name, "instructions": [80 * scale, 79 * scale, 81 * scale],
                "system_calls": [2.02, 2.01, 2.1], "idle_bytes": [60 * scale, 55 * scale, 70 * scale]}
 
@@ -63,6 +69,11 @@ class Plots(unittest.TestCase):
         self.assertEqual(set(self.drawn), {"throughput", "latency-p99", "idle", "ratios", "libraries", "dispatch"})
         self.assertEqual(set(self.kept), set(self.drawn))
 
+    def test_a_backend_is_drawn_as_it_was_beside_the_loops_of_its_own_kind(self):
+        self.assertIn("reactor io_uring: 50, 5.432e+04", self.drawn["throughput"])
+        self.assertNotIn("1.234e+04", self.drawn["throughput"])  # of epoll, beside which io_uring was measured
+        self.assertIn("reactor, io_uring", self.drawn["libraries"])
+
     def test_every_colour_is_seen_on_a_light_page_and_on_a_dark_one(self):
         for name, text in [*self.drawn.items(), *self.kept.items()]:
             colours = set(re.findall(r"#[0-9a-f]{6}\b", text))
@@ -83,7 +94,7 @@ class Plots(unittest.TestCase):
         for element in xml.etree.ElementTree.fromstring(self.drawn["throughput"]).iter("{http://www.w3.org/2000/svg}text"):
             if (element.text or "").startswith("reactor "):
                 places[element.text] = (float(element.get("x")), float(element.get("y")))
-        self.assertEqual(set(places), {"reactor epoll", "reactor poll", "reactor select"})
+        self.assertEqual(set(places), {"reactor epoll", "reactor io_uring", "reactor poll", "reactor select"})
         heights = sorted(y for _, y in places.values())
         self.assertGreaterEqual(min(b - a for a, b in zip(heights, heights[1:])), 12)
         self.assertEqual(len({x for x, _ in places.values()}), 1)
