@@ -4,8 +4,11 @@
 #   answer NAME TEXT     what it answers to /NAME; \r and \n are understood
 #   serve_answers        starts it; its port is in $port
 #   with_nginx, with_haproxy   start these proxies in front of it; their ports are in $nginx_port and $haproxy_port
+#   $clients, $proxies   the packages of curl and wget, and of nginx and haproxy
 
 command -v python3 >/dev/null || cannot "there is no python3"
+clients=(curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15 wget=1.21.3-1+deb12u1)
+proxies=(nginx=1.22.1-9+deb12u11 haproxy=2.6.12-1+deb12u4)
 mkdir -p "$folder/answers"
 helpers=()
 stop_helpers() {

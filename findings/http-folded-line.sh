@@ -14,8 +14,7 @@ set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 source "$(dirname "$0")/http-answers.sh"
 
-packages curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15 wget=1.21.3-1+deb12u1 nginx=1.22.1-9+deb12u11 \
-    haproxy=2.6.12-1+deb12u4
+packages "${clients[@]}" "${proxies[@]}"
 python3 --version
 answer fold 'HTTP/1.1 200 OK\r\nX-Long: a\r\n b\r\nContent-Length: 4\r\n\r\npage'
 serve_answers

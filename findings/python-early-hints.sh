@@ -13,7 +13,7 @@ set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 source "$(dirname "$0")/http-answers.sh"
 
-packages curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15 wget=1.21.3-1+deb12u1
+packages "${clients[@]}"
 python3 --version
 cat >"$folder/hints.py" <<'PYTHON'
 import http.client
