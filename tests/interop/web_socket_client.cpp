@@ -1,5 +1,5 @@
 // A client of WebSocket for other people's servers: sends messages of both kinds and of every form of length, and
-// expects each of them back, then closes: web_socket_client PORT.
+// expects each of them back, then closes: web_socket_client PORT [TARGET].
 #include <protocols/websocket/websocket.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connector.hpp>
@@ -49,11 +49,12 @@ private:
 }  // namespace
 
 int main(int count, char** words) {
-    if (count != 2) return EXIT_FAILURE;
+    if (count < 2) return EXIT_FAILURE;
+    const std::string target = count > 2 ? words[2] : "/";
     Reactor reactor;
     std::size_t came = 0;
     const Connector connector(reactor, "127.0.0.1", static_cast<std::uint16_t>(std::atoi(words[1])),
-                              [&] { return websocket::client("localhost", "/", std::make_unique<Asking>(came)); });
+                              [&] { return websocket::client("localhost", target, std::make_unique<Asking>(came)); });
     reactor.run_until_idle();
     return came == 2 * sizes.size() ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -139,6 +139,15 @@ class Curl(WebTest):
         url = f"https://localhost:{secure.port}/large.bin"
         self.assertEqual(self.curl("--cacert", self.path("chain"), "--connect-to", f"::127.0.0.1:{secure.port}", url), self.large)
 
+    def test_a_unix_socket_serves_files_and_one_that_has_not_changed_is_not_sent_again(self):
+        self.start_server(HTTP_SERVER, self.path("root"), "--host", "unix:" + self.path("socket"))
+        over = ["--unix-socket", self.path("socket"), "-w", "%{http_code}"]
+        self.assertEqual(self.curl(*over, "--etag-save", self.path("tag"), "http://localhost/"), b"a page200")
+        self.assertEqual(self.curl(*over, "--etag-compare", self.path("tag"), "http://localhost/"), b"304")
+        self.assertEqual(self.curl(*over, "-r", "2-3", "http://localhost/index.html"), b"pa206")
+        self.assertIn(b"Content-Length: 6\r\n", self.curl(*over, "-I", "http://localhost/"))
+        self.assertEqual(self.curl(*over, "--path-as-is", "-o", os.devnull, "http://localhost/../tag"), b"404")
+
 
 class Wrk(WebTest):
     @needs("wrk")
