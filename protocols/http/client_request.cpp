@@ -11,12 +11,11 @@ namespace reactor::http {
 namespace {
 
 bool is_token(std::string_view text) noexcept {
-    return !text.empty() &&
-           scan::past(text.data(), text.data() + text.size(), scan::token) == text.data() + text.size();
+    return !text.empty() && scan::all_in_token(text);
 }
 
 bool is_value(std::string_view text) noexcept {
-    return scan::past_value(text.data(), text.data() + text.size()) == text.data() + text.size();
+    return scan::all_in_value(text);
 }
 
 bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) noexcept {

@@ -1,10 +1,8 @@
-// The fields that every answer has: Date (RFC 9110, 6.6.1), made anew once a second.
+// A date as HTTP writes it.
 #pragma once
 
-#include <reactor/clock.hpp>
-
+#include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <ctime>
@@ -26,28 +24,5 @@ inline std::array<char, 30> date_text(std::time_t time) noexcept {
     std::copy_n(room.begin(), text.size() - 1, text.begin());
     return text;
 }
-
-/// The present date as text. It asks the system's clock only when the loop's says that a second may be over.
-class DateText {
-public:
-    std::string_view at(TimePoint now) noexcept {
-        if (now >= valid_until_ || now < made_) renew(now);
-        return {text_.data(), text_.size() - 1};
-    }
-
-private:
-    void renew(TimePoint now) noexcept {
-        using namespace std::chrono;
-        const auto time = system_clock::now().time_since_epoch();
-        const auto whole = floor<seconds>(time);
-        text_ = date_text(static_cast<std::time_t>(whole.count()));
-        made_ = now;
-        valid_until_ = now + duration_cast<Duration>(whole + seconds(1) - time);
-    }
-
-    std::array<char, 30> text_{};
-    TimePoint made_ = TimePoint::max();
-    TimePoint valid_until_ = TimePoint::min();
-};
 
 }  // namespace reactor::http

@@ -24,7 +24,6 @@ void Exchange::take(Exchange& other) noexcept {
 
 /// Destroyed without a complete answer.
 void Exchange::abandon() noexcept {
-    if (connection_ == nullptr) return;
     ServerConnection& connection = *connection_;
     try {
         if (connection.is(ServerConnection::begun)) {
@@ -42,13 +41,11 @@ void Exchange::abandon() noexcept {
 
 void Exchange::set(std::string_view name, std::string_view value) {
     static constexpr std::string_view ours[] = {"date", "connection", "content-length", "transfer-encoding"};
-    const char* const name_end = name.data() + name.size();
-    const char* const value_end = value.data() + value.size();
     const bool is_ours =
         std::any_of(std::begin(ours), std::end(ours), [&](auto each) { return same_token(name, each); });
-    if (name.empty() || is_ours || scan::past(name.data(), name_end, scan::token) != name_end)
+    if (name.empty() || is_ours || !scan::all_in_token(name))
         throw std::invalid_argument("http::Exchange: not a field that can be set: " + std::string(name));
-    if (scan::past_value(value.data(), value_end) != value_end)
+    if (!scan::all_in_value(value))
         throw std::invalid_argument("http::Exchange: a control character in the value of " + std::string(name));
     if (connection_ == nullptr) return;
     std::string& fields = connection_->work().fields;
@@ -59,20 +56,18 @@ void Exchange::close_after() noexcept {
     if (connection_ != nullptr) connection_->unset(ServerConnection::keep_alive);
 }
 
+inline void Exchange::require_not_begun() const {
+    if (connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
+}
+
 /// Can an answer with these begin? False if the client is gone.
-bool Exchange::may_begin(int status, std::string_view type) const {
+inline bool Exchange::may_begin(int status, std::string_view type) const {
     if (status < 200 || status > 599)
         throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
-    const char* const type_end = type.data() + type.size();
-    if (scan::past_value(type.data(), type_end) != type_end)
-        throw std::invalid_argument("http::Exchange: a control character in a content type");
+    if (!scan::all_in_value(type)) throw std::invalid_argument("http::Exchange: a control character in a content type");
     if (connection_ == nullptr) return false;
     require_not_begun();
     return true;
-}
-
-void Exchange::require_not_begun() const {
-    if (connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
 }
 
 void Exchange::answer(int status, std::string_view content, std::string_view type) {

@@ -71,11 +71,13 @@ public:
     Exchange(Exchange&& other) noexcept { take(other); }
     Exchange& operator=(Exchange&& other) noexcept {
         if (this == &other) return *this;
-        abandon();
+        if (connection_ != nullptr) abandon();
         take(other);
         return *this;
     }
-    ~Exchange() { abandon(); }
+    ~Exchange() {
+        if (connection_ != nullptr) abandon();
+    }
 
     /// Is there a client that waits for the answer, or for the rest of it?
     bool open() const noexcept { return connection_ != nullptr; }

@@ -8,9 +8,11 @@
 #include <reactor/bytes.hpp>
 #include <reactor/export.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace reactor::http {
@@ -121,6 +123,11 @@ public:
 private:
     template <class AnyHead>
     Parsed parse(Bytes input, AnyHead& head, const HeadLimits& limits) noexcept;
+    template <class AnyHead>
+    Problem go_on(std::string_view text, AnyHead& head, const HeadLimits& limits) noexcept;
+    static std::span<Field> room_of(Head& head, const HeadLimits& limits) noexcept {
+        return {reinterpret_cast<Field*>(head.room_), std::min<std::size_t>(limits.fields, Head::most_fields)};
+    }
 
     std::uint32_t line_ = 0;      // where the line begins that was not complete
     std::uint32_t searched_ = 0;  // that line does not end before this; 0 if there is no such line

@@ -27,26 +27,39 @@ bool is_port(std::string_view text) noexcept {
     return text.empty() || (text.size() <= 5 && parse_length(text, port) && port <= 65535);
 }
 
-}  // namespace
-
-bool is_host(std::string_view text, const char* readable, bool needs_port) noexcept {
-    const char* const begin = text.data();
-    const char* const end = begin + text.size();
-    const char* at = scan::past(std::min(scan::past_word<2>(begin, readable), end), end, scan::host);
-    if (at == begin && at != end && *at == '[') {  // IP-literal
+/// The end of a host whose first letters, digits, "-" and "." have been passed: it may be a literal address, or
+/// percent-encoded. A null pointer if it is malformed.
+const char* past_unusual_host(const char* at, const char* end, bool at_its_begin) noexcept {
+    const char* const begin = at;
+    at = scan::past(at, end, scan::host);
+    if (at_its_begin && at == begin && at != end && *at == '[') {  // IP-literal
         while (at != end && *at != ']') {
             at = scan::past(at + 1, end, scan::host);
-            if (at != end && *at != ':' && *at != ']') return false;
+            if (at != end && *at != ':' && *at != ']') return nullptr;
         }
-        if (at == end || at - begin < 3) return false;
+        if (at == end || at - begin < 3) return nullptr;
         ++at;
     }
     while (at != end && *at == '%') {
-        if (end - at < 3 || !is(at[1], scan::hexadecimal) || !is(at[2], scan::hexadecimal)) return false;
+        if (end - at < 3 || !is(at[1], scan::hexadecimal) || !is(at[2], scan::hexadecimal)) return nullptr;
         at = scan::past(at + 3, end, scan::host);
     }
+    return at;
+}
+
+}  // namespace
+
+bool is_host(std::string_view text, scan::End readable, bool needs_port) noexcept {
+    const char* const begin = text.data();
+    const char* const end = begin + text.size();
+    const char* at = std::min(scan::past_word<false>(begin, readable), end);
     if (at == end) return !needs_port;
-    if (*at != ':') return false;
+    if (*at != ':' || at == begin) {
+        at = past_unusual_host(at, end, at == begin);
+        if (at == nullptr) return false;
+        if (at == end) return !needs_port;
+        if (*at != ':') return false;
+    }
     const std::string_view port(at + 1, std::size_t(end - at - 1));
     return is_port(port) && !(needs_port && (port.empty() || at == begin));
 }
@@ -58,39 +71,25 @@ bool begins_with(std::string_view text, std::string_view lower) noexcept {
     return text.size() >= lower.size() && same_token(text.substr(0, lower.size()), lower);
 }
 
-void split_at_query(RequestHead& head, std::string_view from_path) noexcept {
-    const std::size_t length = std::min(from_path.find('?'), from_path.size());
-    head.path = from_path.substr(0, length);
-    head.query = length == from_path.size() ? std::string_view() : from_path.substr(length + 1);
-}
-
 }  // namespace
 
-Problem understand_target(RequestHead& head) noexcept {
+Problem understand_other_target(RequestHead& head) noexcept {
     const std::string_view target = head.target;
-    head.host = head.path = head.query = {};
+    const scan::End readable(target.data(), target.data() + target.size());
     if (head.method == "CONNECT") {
-        if (!is_host(target, target.data() + target.size(), true)) return Problem::bad_target;
+        head.path = head.query = {};
+        if (!is_host(target, readable, true)) return Problem::bad_target;
         head.host = target;
         return Problem::none;
     }
-    if (target[0] == '/') {
-        split_at_query(head, target);
-        return Problem::none;
-    }
-    if (target == "*") {
-        head.path = target;
-        return head.method == "OPTIONS" ? Problem::none : Problem::bad_target;
-    }
+    if (target == "*") return head.method == "OPTIONS" ? Problem::none : Problem::bad_target;
     const std::size_t scheme = begins_with(target, "http://") ? 7 : begins_with(target, "https://") ? 8 : 0;
     if (scheme == 0) return Problem::bad_target;
-    const std::string_view rest = target.substr(scheme);
-    const std::size_t authority = std::min(rest.find_first_of("/?"), rest.size());
+    const std::string_view rest = head.path.substr(scheme);
+    const std::size_t authority = std::min(rest.find('/'), rest.size());
     head.host = rest.substr(0, authority);
-    if (head.host.empty() || head.host[0] == ':' || !is_host(head.host, target.data() + target.size()))
-        return Problem::bad_target;
-    split_at_query(head, rest.substr(authority));
-    if (head.path.empty()) head.path = "/";
+    if (head.host.empty() || head.host[0] == ':' || !is_host(head.host, readable)) return Problem::bad_target;
+    head.path = authority == rest.size() ? "/" : rest.substr(authority);
     return Problem::none;
 }
 
@@ -152,38 +151,6 @@ Problem understand_trailer(const Field& field) noexcept {
     for (const std::string_view name : refused)
         if (same_token(field.name, name)) return Problem::bad_trailer;
     return Problem::none;
-}
-
-namespace {
-
-/// Decides how the content is framed and if the connection persists, which takes all the fields.
-Problem conclude_framing(Head& head, const Meaning& meaning) noexcept {
-    if (meaning.has(Meaning::coding_field)) {
-        if (head.minor_version == 0) return Problem::coding_in_old_version;
-        if (meaning.has(Meaning::length_field)) return Problem::length_and_coding;
-        if (meaning.has(Meaning::other_coding)) return Problem::unknown_coding;
-    }
-    const bool by_default = head.minor_version != 0;
-    head.keep_alive = !meaning.has(Meaning::close_option) && (by_default || meaning.has(Meaning::keep_alive_option));
-    head.upgrade = by_default && meaning.has(Meaning::upgrade_option) ? meaning.upgrade : std::string_view();
-    return Problem::none;
-}
-
-}  // namespace
-
-Problem conclude(RequestHead& head, const Meaning& meaning) noexcept {
-    const Problem problem = conclude_framing(head, meaning);
-    // The last coding of a request has to be chunked, as nothing else has an end that the server sees (RFC 9112, 6.3).
-    if (problem == Problem::unknown_coding) return Problem::bad_coding;
-    if (problem != Problem::none) return problem;
-    if (!meaning.has(Meaning::host_field) && head.minor_version != 0) return Problem::missing_host;
-    if (head.host.empty()) head.host = meaning.host;
-    if (head.minor_version == 0) head.expects_continue = false;
-    return Problem::none;
-}
-
-Problem conclude(ResponseHead& head, const Meaning& meaning) noexcept {
-    return conclude_framing(head, meaning);
 }
 
 }  // namespace reactor::http::head_detail

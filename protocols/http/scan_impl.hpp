@@ -22,6 +22,7 @@ enum Kind : std::uint8_t {
     target = 2,       // a character of a request target
     host = 4,         // reg-name without percent-encoding (RFC 3986, 3.2.2)
     hexadecimal = 8,  // HEXDIG
+    path = 16,        // a character of a request target before its query
 };
 
 // Request targets: all visible ASCII but the characters that delimit a URI in text or begin a fragment. The grammar of
@@ -36,10 +37,11 @@ constexpr std::array<std::uint8_t, 256> make_kinds() {
     add("!#$%&'*+-.^_`|~", token);
     add("-._~!$&'()*+,;=", host);
     add("0123456789ABCDEFabcdef", hexadecimal);
-    for (unsigned character = 0x21; character < 0x7f; ++character) kinds[character] |= target;
+    for (unsigned character = 0x21; character < 0x7f; ++character) kinds[character] |= target | path;
     for (const char character : std::string_view("\"#<>")) {
-        kinds[static_cast<unsigned char>(character)] &= static_cast<std::uint8_t>(~target);
+        kinds[static_cast<unsigned char>(character)] &= static_cast<std::uint8_t>(~(target | path));
     }
+    kinds['?'] &= static_cast<std::uint8_t>(~path);
     return kinds;
 }
 inline constexpr std::array<std::uint8_t, 256> kinds = make_kinds();
@@ -48,23 +50,45 @@ inline bool is(char character, Kind kind) noexcept {
     return (kinds[static_cast<unsigned char>(character)] & kind) != 0;
 }
 
-/// Passes letters, digits, and so many of "-", "." and "/", of which nearly all names and targets consist. It may stop
-/// before the end of them; `past` goes on from there.
-template <int marks_passed>
-inline const char* past_word(const char* begin, [[maybe_unused]] const char* end) noexcept {
+/// The end of text, and of the places in it from which 16 bytes can be read.
+struct End {
+    End() noexcept = default;
+    End(const char* begin, const char* its_end) noexcept
+        : end(its_end), wide(its_end - begin >= 16 ? its_end - 15 : begin) {}
+
+    const char* end = nullptr;
+    const char* wide = nullptr;
+};
+
 #ifdef __SSE2__
-    const auto in_range = [](__m128i bytes, char first, char count) noexcept {
-        const __m128i places = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
-        return _mm_cmpeq_epi8(_mm_min_epu8(places, _mm_set1_epi8(static_cast<char>(count - 1))), places);
-    };
-    for (; end - begin >= 16; begin += 16) {
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(begin));
-        const __m128i letters = in_range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26);
-        const __m128i digits = in_range(bytes, '0', 10);
-        const __m128i marks = in_range(bytes, '-', marks_passed);
-        const auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letters, digits), marks)));
-        if (mask != 0xffff) return begin + std::countr_one(mask);
-    }
+inline __m128i sixteen(const char* begin) noexcept {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(begin));
+}
+
+/// 0xff where a byte is in [first, last], and 0 elsewhere. A sum that puts `last` at the largest signed byte makes it
+/// one comparison. The bounds are ASCII.
+inline __m128i in_range(__m128i bytes, char first, char last) noexcept {
+    const __m128i moved = _mm_add_epi8(bytes, _mm_set1_epi8(static_cast<char>(0x7f - last)));
+    return _mm_cmpgt_epi8(moved, _mm_set1_epi8(static_cast<char>(0x7e - (last - first))));
+}
+
+/// The places of the bytes that are 0, as bits.
+inline unsigned none_of(__m128i bytes) noexcept {
+    return static_cast<unsigned>(_mm_movemask_epi8(bytes)) ^ 0xffff;
+}
+#endif
+
+/// Passes letters, digits, "-", "." and, if `slash`, "/", of which nearly all names and targets consist. It may stop
+/// before the end of them, after 16 for instance; `past` goes on from there.
+template <bool slash>
+inline const char* past_word(const char* begin, [[maybe_unused]] const End& end) noexcept {
+#ifdef __SSE2__
+    if (begin >= end.wide) return begin;
+    const __m128i bytes = sixteen(begin);
+    const __m128i letters = in_range(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z');
+    __m128i others = in_range(bytes, '-', '9');  // "-", ".", "/" and the digits
+    if (!slash) others = _mm_andnot_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('/')), others);
+    begin += unsigned(std::countr_zero(none_of(_mm_or_si128(letters, others)) | 0x10000));
 #endif
     return begin;
 }
@@ -77,7 +101,7 @@ inline const char* past(const char* begin, const char* end, Kind kind) noexcept 
 /// May this stand in a field value? HTAB, SP, visible ASCII, and bytes from 0x80 on (obs-text).
 inline bool in_value(char character) noexcept {
     const auto byte = static_cast<unsigned char>(character);
-    return (byte >= 0x20 && byte != 0x7f) || byte == '\t';
+    return byte < 0x20 ? byte == '\t' : byte != 0x7f;
 }
 
 /// Are these eight characters visible ASCII or SP? False also for some others that may be in a value.
@@ -96,23 +120,39 @@ inline const char* past_value_portable(const char* begin, const char* end) noexc
     return begin;
 }
 
-inline const char* past_value(const char* begin, const char* end) noexcept {
+inline const char* past_value(const char* begin, const End& end) noexcept {
 #ifdef __SSE2__
-    const __m128i last_control = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
-    while (end - begin >= 16) {
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(begin));
-        const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes);
-        const auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(control, _mm_cmpeq_epi8(bytes, del))));
-        if (mask == 0) {
+    while (begin < end.wide) {
+        const unsigned none = none_of(in_range(sixteen(begin), ' ', '~'));
+        if (none == 0) {
             begin += 16;
             continue;
         }
-        begin += std::countr_zero(mask);
-        if (*begin != '\t') return begin;  // rare in values, so it is looked at by itself
-        ++begin;
+        begin += unsigned(std::countr_zero(none));
+        if (*begin == '\r' || !in_value(*begin)) return begin;
+        ++begin;  // HTAB and obs-text are rare, so they are looked at one by one
     }
 #endif
-    return past_value_portable(begin, end);
+    return past_value_portable(begin, end.end);
+}
+
+/// Can all of the text stand in a field value?
+inline bool all_in_value(std::string_view text) noexcept {
+    const char* const end = text.data() + text.size();
+#ifdef __SSE2__
+    // Nearly always it is plain ASCII, and the last 16 bytes may overlap those before them.
+    if (text.size() >= 16) {
+        unsigned none = none_of(in_range(sixteen(end - 16), ' ', '~'));
+        for (const char* at = text.data(); at < end - 16; at += 16) none |= none_of(in_range(sixteen(at), ' ', '~'));
+        if (none == 0) return true;
+    }
+#endif
+    return past_value(text.data(), End(text.data(), end)) == end;
+}
+
+inline bool all_in_token(std::string_view text) noexcept {
+    const char* const end = text.data() + text.size();
+    return past(text.data(), end, token) == end;
 }
 
 }  // namespace reactor::http::scan

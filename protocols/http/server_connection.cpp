@@ -9,12 +9,44 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
 
 namespace reactor::http {
+
+namespace {
+
+/// 00 to 99.
+constexpr std::array<char, 200> make_pairs() {
+    std::array<char, 200> pairs{};
+    for (std::size_t number = 0; number < 100; ++number) {
+        pairs[number * 2] = static_cast<char>('0' + number / 10);
+        pairs[number * 2 + 1] = static_cast<char>('0' + number % 10);
+    }
+    return pairs;
+}
+constexpr std::array<char, 200> pairs = make_pairs();
+
+/// The digits of a number, of which nearly all are short. There is room for 32 characters, also for those behind.
+char* write_number(char* to, std::uint64_t number) noexcept {
+    std::array<char, 64> text;
+    char* const end = text.data() + 32;
+    char* at = end;
+    const auto put_pair = [&at](std::uint64_t pair) noexcept { std::memcpy(at -= 2, &pairs[pair * 2], 2); };
+    for (; number >= 100; number /= 100) put_pair(number % 100);
+    if (number >= 10) {
+        put_pair(number);
+    } else {
+        *--at = static_cast<char>('0' + number);
+    }
+    std::memcpy(to, at, 32);
+    return to + (end - at);
+}
+
+}  // namespace
 
 ServerConnection::ServerConnection(std::shared_ptr<Service> service) noexcept : service_(std::move(service)) {
     ++service_->connections_;
@@ -41,6 +73,43 @@ void ServerConnection::let_go() noexcept {
 }
 
 // ── input ──
+
+inline void ServerConnection::begin_request(const RequestHead& head) {
+    unset(keep_alive | old | without_content | expects_continue | begun | in_chunks);
+    set(answering | asked);
+    if (head.keep_alive && !is(drained)) set(keep_alive);
+    if (head.minor_version == 0) set(old);
+    if (head.method == "HEAD") set(without_content);
+    if (service_->on_access_) begin_log(head);
+    if (head.chunked || head.content_length.value_or(0) > 0) {
+        if (head.content_length.value_or(0) > service_->options_.content) return refuse(Problem::body_too_long);
+        work().content = BodyDecoder(head);
+        if (head.expects_continue) set(expects_continue);
+    }
+    try {
+        service_->dispatch(head, Exchange(*this), transport());
+    } catch (...) {
+        handler_failed(std::current_exception());
+    }
+}
+
+/// Returns how many bytes the request's head took; 0 if it is incomplete.
+inline std::size_t ServerConnection::take_request(Bytes input) {
+    RequestHead head;
+    const Parsed parsed = parser_.request(input, head, service_->options_.head);
+    if (parsed.state == Parsed::State::need_more) {
+        wait_for_head();
+        return 0;
+    }
+    work_.reset();  // of the request before, or the timer of this one
+    if (parsed.state == Parsed::State::refused) {
+        refuse(parsed.problem);
+        return input.size();
+    }
+    transport().message_received();
+    begin_request(head);
+    return parsed.consumed;
+}
 
 std::size_t ServerConnection::received(Bytes input) {
     if (upgraded_ != nullptr) return upgraded_->received(input);
@@ -75,24 +144,6 @@ void ServerConnection::release() {
     transport().resume_reading();
 }
 
-/// Returns how many bytes the request's head took; 0 if it is incomplete.
-std::size_t ServerConnection::take_request(Bytes input) {
-    RequestHead head;
-    const Parsed parsed = parser_.request(input, head, service_->options_.head);
-    if (parsed.state == Parsed::State::need_more) {
-        wait_for_head();
-        return 0;
-    }
-    work_.reset();  // of the request before, or the timer of this one
-    if (parsed.state == Parsed::State::refused) {
-        refuse(parsed.problem);
-        return input.size();
-    }
-    transport().message_received();
-    begin_request(head);
-    return parsed.consumed;
-}
-
 void ServerConnection::wait_for_head() {
     const Duration limit = service_->options_.head_timeout;
     if (limit <= Duration::zero() || (work_ != nullptr && work_->head_timer)) return;
@@ -100,34 +151,21 @@ void ServerConnection::wait_for_head() {
     work_->head_timer->start(limit);
 }
 
-void ServerConnection::begin_request(const RequestHead& head) {
-    unset(keep_alive | old | without_content | expects_continue | begun | in_chunks);
-    set(answering | asked);
-    if (head.keep_alive && !is(drained)) set(keep_alive);
-    if (head.minor_version == 0) set(old);
-    if (head.method == "HEAD") set(without_content);
-    if (service_->on_access_) {
-        Work& log = work();
-        log.logged = true;
-        log.method = head.method;
-        log.target = head.target;
-        log.begin = transport().reactor().turn_time();
-    }
-    if (head.chunked || head.content_length.value_or(0) > 0) {
-        if (head.content_length.value_or(0) > service_->options_.content) return refuse(Problem::body_too_long);
-        work().content = BodyDecoder(head);
-        if (head.expects_continue) set(expects_continue);
-    }
-    try {
-        service_->dispatch(head, Exchange(*this), transport());
-    } catch (...) {
-        // The exchange, if it was not moved to elsewhere, has answered 500.
-        unset(keep_alive);
-        transport().reactor().post([thrown = std::current_exception()] { std::rethrow_exception(thrown); });
-        if (!is(answering) && !is(ending)) {
-            set(ending);
-            transport().close();
-        }
+void ServerConnection::begin_log(const RequestHead& head) {
+    Work& log = work();
+    log.logged = true;
+    log.method = head.method;
+    log.target = head.target;
+    log.begin = transport().reactor().turn_time();
+}
+
+/// The exchange, if it was not moved to elsewhere, has answered 500.
+void ServerConnection::handler_failed(std::exception_ptr thrown) {
+    unset(keep_alive);
+    transport().reactor().post([thrown = std::move(thrown)] { std::rethrow_exception(thrown); });
+    if (!is(answering) && !is(ending)) {
+        set(ending);
+        transport().close();
     }
 }
 
@@ -223,8 +261,9 @@ void ServerConnection::resume_writing() {
 // ── output ──
 
 /// The head of an answer, and its content if that is there and small.
-void ServerConnection::write_head(int status, std::string_view type, std::optional<std::uint64_t> length,
-                                  std::string_view content) {
+[[gnu::always_inline]] inline void ServerConnection::compose(int status, std::string_view type,
+                                                             std::optional<std::uint64_t> length,
+                                                             std::string_view content) {
     // A client that waits for 100 may send its content or not after another answer: only the end of the connection says
     // where the next request would begin.
     if (is(expects_continue)) unset(keep_alive);
@@ -240,23 +279,22 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
         end = at + needed;
     }
     const char* const begin = at;
+    const auto put = [&at]<std::size_t with_nul>(const char(&text)[with_nul]) noexcept {
+        std::memcpy(at, text, with_nul - 1);
+        at += with_nul - 1;
+    };
     // Not memcpy(3): that may not be given the null pointer of an empty text.
-    const auto put = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
-    put("HTTP/1.1 ");
-    at = std::to_chars(at, at + 3, status).ptr;
-    put(" ");
-    put(reason_phrase(status));
-    put("\r\nDate: ");
-    put(service_->tables_->date.at(transport().reactor().turn_time()));
+    const auto put_text = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
+    at = service_->tables_->start.write(at, status, transport().reactor().turn_time());
     if (!type.empty()) {
         put("\r\nContent-Type: ");
-        put(type);
+        put_text(type);
     }
     if (is(in_chunks)) put("\r\nTransfer-Encoding: chunked");
     // RFC 9110, 8.6: never with 1xx and 204.
     if (length && status >= 200 && status != 204) {
         put("\r\nContent-Length: ");
-        at = std::to_chars(at, at + 20, *length).ptr;
+        at = write_number(at, *length);
     }
     if (status == 101) {
         put("\r\nConnection: upgrade");
@@ -266,13 +304,15 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
         put("\r\nConnection: keep-alive");
     }
     put("\r\n");
-    put(fields);
+    if (!fields.empty()) put_text(fields);
     put("\r\n");
-    if (work_ != nullptr) work_->status = status;
     if (is(without_content)) content = {};
-    if (work_ != nullptr) work_->written += content.size();
+    if (work_ != nullptr) {
+        work_->status = status;
+        work_->written += content.size();
+    }
     if (content.size() <= std::size_t(end - at)) {
-        put(content);
+        put_text(content);
         transport().write(std::string_view(begin, std::size_t(at - begin)));
         return;
     }
@@ -280,11 +320,16 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
     transport().write(content);
 }
 
+void ServerConnection::write_head(int status, std::string_view type, std::optional<std::uint64_t> length,
+                                  std::string_view content) {
+    compose(status, type, length, content);
+}
+
 void ServerConnection::answer(int status, std::string_view content, std::string_view type) {
     const bool has_none = status == 204 || status == 304;
-    write_head(status, content.empty() ? std::string_view() : type,
-               has_none ? std::nullopt : std::optional<std::uint64_t>(content.size()),
-               has_none ? std::string_view() : content);
+    compose(status, content.empty() ? std::string_view() : type,
+            has_none ? std::nullopt : std::optional<std::uint64_t>(content.size()),
+            has_none ? std::string_view() : content);
     finish();
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -63,6 +64,8 @@ private:
     std::size_t take_request(Bytes input);
     std::size_t take_content(Bytes input);
     void begin_request(const RequestHead& head);
+    void begin_log(const RequestHead& head);
+    void handler_failed(std::exception_ptr thrown);
     void wait_for_head();
     void refuse(Problem problem);
     void let_go() noexcept;
@@ -71,6 +74,7 @@ private:
     void answer(int status, std::string_view content, std::string_view type);
     void answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,
                           std::uint64_t length);
+    void compose(int status, std::string_view type, std::optional<std::uint64_t> length, std::string_view content);
     void write_head(int status, std::string_view type, std::optional<std::uint64_t> length, std::string_view content);
     bool write_part(Bytes part);
     void finish();

@@ -3,6 +3,7 @@
 #include <protocols/http/scan_impl.hpp>
 #include <protocols/http/service_impl.hpp>
 #include <protocols/http/uri.hpp>
+#include <reactor/detail/callback.hpp>
 
 #include <algorithm>
 #include <stdexcept>
@@ -57,16 +58,13 @@ Service::Service(ServiceOptions options) : options_(options), tables_(std::make_
 Service::~Service() = default;
 
 void Service::route(std::string_view method, std::string_view path, Handler handler) {
-    if (method.empty() ||
-        scan::past(method.data(), method.data() + method.size(), scan::token) != method.data() + method.size()) {
-        wrong(method, "a method must be a token");
-    }
+    if (method.empty() || !scan::all_in_token(method)) wrong(method, "a method must be a token");
     if (!path.starts_with('/') && !(method == "CONNECT" && path.empty())) wrong(path, "a path must begin with \"/\"");
-    auto callback = std::make_unique<HandlerCallback>(required(std::move(handler), "http::Service: an empty handler"));
+    auto kept = std::make_unique<Handler>(required(std::move(handler), "http::Service: an empty handler"));
 
     Resource* resource = nullptr;
     if (path.find('{') == std::string_view::npos) {
-        resource = &tables_->literal[std::string(path)];
+        resource = &tables_->add(path);
     } else {
         auto& patterns = tables_->patterns;
         const auto known =
@@ -96,57 +94,78 @@ void Service::route(std::string_view method, std::string_view path, Handler hand
         }
     }
     if (resource->find(method) != nullptr) wrong(path, "this route is there already");
-    resource->methods.emplace_back(method, std::move(callback));
+    resource->methods.emplace_back(method, std::move(kept));
 }
 
 void Service::otherwise(Handler handler) {
-    tables_->otherwise =
-        std::make_unique<HandlerCallback>(required(std::move(handler), "http::Service: an empty handler"));
+    tables_->otherwise = std::make_shared<Handler>(required(std::move(handler), "http::Service: an empty handler"));
 }
 
 void Service::on_access(MoveOnlyFunction<void(const Access&)> hook) {
     on_access_ = std::move(hook);
 }
 
-// Moved to here first: a handler's captures may own a connection, which asks for the tables while it goes.
+// A handler that is being called is forgotten when it returns.
 void Service::close() noexcept {
     closed_ = true;
-    const auto literal = std::exchange(tables_->literal, {});
+    if (tables_->calls == 0) forget();
+}
+
+// Moved to here first: a handler's captures may own a connection, which asks for the tables while it goes.
+void Service::forget() noexcept {
+    const auto literals = std::exchange(tables_->literals, {});
     const auto patterns = std::exchange(tables_->patterns, {});
     const auto otherwise = std::exchange(tables_->otherwise, nullptr);
     const auto hook = std::exchange(on_access_, nullptr);
 }
 
 /// Finds the handler and calls it.
-void Service::dispatch(const RequestHead& head, Exchange exchange, const Transport& transport) {
+void Service::dispatch(const RequestHead& head, Exchange&& exchange, const Transport& transport) {
     if (closed_) {
         exchange.close_after();
         return exchange.answer(503, "the server is shutting down\n");
     }
+    struct Call {
+        explicit Call(Service& service) noexcept : service_(service) { ++service.tables_->calls; }
+        ~Call() {
+            if (--service_.tables_->calls == 0 && service_.closed_) service_.forget();
+        }
+        Service& service_;
+    } const call(*this);
+    if (const Resource* const resource = tables_->find(head.path)) {
+        if (Handler* const handler = resource->find(head.method)) {
+            if (head.path.empty() && !options_.allow_connect) return exchange.answer(501);
+            return (*handler)(Request(head, {}, transport), std::move(exchange));
+        }
+        return dispatch_to(*resource, Request(head, {}, transport), std::move(exchange));
+    }
+    dispatch_by_pattern(head, std::move(exchange), transport);
+}
+
+/// For a path that is no route without parameters.
+void Service::dispatch_by_pattern(const RequestHead& head, Exchange&& exchange, const Transport& transport) {
     std::vector<Request::Parameter> parameters;
-    const Resource* resource = nullptr;
-    if (const auto literal = tables_->literal.find(head.path); literal != tables_->literal.end()) {
-        resource = &literal->second;
-    } else {
-        for (const auto& route : tables_->patterns) {
-            if (!fits(route->segments, head.path, parameters)) continue;
-            resource = &route->resource;
-            break;
-        }
-    }
+    const auto& patterns = tables_->patterns;
+    const auto route = std::find_if(patterns.begin(), patterns.end(),
+                                    [&](const auto& each) { return fits(each->segments, head.path, parameters); });
+    const Request request(head, parameters, transport);
+    if (route != patterns.end()) return dispatch_to((*route)->resource, request, std::move(exchange));
     if (head.method == "CONNECT" && !options_.allow_connect) return exchange.answer(501);
-    if (resource == nullptr) {
-        if (tables_->otherwise != nullptr) {
-            return (*tables_->otherwise)(Request(head, parameters, transport), std::move(exchange));
-        }
-        if (head.method == "OPTIONS" && head.path == "*") return exchange.answer(204);
-        return exchange.answer(404, "not found\n");
+    if (const auto otherwise = tables_->otherwise) {  // shared with one that is replaced in its own call
+        return (*otherwise)(request, std::move(exchange));
     }
-    HandlerCallback* handler = resource->find(head.method);
-    if (handler == nullptr && head.method == "HEAD") handler = resource->find("GET");
-    if (handler != nullptr) return (*handler)(Request(head, parameters, transport), std::move(exchange));
-    exchange.set("Allow", methods_of(*resource));
-    if (head.method == "OPTIONS") return exchange.answer(204);
+    if (head.method == "OPTIONS" && head.path == "*") return exchange.answer(204);
+    exchange.answer(404, "not found\n");
+}
+
+void Service::dispatch_to(const Resource& resource, const Request& request, Exchange&& exchange) {
+    const std::string_view method = request.method();
+    if (method == "CONNECT" && !options_.allow_connect) return exchange.answer(501);
+    Handler* handler = resource.find(method);
+    if (handler == nullptr && method == "HEAD") handler = resource.find("GET");
+    if (handler != nullptr) return (*handler)(request, std::move(exchange));
+    exchange.set("Allow", methods_of(resource));
+    if (method == "OPTIONS") return exchange.answer(204);
     exchange.answer(405, "method not allowed\n");
 }
 

@@ -80,7 +80,10 @@ private:
     struct Resource;
     struct Tables;
 
-    void dispatch(const RequestHead& head, Exchange exchange, const Transport& transport);
+    void dispatch(const RequestHead& head, Exchange&& exchange, const Transport& transport);
+    void dispatch_by_pattern(const RequestHead& head, Exchange&& exchange, const Transport& transport);
+    void dispatch_to(const Resource& resource, const Request& request, Exchange&& exchange);
+    void forget() noexcept;
 
     ServiceOptions options_;
     std::unique_ptr<Tables> tables_;  // its routes are gone after close()

@@ -29,7 +29,7 @@ bool has_scheme(std::string_view text) noexcept {
 bool set_authority(Url& url, std::string_view authority) {
     const char* const end = authority.data() + authority.size();
     if (authority.empty() || authority.front() == ':' || authority.find('%') != std::string_view::npos ||
-        !head_detail::is_host(authority, end)) {
+        !head_detail::is_host(authority, scan::End(authority.data(), end))) {
         return false;
     }
     const std::size_t behind_host = authority.front() == '[' ? authority.find(']') + 1 : 0;

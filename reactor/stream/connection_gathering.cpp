@@ -13,12 +13,6 @@
 
 namespace reactor {
 
-namespace {
-
-constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
-
-}  // namespace
-
 bool SocketConnection::write_unusual(Bytes data) {
     if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
@@ -26,7 +20,7 @@ bool SocketConnection::write_unusual(Bytes data) {
     if (!state_.accepts_writes()) return false;
     Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
-    if (is(gathers) && data.size() >= large_write) send_gathered();
+    if (is(gathers) && data.size() >= Workspace::large_write) send_gathered();
     if (is(over)) return false;
     if (is(gathers)) {
         gather_for_later(data);
@@ -34,7 +28,7 @@ bool SocketConnection::write_unusual(Bytes data) {
         queue(data);
     } else if (space.owner == this) {
         gather(space, data);
-    } else if (data.size() < large_write && Internals(loop()).in_iteration()) {
+    } else if (data.size() < Workspace::large_write && Internals(loop()).in_iteration()) {
         gather_for_later(data);
     } else {
         send_now(data, {});
@@ -62,7 +56,7 @@ void SocketConnection::gather_for_later(Bytes data) {
     }
     if (!is(gathers) && limits().write_timeout > Duration::zero()) parts_->since.output_since = loop().turn_time();
     set(gathers);
-    if (parts_->output.size() >= std::min(large_write, limits().high_mark)) send_gathered();
+    if (parts_->output.size() >= std::min(Workspace::large_write, limits().high_mark)) send_gathered();
 }
 
 // Sends the gathered bytes, and queues those that the kernel does not take.
@@ -107,7 +101,7 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
         gathered = {gathered.data(), gathered.size() + data.size()};
         return;
     }
-    if (data.size() < large_write && together <= Workspace::gather_size && below_mark) {
+    if (data.size() < Workspace::large_write && together <= Workspace::gather_size && below_mark) {
         if (!copied && !gathered.empty()) std::memcpy(space.output.get(), gathered.data(), gathered.size());
         std::memcpy(space.output.get() + gathered.size(), data.data(), data.size());
         gathered = {space.output.get(), together};
@@ -121,7 +115,7 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
         space.straight_turn = turn;
         space.sent_straight = 0;
     }
-    if (data.size() >= large_write && space.sent_straight < limits().high_mark) {
+    if (data.size() >= Workspace::large_write && space.sent_straight < limits().high_mark) {
         space.sent_straight += together;
         send_now(before, data);
         // Nothing is gathered now. Otherwise the short way would send that: a system call for no bytes.

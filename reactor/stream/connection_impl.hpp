@@ -12,8 +12,10 @@
 #include <reactor/stream/stream_transport_impl.hpp>
 #include <reactor/uring/completions_impl.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <system_error>
@@ -195,6 +197,7 @@ struct SocketConnection::Channel {
 // Shared by the connections of a loop: only one of them is in its protocol at a time.
 struct SocketConnection::Workspace final : reactor::Workspace {
     static constexpr std::size_t gather_size = 64 * 1024;  // small writes that leave together
+    static constexpr std::size_t large_write = 16 * 1024;  // from here a copy costs more than a system call
 
     explicit Workspace(Reactor& reactor);
 
@@ -230,6 +233,16 @@ struct SocketConnection::Workspace final : reactor::Workspace {
     // A piece that begins in there ends in there.
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(views) < views_size;
+    }
+    /// Gathers a small piece that is not out of the input, behind others of its kind. Beyond the high watermark the
+    /// protocol is owed pause_writing and resume_writing, so those bytes are queued.
+    bool copy_behind(Bytes data, std::size_t high_mark) noexcept {
+        const std::size_t before = gathered.size(), together = before + data.size();
+        if (data.size() - 1 >= large_write - 1 || together > std::min(gather_size, high_mark)) return false;
+        if ((before > 0 && gathered.data() != output.get()) || in_input(data)) return false;
+        std::memcpy(output.get() + before, data.data(), data.size());
+        gathered = {output.get(), together};
+        return true;
     }
     void begin(const SocketConnection& connection) noexcept {
         owner = &connection;
