@@ -24,7 +24,7 @@
 
 namespace reactor::websocket {
 
-/// What a broadcast does to a connection that has more output waiting than Limits::high_mark.
+/// The fate of a broadcast's message for a connection that has more output waiting than Limits::high_mark.
 enum class Slow : std::uint8_t {
     queue,   ///< the message waits with the others, up to Limits::output_limit
     drop,    ///< the message is left out for this connection
@@ -146,7 +146,7 @@ private:
 /// Makes the WebSocket of one request; null answers 404.
 using WebSocketFactory = MoveOnlyFunction<std::unique_ptr<WebSocket>(const http::Request&)>;
 
-/// What a handshake accepts.
+/// The settings of a handshake.
 struct AcceptOptions {
     /// Subprotocols, the preferred ones first. One that the client offers is chosen; if there is none, none is.
     std::vector<std::string> protocols = {};

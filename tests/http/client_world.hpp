@@ -33,7 +33,7 @@ struct ClientWorld {
             transport().close();
         }
         void disconnected(std::error_code) override { std::erase(world.sides, this); }
-        /// What it has heard since the last time.
+        /// All that came since the last time.
         std::string take() { return std::exchange(heard, {}); }
         void write(std::string_view text) { transport().write(text); }
         using Protocol::transport;

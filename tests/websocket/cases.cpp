@@ -169,7 +169,7 @@ std::vector<Case> all(bool masked) {
         add("6455 5.4", make.frame(first, ""), "!1002:a continuation of nothing ");
         add("6455 5.4", make.frame(first, "x"), "!1002:a continuation of nothing ");
     }
-    // Close frames: each code at the edges of what may be sent.
+    // Close frames: each code at the edges of those that may be sent.
     add("6455 5.5.1", make.frame(close_frame, ""), "close:1005: ");
     add("6455 5.5.1", make.frame(close_frame, "\x03"), "!1002:a close frame with half a code ");
     for (const unsigned code : {1000u, 1001u, 1002u, 1003u, 1007u, 1008u, 1009u, 1010u, 1011u, 1012u, 1013u, 1014u,
