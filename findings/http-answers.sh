@@ -4,11 +4,16 @@
 #   answer NAME TEXT     what it answers to /NAME; \r and \n are understood
 #   serve_answers        starts it; its port is in $port
 #   with_nginx, with_haproxy   start these proxies in front of it; their ports are in $nginx_port and $haproxy_port
-#   $clients, $proxies   the packages of curl and wget, and of nginx and haproxy
+#   $clients, $proxies, $aiohttp, $ruby, $tornado   the packages of curl and wget, of nginx and haproxy, and of these
 
 command -v python3 >/dev/null || cannot "there is no python3"
 clients=(curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15 wget=1.21.3-1+deb12u1)
 proxies=(nginx=1.22.1-9+deb12u11 haproxy=2.6.12-1+deb12u4)
+aiohttp=(python3-aiohttp=3.8.4-1+deb12u2 python3-multidict=6.0.4-1+b1 python3-yarl=1.8.2-1+b1
+    python3-async-timeout=4.0.2-1 python3-aiosignal=1.3.1-1 python3-frozenlist=1.3.3-1+b1 python3-attr=22.2.0-1
+    python3-charset-normalizer=3.0.1-2 python3-idna=3.3-1+deb12u1)
+ruby=(ruby3.1=3.1.7+really3.1.2-0+deb12u1 libruby3.1=3.1.7+really3.1.2-0+deb12u1)
+tornado=python3-tornado=6.2.0-3+deb12u4
 mkdir -p "$folder/answers"
 helpers=()
 stop_helpers() {

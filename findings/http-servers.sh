@@ -6,12 +6,9 @@
 #   port_of[NAME]             their ports
 #   packages_of[NAME]         their packages
 #   ask NAME TARGET FIELD…    one request with these header fields: the status and the content coding of the answer
-#   $further                  more packages, to be set before
 
 declare -A port_of packages_of=(
-    [aiohttp]="python3-aiohttp=3.8.4-1+deb12u2 python3-multidict=6.0.4-1+b1 python3-yarl=1.8.2-1+b1
-        python3-async-timeout=4.0.2-1 python3-aiosignal=1.3.1-1 python3-frozenlist=1.3.3-1+b1 python3-attr=22.2.0-1
-        python3-charset-normalizer=3.0.1-2 python3-idna=3.3-1+deb12u1"
+    [aiohttp]="${aiohttp[*]}"
     [apache]="apache2-bin=2.4.71-1~deb12u1 libapr1=1.7.2-3+deb12u1 libaprutil1=1.6.3-1+deb12u1"
     [busybox]="busybox-static=1:1.35.0-4+deb12u1+b1"
     [cherrypy]="python3-cherrypy3=18.8.0-2 python3-cheroot=9.0.0+ds1-2 python3-more-itertools=8.10.0-2
@@ -23,12 +20,12 @@ declare -A port_of packages_of=(
     [lighttpd]="lighttpd=1.4.69-1 lighttpd-mod-deflate=1.4.69-1 libdeflate0=1.14-1 libbrotli1=1.0.9-2+deb12u1"
     [mini-httpd]="mini-httpd=1.30-3"
     [nginx]="${proxies[0]}"
-    [tornado]="python3-tornado=6.2.0-3+deb12u4"
+    [tornado]="$tornado"
     [twisted]="python3-twisted=22.4.0-4+deb12u1 python3-zope.interface=5.5.2-1+b1 python3-constantly=15.1.0-4
         python3-incremental=21.3.0-2 python3-attr=22.2.0-1 python3-automat=22.10.0-1 python3-hyperlink=21.0.0-5
         python3-idna=3.3-1+deb12u1 python3-six=1.16.0-4 python3-typing-extensions=4.4.0-1"
     [webfs]="webfs=1.21+ds1-12+b1"
-    [webrick]="ruby3.1=3.1.7+really3.1.2-0+deb12u1 libruby3.1=3.1.7+really3.1.2-0+deb12u1 ruby-webrick=1.8.1-1"
+    [webrick]="${ruby[*]} ruby-webrick=1.8.1-1"
 )
 
 serve_aiohttp() {
@@ -258,7 +255,7 @@ ask() {
 }
 
 servers() {
-    local name wanted=(${further[@]+"${further[@]}"})
+    local name wanted=()
     for name; do wanted+=(${packages_of[$name]}); done
     packages "${wanted[@]}"
     chmod 755 "$folder"  # some of them serve as another user
