@@ -7,7 +7,12 @@
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/no_transport_impl.hpp>
 
+#include <sys/random.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <exception>
 #include <new>
 #include <optional>
@@ -21,6 +26,15 @@ namespace {
 // The wait for a Unix socket's full backlog before the next try: connect(2) says EAGAIN there, and nothing reports when
 // there is room.
 constexpr Duration full_backlog_delay = std::chrono::milliseconds(20);
+
+// By getentropy(3), which needs no descriptor as std::random_device does with some libraries. Where it is forbidden the
+// time and the place serve, since a jitter has to differ and no more.
+std::uint32_t seed_for(const void* place) noexcept {
+    std::uint32_t seed = 0;
+    if (::getentropy(&seed, sizeof seed) == 0) return seed;
+    const auto time = std::uint64_t(std::chrono::system_clock::now().time_since_epoch().count());
+    return std::uint32_t(((reinterpret_cast<std::uintptr_t>(place) ^ time) * 0x9e37'79b9'7f4a'7c15) >> 32);
+}
 
 // RFC 8305 3: how long IPv4 addresses wait for the answer with IPv6 ones.
 constexpr Duration resolution_delay = std::chrono::milliseconds(50);
@@ -99,9 +113,11 @@ Connector::Connector(Reactor& reactor, std::vector<Address> addresses, ProtocolF
       options_(std::move(options)),
       begin_timer_(reactor, [this] { begin(); }),
       next_timer_(reactor, [this] { or_fail([this] { try_next(); }); }),
-      timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }),
-      random_(std::random_device()()) {
-    if (reconnects()) options_.reconnect = std::clamp(options_.reconnect, least_back_off, most_back_off);
+      timeout_timer_(reactor, [this] { or_fail([this] { out_of_time(); }); }) {
+    if (reconnects()) {
+        options_.reconnect = std::clamp(options_.reconnect, least_back_off, most_back_off);
+        random_ = seed_for(this);
+    }
     // From the loop, so that no callback comes from inside the constructor.
     begin_timer_.start(Duration::zero());
     // Last, because the loop knows the owner of a group: nothing may throw once it does.

@@ -58,8 +58,7 @@ struct ConnectorOptions {
 /// others, or 50 ms after their answer (RFC 8305 3: resolution delay); later answers join those that wait. A socket
 /// that on loopback happens to connect to itself counts as refused. Destroying the connector cancels; its factory and
 /// its protocols may do that. On the loop's thread only; must go before its reactor. Throws std::invalid_argument for
-/// an empty factory, std::bad_alloc, and std::exception where the system has no random number; then nothing remains of
-/// it.
+/// an empty factory, and std::bad_alloc; then nothing remains of it.
 class REACTOR_EXPORT Connector final : ConnectionGroup::Owner {
 public:
     using Failure = ConnectFailure;
@@ -130,7 +129,7 @@ private:
     Timer timeout_timer_;
     Duration reconnect_delay_ = Duration::zero();  // before the present try; zero before the first
     TimePoint connected_at_;
-    std::uint32_t random_;  // the last one
+    std::uint32_t random_ = 0;  // the last one
     State state_ = State::planned;
     Lifetime lifetime_;
 };

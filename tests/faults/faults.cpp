@@ -1,5 +1,7 @@
 #include "faults.hpp"
 
+#include "../support/c_library.hpp"
+
 #include <reactor/system_impl.hpp>
 
 #include <dlfcn.h>
@@ -39,15 +41,50 @@ namespace faults {
 namespace {
 
 constexpr const char* names[kinds] = {
-    "accept4",        "bind",         "close",      "connect",        "epoll_create1",
-    "epoll_ctl",      "epoll_pwait2", "epoll_wait", "eventfd",        "fcntl",
-    "getpeername",    "getsockname",  "getsockopt", "io_uring_enter", "io_uring_register",
-    "io_uring_setup", "listen",       "open",       "pidfd_open",     "pidfd_send_signal",
-    "pipe2",          "poll",         "ppoll",      "pread",          "pselect",
-    "read",           "recv",         "recvmmsg",   "recvmsg",        "send",
-    "sendfile",       "sendmmsg",     "sendmsg",    "setsockopt",     "shutdown",
-    "socket",         "socketpair",   "splice",     "waitid",         "write",
-    "allocation"};
+    // In the order of Call.
+    "accept4",
+    "bind",
+    "close",
+    "connect",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait2",
+    "epoll_wait",
+    "eventfd",
+    "fcntl",
+    "getentropy",
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "listen",
+    "open",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pipe2",
+    "poll",
+    "ppoll",
+    "pread",
+    "pselect",
+    "read",
+    "recv",
+    "recvmmsg",
+    "recvmsg",
+    "send",
+    "sendfile",
+    "sendmmsg",
+    "sendmsg",
+    "setsockopt",
+    "shutdown",
+    "socket",
+    "socketpair",
+    "splice",
+    "waitid",
+    "write",
+    "allocation",
+};
 
 struct State {
     bool armed = false;
@@ -194,6 +231,7 @@ std::span<const int> errors_of(Call call) noexcept {
     static constexpr int for_epoll_wait[] = {EBADF, EINTR, EINVAL};
     static constexpr int for_eventfd[] = {EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM};
     static constexpr int for_fcntl[] = {EAGAIN, EINVAL};
+    static constexpr int for_getentropy[] = {EIO, ENOSYS, EPERM};
     static constexpr int for_names[] = {EINVAL, ENOBUFS, ENOTCONN};
     static constexpr int for_getsockopt[] = {EINVAL, ENOBUFS, ENOPROTOOPT};
     static constexpr int for_io_uring_enter[] = {EAGAIN, EBUSY, EINTR, ENOMEM};
@@ -236,6 +274,7 @@ std::span<const int> errors_of(Call call) noexcept {
         case Call::epoll_wait: return for_epoll_wait;
         case Call::eventfd: return for_eventfd;
         case Call::fcntl: return for_fcntl;
+        case Call::getentropy: return for_getentropy;
         case Call::getpeername:
         case Call::getsockname: return for_names;
         case Call::getsockopt: return for_getsockopt;
@@ -333,7 +372,7 @@ int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
     return fails(Call::accept4) ? -1 : opened(real(descriptor, address, length, flags));
 }
 
-int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept {
+int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept(in_glibc) {
     static const auto real = next<int(int, const sockaddr*, socklen_t)>("bind");
     return fails(Call::bind) ? -1 : real(descriptor, address, length);
 }
@@ -363,17 +402,17 @@ int connect(int descriptor, const sockaddr* address, socklen_t length) {
     return -1;
 }
 
-int epoll_create(int size) noexcept {
+int epoll_create(int size) noexcept(in_glibc) {
     static const auto real = next<int(int)>("epoll_create");
     return opened(real(size));
 }
 
-int epoll_create1(int flags) noexcept {
+int epoll_create1(int flags) noexcept(in_glibc) {
     static const auto real = next<int(int)>("epoll_create1");
     return fails(Call::epoll_create1) ? -1 : opened(real(flags));
 }
 
-int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept {
+int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept(in_glibc) {
     static const auto real = next<int(int, int, int, epoll_event*)>("epoll_ctl");
     return fails(Call::epoll_ctl) ? -1 : real(set, operation, descriptor, event);
 }
@@ -398,7 +437,7 @@ int epoll_pwait2(int set, epoll_event* events, int most, const timespec* timeout
     });
 }
 
-int eventfd(unsigned count, int flags) noexcept {
+int eventfd(unsigned count, int flags) noexcept(in_glibc) {
     static const auto real = next<int(unsigned, int)>("eventfd");
     return fails(Call::eventfd) ? -1 : opened(real(count, flags));
 }
@@ -412,22 +451,27 @@ int fcntl(int descriptor, int command, ...) {
     return fails(Call::fcntl) ? -1 : real(descriptor, command, argument);
 }
 
-int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+int getentropy(void* buffer, size_t size) {
+    static const auto real = next<int(void*, size_t)>("getentropy");
+    return fails(Call::getentropy) ? -1 : real(buffer, size);
+}
+
+int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept(in_glibc) {
     static const auto real = next<int(int, sockaddr*, socklen_t*)>("getpeername");
     return fails(Call::getpeername) ? -1 : real(descriptor, address, length);
 }
 
-int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept(in_glibc) {
     static const auto real = next<int(int, sockaddr*, socklen_t*)>("getsockname");
     return fails(Call::getsockname) ? -1 : real(descriptor, address, length);
 }
 
-int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept {
+int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept(in_glibc) {
     static const auto real = next<int(int, int, int, void*, socklen_t*)>("getsockopt");
     return fails(Call::getsockopt) ? -1 : real(descriptor, level, name, value, length);
 }
 
-int listen(int descriptor, int backlog) noexcept {
+int listen(int descriptor, int backlog) noexcept(in_glibc) {
     static const auto real = next<int(int, int)>("listen");
     return fails(Call::listen) ? -1 : real(descriptor, backlog);
 }
@@ -441,7 +485,7 @@ int open(const char* path, int flags, ...) {
     return fails(Call::open) ? -1 : opened(real(path, flags, mode));
 }
 
-int pipe(int ends[2]) noexcept {
+int pipe(int ends[2]) noexcept(in_glibc) {
     static const auto real = next<int(int*)>("pipe");
     if (real(ends) != 0) return -1;
     opened(ends[0]);
@@ -449,7 +493,7 @@ int pipe(int ends[2]) noexcept {
     return 0;
 }
 
-int pipe2(int ends[2], int flags) noexcept {
+int pipe2(int ends[2], int flags) noexcept(in_glibc) {
     static const auto real = next<int(int*, int)>("pipe2");
     if (fails(Call::pipe2) || real(ends, flags) != 0) return -1;
     opened(ends[0]);
@@ -513,8 +557,8 @@ ssize_t recv(int descriptor, void* buffer, size_t size, int flags) {
     return fails(Call::recv) ? -1 : real(descriptor, buffer, shortened(size), flags);
 }
 
-int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-    static const auto real = next<int(int, mmsghdr*, unsigned, int, timespec*)>("recvmmsg");
+int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, MessageFlags flags, timespec* timeout) {
+    static const auto real = next<int(int, mmsghdr*, unsigned, MessageFlags, timespec*)>("recvmmsg");
     return fails(Call::recvmmsg) ? -1 : real(descriptor, messages, count, flags, timeout);
 }
 
@@ -535,7 +579,7 @@ ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
     return result;
 }
 
-ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
+ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept(in_glibc) {
     static const auto real = next<ssize_t(int, int, off_t*, size_t)>("sendfile");
     if (state.armed && state.plan.call == Call::pread) {  // a file is read only where this is not to be had
         errno = ENOSYS;
@@ -546,8 +590,8 @@ ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
     return -1;
 }
 
-int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
-    static const auto real = next<int(int, mmsghdr*, unsigned, int)>("sendmmsg");
+int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, MessageFlags flags) {
+    static const auto real = next<int(int, mmsghdr*, unsigned, MessageFlags)>("sendmmsg");
     return fails(Call::sendmmsg) ? -1 : real(descriptor, messages, count, flags);
 }
 
@@ -569,8 +613,9 @@ ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
     iovec pieces[16];
     std::size_t left = state.plan.piece;
     part.msg_iov = pieces;
-    part.msg_iovlen = std::min(message->msg_iovlen, std::size(pieces));
-    for (std::size_t i = 0; i < part.msg_iovlen; ++i) {
+    const std::size_t count = std::min(std::size_t(message->msg_iovlen), std::size(pieces));
+    part.msg_iovlen = decltype(part.msg_iovlen)(count);
+    for (std::size_t i = 0; i < count; ++i) {
         pieces[i] = message->msg_iov[i];
         pieces[i].iov_len = std::min(pieces[i].iov_len, left);
         left -= pieces[i].iov_len;
@@ -578,22 +623,22 @@ ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
     return real(descriptor, &part, flags);
 }
 
-int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept {
+int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept(in_glibc) {
     static const auto real = next<int(int, int, int, const void*, socklen_t)>("setsockopt");
     return fails(Call::setsockopt) ? -1 : real(descriptor, level, name, value, length);
 }
 
-int shutdown(int descriptor, int how) noexcept {
+int shutdown(int descriptor, int how) noexcept(in_glibc) {
     static const auto real = next<int(int, int)>("shutdown");
     return fails(Call::shutdown) ? -1 : real(descriptor, how);
 }
 
-int socket(int domain, int type, int protocol) noexcept {
+int socket(int domain, int type, int protocol) noexcept(in_glibc) {
     static const auto real = next<int(int, int, int)>("socket");
     return fails(Call::socket) ? -1 : opened(real(domain, type, protocol));
 }
 
-int socketpair(int domain, int type, int protocol, int ends[2]) noexcept {
+int socketpair(int domain, int type, int protocol, int ends[2]) noexcept(in_glibc) {
     static const auto real = next<int(int, int, int, int*)>("socketpair");
     if (fails(Call::socketpair)) return -1;
     const int result = real(domain, type, protocol, ends);
@@ -653,8 +698,10 @@ static int arguments_of(long number) noexcept {
 }
 
 // Those that the C library has no name for everywhere.
-long syscall(long number, ...) noexcept {
-    static const auto real = next<long(long, ...)>("syscall");
+long syscall(long number, ...) noexcept(in_glibc) {
+    // A static that is set when it is first needed has a guard, and libc++'s guards make this call.
+    static long (*real)(long, ...) = nullptr;
+    if (real == nullptr) real = next<long(long, ...)>("syscall");
     va_list list;
     va_start(list, number);
     long arguments[6] = {};

@@ -21,6 +21,7 @@ enum class Call {
     epoll_wait,
     eventfd,
     fcntl,
+    getentropy,
     getpeername,
     getsockname,
     getsockopt,

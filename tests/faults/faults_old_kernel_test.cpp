@@ -4,13 +4,18 @@
 #include "../support/temporary_folder.hpp"
 #include "faults_sweep.hpp"
 
+#include <reactor/net/address.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/connector.hpp>
 #include <reactor/system_impl.hpp>
 
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <chrono>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <system_error>
 
@@ -93,5 +98,31 @@ TEST_CASE("S96: without any one call that POSIX does not know the library works,
                 CHECK(ending.exception == "");
             }
         }
+    }
+}
+
+TEST_CASE("S96: without random numbers a connector that reconnects works all the same") {
+    for (const int error : {ENOSYS, EPERM, EIO}) {
+        CAPTURE(error);
+        faults::Plan plan;
+        plan.call = Call::getentropy;
+        plan.error = error;
+        testing::ManualClock clock;
+        const faults::Armed armed(plan, clock, true);
+        Reactor reactor("auto", clock);
+        Journal server, client;
+        Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, [&] { return std::make_unique<Recorder>(server); });
+        int connections = 0;
+        client.on_connected = [&] {
+            ++connections;
+            client.transport->close();
+        };
+        ConnectorOptions options;
+        options.reconnect = std::chrono::seconds(1);
+        const Connector connector(
+            reactor, {acceptor.addresses().at(0)}, [&] { return std::make_unique<Recorder>(client); }, options);
+        CHECK(faults::struck());
+        for (int turn = 0; turn < 1'000 && connections < 3; ++turn) reactor.run_once();
+        CHECK(connections == 3);
     }
 }

@@ -1,5 +1,7 @@
 #include "kernel.hpp"
 
+#include "../support/c_library.hpp"
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/errqueue.h>
@@ -16,6 +18,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -608,8 +611,8 @@ ssize_t Kernel::send_datagram(const MailboxPointer& box, const msghdr& message) 
     // The error of an earlier datagram is returned first, and once.
     if (box->error != 0) return refused(std::exchange(box->error, 0));
     std::string text;
-    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
-        text.append(static_cast<const char*>(message.msg_iov[i].iov_base), message.msg_iov[i].iov_len);
+    for (const iovec& part : std::span(message.msg_iov, std::size_t(message.msg_iovlen)))
+        text.append(static_cast<const char*>(part.iov_base), part.iov_len);
     const Address to = message.msg_name == nullptr
                            ? box->remote
                            : Address(static_cast<const sockaddr*>(message.msg_name), message.msg_namelen);
@@ -756,6 +759,11 @@ ssize_t Kernel::write(int descriptor, const void* from, std::size_t size) {
 }
 
 // Now and then a kernel has no way from this file to that socket.
+int Kernel::give_entropy(void* buffer, std::size_t size) {
+    for (std::size_t i = 0; i < size; ++i) static_cast<unsigned char*>(buffer)[i] = std::uint8_t(dice_.below(256));
+    return 0;
+}
+
 bool Kernel::cannot_send_files() {
     if (!dice_.chance(50)) return false;
     errno = EINVAL;
@@ -964,18 +972,18 @@ void give_out(const reactor::Address& address, sockaddr* into, socklen_t* length
 
 extern "C" {
 
-int socket(int domain, int type, int protocol) noexcept {
+int socket(int domain, int type, int protocol) noexcept(in_glibc) {
     constexpr int kinds = 0xf;  // the other bits are flags
     if (auto* kernel = Kernel::current()) return kernel->make_socket((type & kinds) == SOCK_DGRAM);
     REAL(socket, domain, type, protocol);
 }
 
-int eventfd(unsigned count, int flags) noexcept {
+int eventfd(unsigned count, int flags) noexcept(in_glibc) {
     if (auto* kernel = Kernel::current()) return kernel->make_event();
     REAL(eventfd, count, flags);
 }
 
-int epoll_create1(int flags) noexcept {
+int epoll_create1(int flags) noexcept(in_glibc) {
     if (auto* kernel = Kernel::current()) return kernel->make_epoll();
     REAL(epoll_create1, flags);
 }
@@ -1009,12 +1017,12 @@ int close(int descriptor) {
     REAL(close, descriptor);
 }
 
-int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept {
+int bind(int descriptor, const sockaddr* address, socklen_t length) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->bind(descriptor, reactor::Address(address, length));
     REAL(bind, descriptor, address, length);
 }
 
-int listen(int descriptor, int backlog) noexcept {
+int listen(int descriptor, int backlog) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->listen(descriptor, backlog);
     REAL(listen, descriptor, backlog);
 }
@@ -1046,15 +1054,20 @@ ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
     if (Kernel::simulates(descriptor)) {
         if (Kernel::current()->is_mailbox(descriptor)) return Kernel::current()->send(descriptor, *message);
         std::string together;
-        for (std::size_t i = 0; i < message->msg_iovlen; ++i)
-            together.append(static_cast<const char*>(message->msg_iov[i].iov_base), message->msg_iov[i].iov_len);
+        for (const iovec& part : std::span(message->msg_iov, std::size_t(message->msg_iovlen)))
+            together.append(static_cast<const char*>(part.iov_base), part.iov_len);
         return Kernel::current()->send(descriptor, together);
     }
     REAL(sendmsg, descriptor, message, flags);
 }
 
+int getentropy(void* buffer, size_t size) {
+    if (auto* kernel = Kernel::current()) return kernel->give_entropy(buffer, size);
+    REAL(getentropy, buffer, size);
+}
+
 // Of a file that is none of the simulation's.
-ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
+ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept(in_glibc) {
     if (Kernel::simulates(to)) {
         if (Kernel::current()->cannot_send_files()) return -1;
         std::string piece(size, '\0');
@@ -1067,7 +1080,7 @@ ssize_t sendfile(int to, int from, off_t* offset, size_t size) noexcept {
     REAL(sendfile, to, from, offset, size);
 }
 
-int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
+int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, MessageFlags flags) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->send(descriptor, messages, count);
     REAL(sendmmsg, descriptor, messages, count, flags);
 }
@@ -1077,17 +1090,17 @@ ssize_t recvmsg(int descriptor, msghdr* message, int flags) {
     REAL(recvmsg, descriptor, message, flags);
 }
 
-int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, timespec* limit) {
+int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, MessageFlags flags, timespec* limit) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->receive(descriptor, messages, count);
     REAL(recvmmsg, descriptor, messages, count, flags, limit);
 }
 
-int shutdown(int descriptor, int how) noexcept {
+int shutdown(int descriptor, int how) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) return Kernel::current()->shut_down(descriptor);
     REAL(shutdown, descriptor, how);
 }
 
-int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept {
+int getsockopt(int descriptor, int level, int name, void* value, socklen_t* length) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_ERROR)
         return Kernel::current()->pending_error(descriptor, *static_cast<int*>(value));
     if (Kernel::simulates(descriptor) && level == SOL_SOCKET && name == SO_PEERNAME) {
@@ -1101,7 +1114,7 @@ int getsockopt(int descriptor, int level, int name, void* value, socklen_t* leng
     REAL(getsockopt, descriptor, level, name, value, length);
 }
 
-int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept {
+int setsockopt(int descriptor, int level, int name, const void* value, socklen_t length) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) {
         if (Kernel::current()->is_mailbox(descriptor)) return Kernel::current()->set_option(descriptor, level, name);
         if (level != SOL_SOCKET || name != SO_LINGER) return Kernel::current()->check_socket(descriptor);
@@ -1111,7 +1124,7 @@ int setsockopt(int descriptor, int level, int name, const void* value, socklen_t
     REAL(setsockopt, descriptor, level, name, value, length);
 }
 
-int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) {
         reactor::Address local;
         const int result = Kernel::current()->name(descriptor, false, local);
@@ -1121,7 +1134,7 @@ int getsockname(int descriptor, sockaddr* address, socklen_t* length) noexcept {
     REAL(getsockname, descriptor, address, length);
 }
 
-int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept {
+int getpeername(int descriptor, sockaddr* address, socklen_t* length) noexcept(in_glibc) {
     if (Kernel::simulates(descriptor)) {
         reactor::Address peer;
         const int result = Kernel::current()->name(descriptor, true, peer);
@@ -1146,7 +1159,7 @@ ssize_t write(int descriptor, const void* from, size_t size) {
     REAL(write, descriptor, from, size);
 }
 
-int epoll_ctl(int epoll, int operation, int descriptor, epoll_event* event) noexcept {
+int epoll_ctl(int epoll, int operation, int descriptor, epoll_event* event) noexcept(in_glibc) {
     if (Kernel::simulates(epoll)) return Kernel::current()->control(epoll, operation, descriptor, event);
     REAL(epoll_ctl, epoll, operation, descriptor, event);
 }

@@ -126,6 +126,8 @@ public:
     ssize_t read_event(int descriptor, void* into, std::size_t size);
     ssize_t write(int descriptor, const void* from, std::size_t size);
     bool cannot_send_files();
+    /// From the seed, so that it replays: connectors ask for it.
+    int give_entropy(void* buffer, std::size_t size);
     ssize_t write_event(int descriptor, const void* from, std::size_t size);
     int control(int epoll, int operation, int descriptor, const epoll_event* event);
     int wait(int epoll, epoll_event* events, int room, std::optional<Duration> limit);
