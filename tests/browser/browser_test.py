@@ -1,19 +1,23 @@
-"""A real browser, Chromium, and the example with a web page: its files, WebSockets, a stream, and a restart. CHAT says where the
-program is; a picture of the page is left in the folder SCREENSHOTS. Skipped without the packages chromium and
+"""A real browser, Chromium, and two programs: the example with a web page, with its files, WebSockets, a stream and a restart, and
+http_server with TLS. CHAT and HTTP_SERVER say where they are; a picture of the page is left in the folder SCREENSHOTS. Skipped without the packages chromium and
 chromium-driver; `tests/run --browser` installs them."""
 
 import contextlib
+import hashlib
 import json
 import os
+import random
 import re
 import signal
+import subprocess
 import tempfile
 import unittest
 
 import webdriver
-from processes import ProcessTest
+from processes import PATIENCE, ProcessTest
 
 CHAT = os.environ.get("CHAT", "build/protocols/chat")
+HTTP_SERVER = os.environ.get("HTTP_SERVER", "build/protocols/http_server")
 PAGES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocols", "examples", "chat", "page")
 SCREENSHOTS = os.environ.get("SCREENSHOTS", "build")
 FILES = ["chat.css", "chat.js", "chat.svg"]
@@ -37,15 +41,50 @@ say();
 """
 
 
+# Sends each message to the WebSocket, and gives back how many came back as they were.
+ECHO = """
+const [url, done] = arguments, socket = new WebSocket(url), sizes = [0, 1, 125, 126, 65535, 65536, 1000000];
+const messages = sizes.flatMap((size) => ["ä".repeat(size / 2), new Uint8Array(size).fill(255)]);
+const same = (data, message) => typeof message === "string" ? data === message
+    : data.byteLength === message.length && new Uint8Array(data).every((byte) => byte === 255);
+let came = 0;
+socket.binaryType = "arraybuffer";
+socket.onopen = () => socket.send(messages[0]);
+socket.onmessage = ({ data }) => {
+    if (!same(data, messages[came])) return socket.close(4000);
+    ++came < messages.length ? socket.send(messages[came]) : socket.close(1000);
+};
+socket.onclose = ({ code, wasClean }) => done([came, code, wasClean]);
+"""
+FETCH = """
+const done = arguments[arguments.length - 1];
+(async () => {
+    const whole = await (await fetch("large.bin")).arrayBuffer();
+    const digest = Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", whole)), (byte) => byte.toString(16).padStart(2, "0"));
+    const part = await fetch("large.bin", { headers: { Range: "bytes=1000-1999" } });
+    return [digest.join(""), part.status, (await part.arrayBuffer()).byteLength, (await fetch("absent")).status];
+})().then(done, (error) => done(String(error)));
+"""
+
+
 @unittest.skipIf(webdriver.missing(), f"{webdriver.missing()} is not installed")
-class Chat(ProcessTest):
+class BrowserTest(ProcessTest):
     def setUp(self):
         super().setUp()
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
-        self.server = self.start_server(CHAT, "0", PAGES, os.path.join(folder.name, "lines"))
+        self.folder = folder.name
+        self.browser = webdriver.Browser(self, self.path("profile"))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+
+class Chat(BrowserTest):
+    def setUp(self):
+        super().setUp()
+        self.server = self.start_server(CHAT, "0", PAGES, self.path("lines"))
         self.url = f"http://127.0.0.1:{self.server.port}/"
-        self.browser = webdriver.Browser(self, os.path.join(folder.name, "profile"))
 
     def enter(self, window=None):
         """Opens the page, and waits until it can speak."""
@@ -145,6 +184,26 @@ class Chat(ProcessTest):
         self.enter(reloading)
         seen = browser.until("const texts = (() => { %s })(); return texts.length ? texts : null" % TEXTS)
         self.assertEqual(seen, expected[-len(seen):])
+
+
+class Files(BrowserTest):
+    def test_pages_files_and_sockets_come_over_tls(self):
+        if not os.path.exists(HTTP_SERVER) or "--tls-certificate" not in subprocess.check_output([HTTP_SERVER, "--help"], text=True):
+            self.skipTest("built without TLS")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                        "-subj", "/CN=127.0.0.1", "-keyout", self.path("key"), "-out", self.path("chain")], check=True,
+                       timeout=PATIENCE, capture_output=True)
+        os.mkdir(self.path("root"))
+        content = {"index.html": b"<!doctype html><title>Files</title><p>a page", "large.bin": random.Random(1).randbytes(3_000_000)}
+        for name, each in content.items():
+            with open(self.path("root/" + name), "wb") as file:
+                file.write(each)
+        server = self.start_server(HTTP_SERVER, self.path("root"), "--host", "127.0.0.1", "--port", "0", "--websocket-echo", "/echo",
+                                   "--tls-certificate", self.path("chain"), "--tls-key", self.path("key"), "--tls-alpn", "http/1.1")
+        self.browser.open(f"https://127.0.0.1:{server.port}/")
+        self.assertEqual(self.browser.run("return [document.title, isSecureContext]"), ["Files", True])
+        self.assertEqual(self.browser.run_async(FETCH), [hashlib.sha256(content["large.bin"]).hexdigest(), 206, 1000, 404])
+        self.assertEqual(self.browser.run_async(ECHO, f"wss://127.0.0.1:{server.port}/echo"), [14, 1000, True])
 
 
 if __name__ == "__main__":

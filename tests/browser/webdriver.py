@@ -42,7 +42,7 @@ class Browser:
         self.session = ""
         options = {"args": [*ARGUMENTS, f"--user-data-dir={folder}"], "binary": shutil.which("chromium")}
         made = self.call("POST", "/session", capabilities={"alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": options,
+            "browserName": "chrome", "acceptInsecureCerts": True, "goog:chromeOptions": options,
             "timeouts": {"script": PATIENCE * 1000, "pageLoad": PATIENCE * 1000}}})
         self.session = "/session/" + made["sessionId"]
         self.version = made["capabilities"]["browserName"] + " " + made["capabilities"]["browserVersion"]
