@@ -1,6 +1,6 @@
 // A client of HTTP for other people's servers: asks in every way, one request after the other on one kept connection,
-// and compares the answers: web_client URL. The server answers "/" with "hello\n" and "/parts" with the numbers below
-// 1000, sends back the content for "/echo", and knows nothing else.
+// and compares the answers: web_client URL. The server answers "/" with "hello\n" and "/parts" with the numbers
+// below 1000, sends back the content for "/echo", and knows nothing else.
 #include <protocols/http/client.hpp>
 #include <reactor/reactor.hpp>
 

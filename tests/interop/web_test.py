@@ -92,6 +92,12 @@ class WebTest(ProcessTest):
         self.assertEqual(done.returncode, 0, (done.stdout[-1000:], done.stderr[-1000:]))
         return done.stdout.decode() if text else done.stdout
 
+    def make_certificate(self):
+        """For localhost, signed by itself: the files `chain` and `key`."""
+        self.succeed("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                     "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", self.path("key"), "-out",
+                     self.path("chain"))
+
     def web_server(self):
         path = os.path.join(PEERS, "interop_web_server")
         if not os.path.exists(path):
@@ -131,9 +137,7 @@ class Curl(WebTest):
         self.assertEqual(self.curl("-C", "1000000", url), self.large[1_000_000:])
         if "--tls-certificate" not in self.succeed(HTTP_SERVER, "--help"):
             return
-        self.succeed("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                     "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", self.path("key"), "-out",
-                     self.path("chain"))
+        self.make_certificate()
         secure = self.start_server(HTTP_SERVER, self.path("root"), "--host", "127.0.0.1", "--port", "0", "--tls-certificate",
                                    self.path("chain"), "--tls-key", self.path("key"), "--tls-alpn", "http/1.1")
         url = f"https://localhost:{secure.port}/large.bin"
