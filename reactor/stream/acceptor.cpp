@@ -7,18 +7,15 @@
 #include <reactor/detail/internals.hpp>
 #include <reactor/net/bind_everywhere_impl.hpp>
 #include <reactor/net/detail/network.hpp>
-#include <reactor/net/socket_file.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/dressed_impl.hpp>
-#include <reactor/system_impl.hpp>
+#include <reactor/stream/listening_socket_impl.hpp>
+#include <reactor/stream/peer_counts_impl.hpp>
 
 #include <fcntl.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -27,43 +24,6 @@
 
 namespace reactor {
 
-// A socket that listens, or is about to. The file that binding a Unix socket makes goes with it.
-class ListeningSocket {
-public:
-    // `known_as` is another address than the socket's own in a network of a test's.
-    ListeningSocket(Socket socket, const Address& address, const Address& known_as = {})
-        : socket_(std::move(socket)), known_as_(known_as) {
-        bind_replacing(socket_, address);
-        file_ = SocketFile(address);
-    }
-
-    // One that listens already, and whose file has another owner.
-    explicit ListeningSocket(Socket socket) noexcept : socket_(std::move(socket)) {}
-
-    void leave_file() noexcept { file_.release(); }
-
-    explicit operator bool() const noexcept { return bool(socket_); }
-    Socket* operator->() noexcept { return &socket_; }
-    const Socket* operator->() const noexcept { return &socket_; }
-    const Socket& get() const noexcept { return socket_; }
-    Address local() const noexcept { return known_as_.family() == Address::Family::none ? socket_.local() : known_as_; }
-
-    // It was closed behind our back, and its number may be another file's by now.
-    void forget() noexcept {
-        file_.remove();
-        (void)socket_.release().release();
-    }
-    void close() noexcept {
-        file_.remove();  // first: without a file a new server may listen at once; a dead file costs it a check
-        socket_.close();
-    }
-
-private:
-    Socket socket_;
-    SocketFile file_;
-    Address known_as_;
-};
-
 namespace {
 
 // Meanwhile the connections wait in the kernel, established for their clients, so a short pause costs delay and nothing
@@ -71,27 +31,11 @@ namespace {
 constexpr Duration shortest_back_off = std::chrono::milliseconds(50);
 constexpr Duration longest_back_off = std::chrono::seconds(1);
 constexpr unsigned most_failures = 64;  // of accept(2) in a row
-constexpr int backlog = 4096;
 constexpr std::size_t accepts_per_turn = 64;
 
 // A file that is always there, and that takes no memory of the kernel's to speak of.
 FileDescriptor open_reserve() noexcept {
     return beyond_standard(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-}
-
-// SO_ACCEPTCONN alone does not say it: a Unix socket that was shut down keeps the state of one that listens (Linux 6.1,
-// net/unix/af_unix.c: unix_shutdown sets a flag). poll(2) says POLLHUP or POLLRDHUP for it, and never for one that
-// listens.
-bool listens(const Socket& socket) noexcept {
-    int listening = 0;
-    socklen_t size = sizeof listening;
-    if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) return false;
-    short ended = POLLHUP | POLLNVAL;
-#if REACTOR_HAS(POLLRDHUP)
-    ended |= POLLRDHUP;
-#endif
-    pollfd entry{socket.get(), short(POLLIN | ended), 0};
-    return ::poll(&entry, 1, 0) <= 0 || (entry.revents & ended) == 0;
 }
 
 Socket listening(Socket socket) {
@@ -110,68 +54,7 @@ std::vector<Address> addresses_of(const Reactor& reactor, std::string_view host,
     return network != nullptr ? network->look_up(host, port, true) : resolve_blocking(host, port);
 }
 
-ListeningSocket listen_on_one(const Address& address, SocketKind kind, const AcceptorOptions& options,
-                              Network* network) {
-    if (network != nullptr && Network::has(address)) {
-        Address known_as = address;
-        const Address place = network->place_of(known_as);
-        Socket socket = Socket::open(place.family(), kind);
-        options.connection.apply_to(socket);
-        ListeningSocket listening(std::move(socket), place, known_as);
-        listening->listen(backlog);
-        return listening;
-    }
-    Socket socket = Socket::open(address.family(), kind);
-    if (address.family() != Address::Family::unix_domain) {
-        // Unix sockets know neither: there a second bind(2) to a path fails whatever is set.
-        socket.set_reuse_address(true);
-        if (options.reuse_port) socket.set_reuse_port(true);
-    }
-    // Or :: would take 0.0.0.0's port too, on machines where the administrator has not said otherwise.
-    if (address.family() == Address::Family::ipv6) socket.set_v6_only(true);
-    options.connection.apply_to(socket);
-    ListeningSocket listening(std::move(socket), address);
-    // The options are set by now, because the first connections come with listen(2) and copy what the listener has. For
-    // a receive buffer it is the only time: TCP's window scale is agreed upon in the handshake (tcp(7)).
-    listening->listen(backlog);
-    return listening;
-}
-
 }  // namespace
-
-// The connections of each peer, by addresses without port. A peer is counted before its connection is there, and the
-// note of the connection has its memory by then: putting it in its place cannot fail.
-struct Acceptor::Peers {
-    using Counts = std::map<Address, std::size_t>;
-    // By connection, since a peer's address cannot be asked for reliably once the connection has ended.
-    using Notes = std::map<const SocketConnection*, Counts::iterator>;
-
-    Notes::node_type count_one_more(const Address& peer) {
-        Notes made;
-        // A node that was made and taken out: inserting it later allocates nothing.
-        made.emplace(nullptr, counts.end());
-        Notes::node_type note = made.extract(made.begin());
-        note.mapped() = counts.try_emplace(peer).first;
-        ++note.mapped()->second;
-        return note;
-    }
-    void count_one_less(Counts::iterator peer) noexcept {
-        if (--peer->second == 0) counts.erase(peer);
-    }
-    void put(const SocketConnection& connection, Notes::node_type note) noexcept {
-        note.key() = &connection;
-        notes.insert(std::move(note));
-    }
-    void ended(const SocketConnection& connection) noexcept {
-        const auto note = notes.find(&connection);
-        if (note == notes.end()) return;  // adopted
-        count_one_less(note->second);
-        notes.erase(note);
-    }
-
-    Counts counts;
-    Notes notes;
-};
 
 struct Acceptor::Listener final : EventHandler {
     Listener(Acceptor& owner, ListeningSocket listening)
@@ -224,7 +107,7 @@ Acceptor::Acceptor(Reactor& reactor, AcceptorFactory factory, Opener opener, Acc
       back_off_timer_(reactor, [this] { update_interest(); }),
       back_off_time_(shortest_back_off),
       drain_(reactor, group_->counts, group_.get()) {
-    if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<Peers>();
+    if (options_.max_connections_per_peer != SIZE_MAX) peers_ = std::make_unique<PeerCounts>();
 }
 
 // Each public constructor delegates to the one above. If it then throws, the destructor runs, because for the language
@@ -263,7 +146,9 @@ Acceptor::Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptio
 
 void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
     Network* const network = Network::of(reactor_);
-    const auto listen = [&](const Address& address) { return listen_on_one(address, sockets, options_, network); };
+    const auto listen = [&](const Address& address) {
+        return open_listening_socket(address, sockets, options_, network);
+    };
     for (ListeningSocket& socket : bind_everywhere(addresses, listen))
         listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
 }

@@ -23,6 +23,8 @@
 
 namespace reactor {
 
+struct PeerCounts;
+
 /// Makes a protocol for each accepted connection. Any callable that a ProtocolFactory takes, and one that takes the
 /// peer's address as a `const Address&`. An empty pointer refuses the connection.
 class AcceptorFactory {
@@ -205,8 +207,7 @@ private:
     ConnectionGroup::Owned group_;
     AcceptorSharing::MemberPointer member_;  // of the sharing, until it closes
     std::vector<std::unique_ptr<Listener>> listeners_;
-    struct Peers;
-    std::unique_ptr<Peers> peers_;  // with max_connections_per_peer only
+    std::unique_ptr<PeerCounts> peers_;  // with max_connections_per_peer only
     FileDescriptor reserve_;
     Timer back_off_timer_;
     Duration back_off_time_;

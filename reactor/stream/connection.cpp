@@ -95,10 +95,6 @@ bool SocketConnection::write(Bytes data) {
         space.unanswered = nullptr;
         return true;
     }
-    if (space.owner == this && state_.is_ordinary()) {
-        if (space.unanswered == this) space.leave_short_way();
-        if (space.copy_behind(data, group_->limits.high_mark)) return true;
-    }
     return write_unusual(data);
 }
 

@@ -14,11 +14,15 @@
 namespace reactor {
 
 bool SocketConnection::write_unusual(Bytes data) {
+    Workspace& space = workspace();
+    if (space.owner == this && state_.is_ordinary()) {
+        if (space.unanswered == this) space.leave_short_way();
+        if (space.copy_behind(data, group_->limits.high_mark)) return true;
+    }
     if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
     send_collected();
     if (!state_.accepts_writes()) return false;
-    Workspace& space = workspace();
     if (space.unanswered == this) space.leave_short_way();
     if (is(gathers) && data.size() >= Workspace::large_write) send_gathered();
     if (is(over)) return false;
