@@ -511,8 +511,14 @@ State performance(bool mapped) {
     return state;
 }
 
+// Again if something wanted this thread meanwhile, as the end of a ring does: then the kernel's verifier gives up.
 long bpf(bpf_cmd command, bpf_attr& attributes) {
-    return ::syscall(SYS_bpf, command, &attributes, sizeof attributes);
+    long result = -1;
+    for (int tries = 0; tries < 10; ++tries) {
+        result = ::syscall(SYS_bpf, command, &attributes, sizeof attributes);
+        if (result >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+    }
+    return result;
 }
 
 // A program of the kernel's that puts eight bytes into the ring, run once.
