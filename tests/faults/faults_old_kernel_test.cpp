@@ -61,7 +61,7 @@ TEST_CASE("S96: without any one call that POSIX does not know the library works,
     const std::string content = random_bytes(300'000, 96), path = folder / "file";
     std::ofstream(path, std::ios::binary) << content;
     const std::string backend(Reactor().backend());
-    const bool epoll = backend == "epoll" || backend == "io_uring", needed = true;
+    const bool ring = backend == "io_uring", epoll = backend == "epoll" || ring, needed = true;
     const Row rows[] = {
         {Call::accept4, REACTOR_HAS(SOCK_NONBLOCK)},
         {Call::epoll_create1, epoll},
@@ -69,6 +69,9 @@ TEST_CASE("S96: without any one call that POSIX does not know the library works,
         {Call::epoll_pwait2, backend == "epoll" && REACTOR_HAS(EPOLL_PWAIT2)},
         {Call::epoll_wait, epoll, needed},
         {Call::eventfd, REACTOR_HAS(EVENTFD)},
+        {Call::io_uring_enter, ring, needed},
+        {Call::io_uring_register, ring, needed},
+        {Call::io_uring_setup, ring, needed},
         {Call::pidfd_open, REACTOR_HAS(PIDFD)},
         {Call::pidfd_send_signal, REACTOR_HAS(PIDFD)},
         {Call::pipe2, REACTOR_HAS(SPLICE)},

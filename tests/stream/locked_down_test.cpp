@@ -59,6 +59,9 @@ const Filtered rows[] = {
     {"splice", {SYS_splice}},
 };
 
+// Of the same number on all machines.
+constexpr int io_uring_enter = 426, io_uring_register = 427;
+
 // Without pipe2(2), which the C library's pipe is as well.
 std::vector<int> many_of_them(int error) {
     std::vector<int> many;
@@ -159,6 +162,12 @@ TEST_CASE("S96: under a filter that forbids what a backend cannot do without, th
 #if defined(SYS_epoll_wait)
             CHECK(run_filtered({SYS_epoll_wait, SYS_epoll_pwait}, error, path, content) == "epoll_wait" + told);
 #endif
+        }
+        if (backend == "io_uring") {
+            CHECK(run_filtered({io_uring_enter}, error, path, content) == "io_uring_enter" + told);
+            const std::string words = run_filtered({io_uring_register}, error, path, content);
+            CHECK_MESSAGE(words.starts_with("io_uring_register("), words);
+            CHECK_MESSAGE(words.ends_with(told), words);
         }
         if (backend == "select") CHECK(run_filtered({SYS_pselect6}, error, path, content) == "pselect" + told);
     }
