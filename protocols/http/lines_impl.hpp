@@ -80,7 +80,7 @@ inline Problem understand(const Field& field, scan::End, Trailer&, Meaning&) noe
     return understand_trailer(field);
 }
 
-/// What came of looking at one line, or at several.
+/// The outcome of one line, or of several.
 struct Outcome {
     enum class Kind : std::uint8_t { incomplete, line, empty_line, refused };
     Kind kind = Kind::line;
@@ -122,7 +122,7 @@ public:
           head_(head),
           meaning_(meaning) {}
 
-    /// Where the line begins that was not complete, or what is behind the empty one.
+    /// Where the line begins that was not complete; behind the empty one.
     const char* at() const noexcept { return at_; }
     const Field* next() const noexcept { return next_; }
 

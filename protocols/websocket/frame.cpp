@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace reactor::websocket {
 
 namespace {
@@ -27,91 +31,50 @@ bool may_be_sent(std::uint16_t code) noexcept {
 
 bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, const std::array<unsigned char, 4>& mask,
                 std::size_t place) noexcept {
-    std::array<unsigned char, 8> turned;
-    for (std::size_t at = 0; at < turned.size(); ++at) turned[at] = mask[(place + at) % 4];
-    std::uint64_t word, mask_word, seen = 0;
-    std::memcpy(&mask_word, turned.data(), sizeof mask_word);
+    std::array<unsigned char, 4> turned = mask;
+    if (place != 0) std::rotate_copy(mask.begin(), mask.begin() + place % 4, mask.end(), turned.begin());
+    std::uint32_t mask_of_four;
+    std::memcpy(&mask_of_four, turned.data(), sizeof mask_of_four);
+    const std::uint64_t mask_of_eight = std::uint64_t(mask_of_four) << 32 | mask_of_four;
+    std::uint64_t seen = 0;
     std::size_t at = 0;
-    for (; size - at >= 8; at += 8) {
+    const auto next = [&](auto mask_of_them) noexcept {
+        auto word = mask_of_them;
         std::memcpy(&word, from + at, sizeof word);
-        word ^= mask_word;
+        word ^= mask_of_them;
         seen |= word;
         std::memcpy(to + at, &word, sizeof word);
+        at += sizeof word;
+    };
+#ifdef __SSE2__
+    if (size >= 16) {
+        const __m128i mask_of_sixteen = _mm_set1_epi64x(static_cast<long long>(mask_of_eight));
+        __m128i seen_of_sixteen = _mm_setzero_si128();
+        const auto next_sixteen = [&]() noexcept {
+            const __m128i bytes =
+                _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)), mask_of_sixteen);
+            seen_of_sixteen = _mm_or_si128(seen_of_sixteen, bytes);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), bytes);
+            at += 16;
+        };
+        while (size - at >= 64)
+            for (int each = 0; each < 4; ++each) next_sixteen();
+        if ((size & 32) != 0)
+            for (int each = 0; each < 2; ++each) next_sixteen();
+        if ((size & 16) != 0) next_sixteen();
+        if (_mm_movemask_epi8(seen_of_sixteen) != 0) seen = ~std::uint64_t(0);
     }
+#else
+    while (size - at >= 16)
+        for (int each = 0; each < 2; ++each) next(mask_of_eight);
+#endif
+    if ((size & 8) != 0) next(mask_of_eight);
+    if ((size & 4) != 0) next(mask_of_four);
     for (; at < size; ++at) {
-        to[at] = from[at] ^ std::byte(turned[at % 8]);
+        to[at] = from[at] ^ std::byte(turned[at % 4]);
         seen |= std::to_integer<std::uint64_t>(to[at]);
     }
     return (seen & 0x8080808080808080) == 0;
-}
-
-FrameDecoder::Step FrameDecoder::next(Bytes input, std::vector<std::byte>& room) {
-    return in_frame_ ? data(input, 0, room) : begin_frame(input, room);
-}
-
-/// The head of a frame (RFC 6455, 5.2), and all of a control frame, which is short.
-FrameDecoder::Step FrameDecoder::begin_frame(Bytes input, std::vector<std::byte>& room) {
-    if (input.empty()) return {};
-    const unsigned first = byte_at(input, 0), opcode = first & 0x0f;
-    const bool final = (first & 0x80) != 0, is_control = opcode >= 8;
-    // RFC 7692, 6: RSV1 of a message's first frame.
-    const bool compressed = may_be_compressed_ && (first & 0x70) == 0x40 && (opcode == 1 || opcode == 2);
-    if ((first & 0x70) != 0 && !compressed) return refuse(close_code::protocol_error, "a reserved bit is set");
-    if ((opcode > 2 && opcode < 8) || opcode > 10) return refuse(close_code::protocol_error, "an unknown opcode");
-    if (is_control && !final) return refuse(close_code::protocol_error, "a control frame in fragments");
-    if (opcode == 0 && !in_message_) return refuse(close_code::protocol_error, "a continuation of nothing");
-    if (!is_control && opcode != 0 && in_message_) {
-        return refuse(close_code::protocol_error, "a message inside another one");
-    }
-    if (input.size() < 2) return {};
-
-    const unsigned second = byte_at(input, 1);
-    const bool masked = (second & 0x80) != 0;
-    if (masked != (role_ == Role::server)) {
-        return refuse(close_code::protocol_error, masked ? "a mask from a server" : "no mask from a client");
-    }
-    std::uint64_t length = second & 0x7f;
-    const std::size_t length_size = length == 126 ? 2 : length == 127 ? 8 : 0;
-    if (is_control && length > longest_control)
-        return refuse(close_code::protocol_error, "a control frame is too long");
-    const std::size_t head = 2 + length_size + (masked ? 4 : 0);
-    if (input.size() < 2 + length_size) return {};
-    if (length_size != 0) {
-        length = number_at(input, 2, length_size);
-        const std::uint64_t least = length_size == 2 ? 126 : 65536;
-        if (length < least) return refuse(close_code::protocol_error, "a length in more bytes than it needs");
-        if (length >> 63 != 0) return refuse(close_code::protocol_error, "a length with its highest bit set");
-    }
-    // A limit is checked as soon as the length is known, before any of the payload.
-    const std::uint64_t taken = opcode == 0 ? taken_ : 0;
-    if (!is_control && length > longest_ - std::min(taken, longest_)) {
-        return refuse(close_code::message_too_big, "a message is too long");
-    }
-    if (input.size() < head) return {};
-    if (masked) std::memcpy(mask_.data(), input.data() + 2 + length_size, 4);
-    mask_place_ = 0;
-
-    if (is_control) {
-        const auto size = static_cast<std::size_t>(length);
-        if (input.size() - head < size) return {};
-        Bytes payload = input.subspan(head, size);
-        if (masked) {
-            room.resize(size);
-            apply_mask(payload.data(), room.data(), size, mask_, 0);
-            payload = room;
-        }
-        return control(payload, head + size, opcode);
-    }
-    if (opcode != 0) {
-        kind_ = opcode == 1 ? Kind::text : Kind::binary;
-        compressed_ = compressed;
-        text_ = {};
-    }
-    in_message_ = in_frame_ = true;
-    final_ = final;
-    left_ = length;
-    taken_ = taken + length;
-    return data(input.subspan(head), head, room);
 }
 
 FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, unsigned opcode) {
@@ -139,7 +102,8 @@ FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, un
 }
 
 /// The payload of a data frame, as far as it is there. `consumed`: the bytes before `input` that belong to this step.
-FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed, std::vector<std::byte>& room) {
+[[gnu::always_inline]] inline FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed,
+                                                                    std::vector<std::byte>& room) {
     const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size()));
     Step step;
     step.consumed = consumed + size;
@@ -147,10 +111,10 @@ FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed, std::ve
     left_ -= size;
     bool is_ascii = false;
     if (role_ == Role::server) {
-        room.resize(size);
+        if (room.size() < size) room.resize(size);
         is_ascii = apply_mask(input.data(), room.data(), size, mask_, mask_place_);
         mask_place_ = static_cast<std::uint8_t>((mask_place_ + size) % 4);
-        step.payload = room;
+        step.payload = Bytes(room).first(size);
     }
     if (left_ == 0) {
         in_frame_ = false;
@@ -171,7 +135,89 @@ FrameDecoder::Step FrameDecoder::data(Bytes input, std::size_t consumed, std::ve
     return step;
 }
 
-std::size_t Frame::write_head(std::array<std::byte, 14>& head, Opcode opcode, std::uint64_t length, bool final,
+/// The head of a frame (RFC 6455, 5.2), and all of a control frame, which is short. True if data is to follow it at
+/// `head`; otherwise `step` is the result.
+[[gnu::always_inline]] inline bool FrameDecoder::begin_frame(Bytes input, std::vector<std::byte>& room, Step& step,
+                                                             std::size_t& head) {
+    const auto refuse_with = [&step](std::uint16_t code, std::string_view why) noexcept {
+        step = refuse(code, why);
+        return false;
+    };
+    if (input.empty()) return false;
+    const unsigned first = byte_at(input, 0), opcode = first & 0x0f;
+    const bool final = (first & 0x80) != 0, is_control = opcode >= 8;
+    // RFC 7692, 6: RSV1 of a message's first frame.
+    const bool compressed = may_be_compressed_ && (first & 0x70) == 0x40 && (opcode == 1 || opcode == 2);
+    if ((first & 0x70) != 0 && !compressed) return refuse_with(close_code::protocol_error, "a reserved bit is set");
+    if ((opcode > 2 && opcode < 8) || opcode > 10) return refuse_with(close_code::protocol_error, "an unknown opcode");
+    if (is_control && !final) return refuse_with(close_code::protocol_error, "a control frame in fragments");
+    if (opcode == 0 && !in_message_) return refuse_with(close_code::protocol_error, "a continuation of nothing");
+    if (!is_control && opcode != 0 && in_message_) {
+        return refuse_with(close_code::protocol_error, "a message inside another one");
+    }
+    if (input.size() < 2) return false;
+
+    const unsigned second = byte_at(input, 1);
+    const bool masked = (second & 0x80) != 0;
+    if (masked != (role_ == Role::server)) {
+        return refuse_with(close_code::protocol_error, masked ? "a mask from a server" : "no mask from a client");
+    }
+    std::uint64_t length = second & 0x7f;
+    const std::size_t length_size = length == 126 ? 2 : length == 127 ? 8 : 0;
+    if (is_control && length > longest_control)
+        return refuse_with(close_code::protocol_error, "a control frame is too long");
+    head = 2 + length_size + (masked ? 4 : 0);
+    if (input.size() < 2 + length_size) return false;
+    if (length_size != 0) {
+        length = number_at(input, 2, length_size);
+        const std::uint64_t least = length_size == 2 ? 126 : 65536;
+        if (length < least) return refuse_with(close_code::protocol_error, "a length in more bytes than it needs");
+        if (length >> 63 != 0) return refuse_with(close_code::protocol_error, "a length with its highest bit set");
+    }
+    // A limit is checked as soon as the length is known, before any of the payload.
+    const std::uint64_t taken = opcode == 0 ? taken_ : 0;
+    if (!is_control && length > longest_ - std::min(taken, longest_)) {
+        return refuse_with(close_code::message_too_big, "a message is too long");
+    }
+    if (input.size() < head) return false;
+    if (masked) std::memcpy(mask_.data(), input.data() + 2 + length_size, 4);
+    mask_place_ = 0;
+
+    if (is_control) {
+        const auto size = static_cast<std::size_t>(length);
+        if (input.size() - head < size) return false;
+        Bytes payload = input.subspan(head, size);
+        if (masked) {
+            if (room.size() < size) room.resize(size);
+            apply_mask(payload.data(), room.data(), size, mask_, 0);
+            payload = Bytes(room).first(size);
+        }
+        step = control(payload, head + size, opcode);
+        return false;
+    }
+    if (opcode != 0) {
+        kind_ = opcode == 1 ? Kind::text : Kind::binary;
+        compressed_ = compressed;
+        text_ = {};
+    }
+    in_message_ = in_frame_ = true;
+    final_ = final;
+    left_ = length;
+    taken_ = taken + length;
+    return true;
+}
+
+// Both are compiled into this, which a message of 125 bytes notices.
+FrameDecoder::Step FrameDecoder::next(Bytes input, std::vector<std::byte>& room) {
+    std::size_t head = 0;
+    if (!in_frame_) {
+        Step step;
+        if (!begin_frame(input, room, step, head)) return step;
+    }
+    return data(input.subspan(head), head, room);
+}
+
+std::size_t Frame::write_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
                               const std::uint32_t* mask) noexcept {
     const unsigned mask_bit = mask != nullptr ? 0x80 : 0;
     head[0] = std::byte((final ? 0x80u : 0u) | static_cast<unsigned>(opcode));

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,8 +65,8 @@ public:
         std::string_view why{};
     };
 
-    /// The next step, from the front of the unconsumed input. `room` takes the payload without its mask, where it has
-    /// one; `Step::payload` is a view of it or of the input. After a refusal the decoder is of no use. Throws
+    /// The next step, from the front of the unconsumed input. `room` grows to take the payload without its mask, where
+    /// it has one; `Step::payload` is a view of it or of the input. After a refusal the decoder is of no use. Throws
     /// std::bad_alloc.
     Step next(Bytes input, std::vector<std::byte>& room);
 
@@ -79,7 +80,7 @@ public:
     bool inside_message() const noexcept { return in_message_; }
 
 private:
-    Step begin_frame(Bytes input, std::vector<std::byte>& room);
+    bool begin_frame(Bytes input, std::vector<std::byte>& room, Step& step, std::size_t& head);
     Step control(Bytes payload, std::size_t consumed, unsigned opcode);
     Step data(Bytes input, std::size_t consumed, std::vector<std::byte>& room);
     static Step refuse(std::uint16_t code, std::string_view why) noexcept {
@@ -118,7 +119,7 @@ public:
     static std::vector<std::byte> masked(Opcode opcode, Bytes payload, std::uint32_t mask, bool final = true);
 
     /// The head alone: at most 14 bytes, of which the result says how many.
-    static std::size_t write_head(std::array<std::byte, 14>& head, Opcode opcode, std::uint64_t length, bool final,
+    static std::size_t write_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
                                   const std::uint32_t* mask) noexcept;
 };
 

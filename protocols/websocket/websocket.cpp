@@ -62,19 +62,29 @@ WebSocket::~WebSocket() = default;
 
 // ── output ──
 
-bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final, bool compressed) {
+[[gnu::always_inline]] inline bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final,
+                                                          bool compressed) {
     constexpr std::byte reserved{0x40};  // RSV1
     if (role_ == Role::client) {
         std::vector<std::byte> frame = Frame::masked(opcode, payload, next_mask(), final);
         if (compressed) frame[0] |= reserved;
         return transport().write(frame);
     }
-    std::array<std::byte, 14> head;
-    const Bytes head_bytes(head.data(), Frame::write_head(head, opcode, payload.size(), final, nullptr));
+    constexpr std::size_t together = 2048;  // with a copy, and one send also outside of a call
+    std::array<std::byte, 14 + together> frame;
+    const std::span<std::byte, 14> head = std::span(frame).first<14>();
+    const std::size_t size = Frame::write_head(head, opcode, payload.size(), final, nullptr);
     if (compressed) head[0] |= reserved;
-    constexpr std::size_t together = 2048;  // with one copy, and one send also outside of a call
-    if (payload.size() <= together) return transport().write(head_bytes, payload);
-    return transport().write(head_bytes) && transport().write(payload);
+    if (payload.size() > together) return transport().write(Bytes(head.first(size))) && transport().write(payload);
+    std::copy(payload.begin(), payload.end(), frame.begin() + size);
+    return transport().write(Bytes(frame.data(), size + payload.size()));
+}
+
+/// False if the end has begun. Throws std::logic_error inside a message that is sent in parts.
+inline bool WebSocket::may_send() const {
+    if (is_open_ && sending_parts_)
+        throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
+    return is_open_;
 }
 
 bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload) {
@@ -85,13 +95,6 @@ bool WebSocket::send_message(Frame::Opcode opcode, Bytes payload) {
         if (!smaller.empty()) return write_frame(opcode, smaller, true, true);
     }
     return write_frame(opcode, payload, true);
-}
-
-/// False if the end has begun. Throws std::logic_error inside a message that is sent in parts.
-bool WebSocket::may_send() const {
-    if (is_open_ && sending_parts_)
-        throw std::logic_error("WebSocket::send: a message that is sent in parts has not ended");
-    return is_open_;
 }
 
 WebSocket::More& WebSocket::more() {
@@ -200,11 +203,32 @@ void WebSocket::connected() {
     opened();
 }
 
+[[gnu::always_inline]] inline void WebSocket::take_part(Bytes payload, bool last) {
+    decoder_.compressed() ? take_compressed(payload, last) : part(decoder_.kind(), payload, last);
+}
+
+void WebSocket::take_compressed(Bytes payload, bool last) {
+    std::vector<std::byte>& gathering = more().compressed;
+    gathering.insert(gathering.end(), payload.begin(), payload.end());
+    if (!last) return;
+    std::vector<std::byte> message;
+    switch (deflate::decompress(std::exchange(gathering, {}), options_.longest_message, message)) {
+        case deflate::Outcome::too_long: return fail(close_code::message_too_big, "a message is too long");
+        case deflate::Outcome::malformed: return fail(close_code::invalid_data, "a message cannot be decompressed");
+        case deflate::Outcome::whole: break;
+    }
+    Utf8Check text;
+    if (decoder_.kind() == Kind::text && (!text.accept(message) || !text.complete()))
+        return fail(close_code::invalid_data, "a text is not UTF-8");
+    part(decoder_.kind(), message, true);
+}
+
 std::size_t WebSocket::received(Bytes input) {
     heard_ = true;
     std::size_t consumed = 0;
+    std::vector<std::byte>& unmasked = room();
     while (consumed < input.size() && !over_) {
-        const FrameDecoder::Step step = decoder_.next(input.subspan(consumed), room());
+        const FrameDecoder::Step step = decoder_.next(input.subspan(consumed), unmasked);
         consumed += step.consumed;
         using Event = FrameDecoder::Event;
         if (step.event == Event::need_more) {
@@ -226,27 +250,13 @@ std::size_t WebSocket::received(Bytes input) {
     return over_ ? input.size() : consumed;
 }
 
-void WebSocket::take_part(Bytes payload, bool last) {
-    if (!decoder_.compressed()) return part(decoder_.kind(), payload, last);
-    std::vector<std::byte>& gathering = more().compressed;
-    gathering.insert(gathering.end(), payload.begin(), payload.end());
-    if (!last) return;
-    std::vector<std::byte> message;
-    switch (deflate::decompress(std::exchange(gathering, {}), options_.longest_message, message)) {
-        case deflate::Outcome::too_long: return fail(close_code::message_too_big, "a message is too long");
-        case deflate::Outcome::malformed: return fail(close_code::invalid_data, "a message cannot be decompressed");
-        case deflate::Outcome::whole: break;
-    }
-    Utf8Check text;
-    if (decoder_.kind() == Kind::text && (!text.accept(message) || !text.complete()))
-        return fail(close_code::invalid_data, "a text is not UTF-8");
-    part(decoder_.kind(), message, true);
-}
-
 // A message of one part, as most are, is given from where it lies.
 void WebSocket::part(Kind kind, Bytes part, bool last) {
     const bool gathered = more_ != nullptr && !more_->message.empty();
-    if (last && !gathered) return message(kind, part);
+    last && !gathered ? message(kind, part) : gather(kind, part, last);
+}
+
+void WebSocket::gather(Kind kind, Bytes part, bool last) {
     std::vector<std::byte>& gathering = more().message;
     gathering.insert(gathering.end(), part.begin(), part.end());
     if (!last) return;

@@ -122,6 +122,8 @@ private:
     bool send_message(Frame::Opcode opcode, Bytes payload);
     bool write_frame(Frame::Opcode opcode, Bytes payload, bool final, bool compressed = false);
     void take_part(Bytes payload, bool last);
+    void take_compressed(Bytes payload, bool last);
+    void gather(Kind kind, Bytes part, bool last);
     bool write_close(std::uint16_t code, std::string_view reason);
     void take_close(std::uint16_t code, Bytes reason);
     void fail(std::uint16_t code, std::string_view why);
