@@ -92,12 +92,12 @@ reachable() {
     cannot "a proxy does not start: $(tail -n 1 "$folder/errors")"
 }
 
-with_nginx() {
-    nginx_port=$(free_port)
-    cat >"$folder/nginx.conf" <<END
+# nginx_settings NAME: the beginning of a configuration of nginx, with all that it writes in the folder.
+nginx_settings() {
+    cat <<END
 daemon off;
 master_process off;
-pid $folder/nginx.pid;
+pid $folder/$1.pid;
 events {}
 http {
     access_log off;
@@ -106,6 +106,13 @@ http {
     fastcgi_temp_path $folder/fastcgi;
     uwsgi_temp_path $folder/uwsgi;
     scgi_temp_path $folder/scgi;
+END
+}
+
+with_nginx() {
+    nginx_port=$(free_port)
+    cat >"$folder/nginx.conf" <<END
+$(nginx_settings nginx)
     server {
         listen 127.0.0.1:$nginx_port;
         location / {

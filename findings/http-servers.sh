@@ -140,17 +140,7 @@ serve_mini-httpd() {
 
 serve_nginx() {
     cat >"$folder/server.conf" <<END
-daemon off;
-master_process off;
-pid $folder/server.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
+$(nginx_settings server)
     gzip on;
     types { text/html html; }
     server {

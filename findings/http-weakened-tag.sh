@@ -44,17 +44,7 @@ versions
 nginx_in_front() {
     nginx_port=$(free_port)
     cat >"$folder/front.conf" <<NGINX
-daemon off;
-master_process off;
-pid $folder/front.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
+$(nginx_settings front)
     gzip on;
     server {
         listen 127.0.0.1:$nginx_port;
