@@ -13,6 +13,16 @@
 
 namespace reactor::http {
 
+void throw_impossible(int status) {
+    if (!is_final(status))
+        throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
+    throw std::invalid_argument("http::Exchange: a control character in a content type");
+}
+
+void throw_begun() {
+    throw std::logic_error("http::Exchange: the answer has begun");
+}
+
 Exchange::Exchange(ServerConnection& connection) noexcept : connection_(&connection) {
     connection.exchange_ = this;
 }
@@ -56,22 +66,21 @@ void Exchange::close_after() noexcept {
     if (connection_ != nullptr) connection_->unset(ServerConnection::keep_alive);
 }
 
-inline void Exchange::require_not_begun() const {
-    if (connection_->is(ServerConnection::begun)) throw std::logic_error("http::Exchange: the answer has begun");
+void Exchange::require_not_begun() const {
+    if (connection_->is(ServerConnection::begun)) throw_begun();
 }
 
 /// Can an answer with these begin? False if the client is gone.
-inline bool Exchange::may_begin(int status, std::string_view type) const {
-    if (status < 200 || status > 599)
-        throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
-    if (!scan::all_in_value(type)) throw std::invalid_argument("http::Exchange: a control character in a content type");
+bool Exchange::may_begin(int status, std::string_view type) const {
+    require_possible(status, type);
     if (connection_ == nullptr) return false;
     require_not_begun();
     return true;
 }
 
 void Exchange::answer(int status, std::string_view content, std::string_view type) {
-    if (may_begin(status, type)) connection_->answer(status, content, type);
+    if (connection_ == nullptr) return require_possible(status, type);
+    connection_->answer(status, content, type);
 }
 
 void Exchange::answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,

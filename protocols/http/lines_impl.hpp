@@ -211,7 +211,7 @@ inline Outcome version(const char* begin, const char* end, Head& head) noexcept 
 }
 
 /// The first line of a request. `at`: then where the next begins.
-inline Outcome start_line(std::string_view text, const char*& at, RequestHead& head) noexcept {
+[[gnu::always_inline]] inline Outcome start_line(std::string_view text, const char*& at, RequestHead& head) noexcept {
     const char* const begin = text.data();
     const scan::End bounds(begin, begin + text.size());
     const char* const end = bounds.end;

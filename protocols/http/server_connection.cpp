@@ -74,7 +74,7 @@ void ServerConnection::let_go() noexcept {
 
 // ── input ──
 
-inline void ServerConnection::begin_request(const RequestHead& head) {
+[[gnu::always_inline]] inline void ServerConnection::begin_request(const RequestHead& head) {
     unset(keep_alive | old | without_content | expects_continue | begun | in_chunks);
     set(answering | asked);
     if (head.keep_alive && !is(drained)) set(keep_alive);
@@ -94,7 +94,7 @@ inline void ServerConnection::begin_request(const RequestHead& head) {
 }
 
 /// Returns how many bytes the request's head took; 0 if it is incomplete.
-inline std::size_t ServerConnection::take_request(Bytes input) {
+[[gnu::always_inline]] inline std::size_t ServerConnection::take_request(Bytes input) {
     RequestHead head;
     const Parsed parsed = parser_.request(input, head, service_->options_.head);
     if (parsed.state == Parsed::State::need_more) {
@@ -326,6 +326,8 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
 }
 
 void ServerConnection::answer(int status, std::string_view content, std::string_view type) {
+    require_possible(status, type);
+    if (is(begun)) throw_begun();
     const bool has_none = status == 204 || status == 304;
     compose(status, content.empty() ? std::string_view() : type,
             has_none ? std::nullopt : std::optional<std::uint64_t>(content.size()),
