@@ -66,7 +66,8 @@ public:
     /// Calls `hook` after each answer. Costs a copy of each request's method and target.
     void on_access(MoveOnlyFunction<void(const Access&)> hook);
 
-    /// Forgets all handlers: further requests are answered with 503, and their connections close.
+    /// Forgets all handlers: further requests are answered with 503, and their connections close. Called by a handler,
+    /// it destroys them when that handler returns.
     void close() noexcept;
 
     const ServiceOptions& options() const noexcept { return options_; }

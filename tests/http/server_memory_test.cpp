@@ -569,6 +569,38 @@ TEST_CASE("a closed service calls no handler any more and answers 503") {
     CHECK(client.transport->ended());
 }
 
+TEST_CASE("a handler that closes its service, or replaces itself, lives until it returns") {
+    ServedClient client;
+    const auto owned = std::make_shared<std::string>("owned");
+    client.service->get("/", [&service = *client.service, owned](const Request&, Exchange exchange) {
+        service.close();
+        exchange.answer(200, *owned);
+    });
+    client.service->otherwise([&service = *client.service, owned](const Request&, Exchange exchange) {
+        service.otherwise(say("other"));
+        exchange.answer(200, *owned);
+    });
+    CHECK(client.ask(get("/x")) == answer(200, "owned"));
+    CHECK(client.ask(get("/x")) == answer(200, "other"));
+    CHECK(owned.use_count() == 2);
+    CHECK(client.ask(get("/")) == answer(200, "owned"));
+    CHECK(owned.use_count() == 1);
+}
+
+TEST_CASE("a path is found among many of all lengths, and another one is not") {
+    ServedClient client;
+    for (int number = 0; number < 300; ++number) {
+        const std::string path = "/" + std::to_string(number * 7919 % 1000);
+        client.service->get(path, say(path));
+    }
+    for (int number = 0; number < 1000; ++number) {
+        const std::string path = "/" + std::to_string(number);
+        const bool is_there = number * 679 % 1000 < 300;  // 7919 * 679 is 1 modulo 1000
+        const std::string found = client.ask(get(path));
+        if (found != (is_there ? answer(200, path) : answer(404, "not found\n"))) FAIL(path, ": ", found);
+    }
+}
+
 TEST_CASE("every case of HTTP is answered alike in whatever pieces it arrives, and refused with its status") {
     for (const http_cases::Case& each : http_cases::requests()) {
         CAPTURE(each.clause);
