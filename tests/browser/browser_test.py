@@ -4,6 +4,7 @@ chromium-driver; `tests/run --browser` installs them."""
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -158,6 +159,17 @@ class Chat(BrowserTest):
             })().then(done, (error) => done(String(error)));
         """)
         self.assertEqual(parts, ["one", "two", "three"])
+
+    def test_a_line_that_is_no_pages_harms_no_page(self):
+        """The server takes lines from anyone: bytes that are no text, and values that the page does not send."""
+        for line, status in [(b"\xff", 400), (b"\xe2\x82", 400), (b'{"time": {"toString": 1, "valueOf": 1}}', 204), (b"null", 204),
+                             (b'{"id": {"toString": 1}}', 204), (b'{"id": "last", "name": "Page", "text": "behind them"}', 204)]:
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
+            connection.request("POST", "/lines", line)
+            self.assertEqual(connection.getresponse().status, status, line)
+            connection.close()
+        self.enter()
+        self.until_said("behind them")
 
     def test_reloads_and_conversations_go_on_during_restarts(self):
         """One page speaks, another one is loaded again and again, while the server restarts."""

@@ -9,6 +9,7 @@
 // does not look into a line.
 #include <protocols/http/server_connection.hpp>
 #include <protocols/http/static_files.hpp>
+#include <protocols/websocket/utf8.hpp>
 #include <protocols/websocket/websocket.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
@@ -112,10 +113,13 @@ private:
     bool closed_ = false;
 };
 
-/// A line may hold anything but its end.
+/// A line may hold anything but its end, in UTF-8: other bytes, also among the last lines, would end the WebSockets of
+/// all pages.
 bool is_line(Bytes content) {
     const std::string_view text = text_of(content);
-    return !text.empty() && text.find_first_of("\r\n") == std::string_view::npos;
+    websocket::Utf8Check check;
+    return !text.empty() && text.find_first_of("\r\n") == std::string_view::npos && check.accept(content) &&
+           check.complete();
 }
 
 /// One page.

@@ -46,7 +46,7 @@ function show(line) {
 function parse(text) {
   try {
     const { id, name, text: words, time } = JSON.parse(text);
-    return { id: String(id ?? text), name: String(name), text: String(words), time };
+    return { id: String(id ?? text), name: String(name), text: String(words), time: String(time) };
   } catch {
     return null;
   }
