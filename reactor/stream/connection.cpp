@@ -66,11 +66,12 @@ void SocketConnection::readable_completed() {
         Completions& engine;
         ~GiveBack() { engine.give_back(); }
     } const give_back{engine};
+    space.bytes_received += input.size();
     if (engine.has_collected(socket_.get(), this)) [[unlikely]] {
         send_collected();
+        if (is(over)) return;
         if (!state_.is_only(completes)) return deliver(input);
     }
-    space.bytes_received += input.size();
     space.unanswered = this;
     const std::size_t consumed = call_received(space, input);
     if (consumed != input.size() || !state_.is_only(completes)) [[unlikely]]

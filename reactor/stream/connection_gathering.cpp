@@ -15,7 +15,7 @@ namespace reactor {
 
 bool SocketConnection::write_unusual(Bytes data) {
     Workspace& space = workspace();
-    if (space.owner == this && state_.is_ordinary()) {
+    if (space.owner == this && state_.is_ordinary() && Workspace::is_small(data)) {
         if (space.unanswered == this) space.leave_short_way();
         if (space.copy_behind(data, group_->limits.high_mark)) return true;
     }

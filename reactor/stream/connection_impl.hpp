@@ -234,11 +234,13 @@ struct SocketConnection::Workspace final : reactor::Workspace {
     bool in_input(Bytes data) const noexcept {
         return reinterpret_cast<std::uintptr_t>(data.data()) - reinterpret_cast<std::uintptr_t>(views) < views_size;
     }
+    /// Is it worth a copy? Nothing is not.
+    static bool is_small(Bytes data) noexcept { return data.size() - 1 < large_write - 1; }
     /// Gathers a small piece that is not out of the input, behind others of its kind. Beyond the high watermark the
     /// protocol is owed pause_writing and resume_writing, so those bytes are queued.
     bool copy_behind(Bytes data, std::size_t high_mark) noexcept {
         const std::size_t before = gathered.size(), together = before + data.size();
-        if (data.size() - 1 >= large_write - 1 || together > std::min(gather_size, high_mark)) return false;
+        if (together > std::min(gather_size, high_mark)) return false;
         if ((before > 0 && gathered.data() != output.get()) || in_input(data)) return false;
         std::memcpy(output.get() + before, data.data(), data.size());
         gathered = {output.get(), together};

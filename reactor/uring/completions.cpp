@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -89,6 +90,7 @@ void Completions::leave(int descriptor) noexcept {
     ++slot.life;
     slot.joined = false;
     --joined_;
+    assert((joined_ > 0 || unread_ == 0) && "without connections there is no input");
 }
 
 std::size_t Completions::held(int descriptor) const noexcept {

@@ -1,4 +1,6 @@
 // A reactor inside another loop, by its descriptor and its next time; and fork(2).
+#include "../support/loop.hpp"
+
 #include <reactor/detail/wakeup.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
@@ -195,6 +197,25 @@ TEST_CASE("S73: fork in a handler, and what is ready is told to both") {
     if (handler.in_the_child) ::_exit(handler.count == 2 ? 0 : 1);
     CHECK(handler.count == 2);
     CHECK(handler.status == 0);
+}
+
+TEST_CASE("S73: a child is told of the end of a stream that came before the fork, behind input") {
+    Reactor reactor;
+    ConnectionOptions options;
+    options.limits.read_size = 1;
+    Conversation talk(reactor, options);
+    write_some(talk.peer, "input");
+    run_until(reactor, [&] { return talk.journal.input == "i"; });
+    (void)talk.peer.shutdown_write();
+    run_until(reactor, [&] { return talk.journal.input.size() >= 3; });
+    const int status = in_child([&] {
+        reactor.after_fork();
+        for (int most = 100; most > 0 && !talk.journal.over; --most) reactor.run_once(20ms);
+        return talk.journal.count("end") == 1;
+    });
+    CHECK(status == 0);
+    run_until(reactor, [&] { return talk.journal.over; });
+    CHECK(talk.journal.count("end") == 1);
 }
 
 TEST_CASE("A descriptor of the loop's does not pass through exec") {

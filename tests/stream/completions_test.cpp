@@ -34,6 +34,34 @@ struct Scripted {
     Reactor reactor;
 };
 
+// A script whose waits fail when the test says so, and which never sleeps: where the kernel would, it says so.
+struct Failing final : CompletionQueue {
+    explicit Failing(unsigned seed, Odds odds = Odds()) : queue(seed, odds) {}
+    Place receive(int descriptor, std::uint64_t data) override { return queue.receive(descriptor, data); }
+    Place send(int descriptor, Bytes bytes, std::uint64_t data) override { return queue.send(descriptor, bytes, data); }
+    Place poll(int descriptor, Interest interest, std::uint64_t data) override {
+        return queue.poll(descriptor, interest, data);
+    }
+    void cancel(std::uint64_t data) override { queue.cancel(data); }
+    bool handed_over(Place place) const noexcept override { return queue.handed_over(place); }
+    void withdraw(Place place) noexcept override { queue.withdraw(place); }
+    std::size_t waiting() const noexcept override { return queue.waiting(); }
+    std::span<const Completion> wait(std::optional<Duration> limit) override {
+        if (fails) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "wait");
+        std::span<const Completion> completions = queue.wait(Duration::zero());
+        if (limit == Duration::zero()) return completions;
+        // The script is slow on purpose: what it does not find so often is not there.
+        for (int look = 0; look < 60 && completions.empty(); ++look) completions = queue.wait(Duration::zero());
+        sleeps = completions.empty();
+        return completions;
+    }
+    void give(std::uint16_t buffer, std::span<std::byte> memory) noexcept override { queue.give(buffer, memory); }
+
+    ScriptedCompletions queue;
+    bool fails = false;
+    bool sleeps = false;  // the last wait that might
+};
+
 void echo(Journal& journal) {
     journal.on_received = [&journal](Bytes input) {
         journal.input += text_of(input);
@@ -107,6 +135,86 @@ TEST_CASE("A connection that pauses is given nothing, and afterwards all of it i
             return talk.journal.input.size() == text.size();
         });
         CHECK(talk.journal.input == text);
+    }
+}
+
+TEST_CASE("A wait never sleeps while a connection that reads has input, an end or an error to come") {
+    for (unsigned seed = 0; seed < 600; ++seed) {
+        CAPTURE(seed);
+        std::mt19937 random(seed);
+        auto made = std::make_unique<Failing>(seed);
+        Failing& queue = *made;
+        Reactor reactor(testing::io_uring(std::move(made)));
+        ConnectionOptions options;
+        if (random() % 2 == 0) options.limits.read_size = 1 + random() % 700;
+        const bool tcp = seed % 2 == 0;
+        Conversation talk(reactor, ends_of(tcp), options);
+        const std::string text = random_bytes(1 + random() % 6'000, seed);
+        bool paused = false;
+        talk.journal.on_received = [&](Bytes input) {
+            const bool last = talk.journal.input.size() + input.size() == text.size();
+            const std::size_t consumed = !last && random() % 4 == 0 ? random() % (input.size() + 1) : input.size();
+            talk.journal.input += text_of(input.first(consumed));
+            if (random() % 3 == 0) {
+                talk.journal.transport->pause_reading();
+                paused = true;
+            }
+            return consumed;
+        };
+        std::size_t written = 0;
+        const bool resets = tcp && random() % 4 == 0;
+        bool gone = false;
+        for (int turn = 0; turn < 20'000 && !talk.journal.over; ++turn) {
+            if (paused && random() % 2 == 0) {
+                paused = false;
+                talk.journal.transport->resume_reading();
+            }
+            if (written < text.size() && random() % 2 == 0)
+                written += write_some(talk.peer, std::string_view(text).substr(written, 1 + random() % 3'000));
+            if (written == text.size() && !std::exchange(gone, true)) {
+                if (resets) talk.peer.set_linger(std::chrono::seconds(0));
+                if (resets || random() % 2 == 0)
+                    talk.peer.close();
+                else
+                    (void)talk.peer.shutdown_write();
+            }
+            const bool owes = gone && !paused;
+            queue.sleeps = false;
+            reactor.run_once();
+            if (owes) REQUIRE_FALSE(queue.sleeps);
+        }
+        CHECK(talk.journal.over);
+        CHECK((resets || talk.journal.input == text));
+        CHECK(talk.journal.count("end") == std::size_t(!resets));
+    }
+}
+
+TEST_CASE("An end that a connection could not be given, as others paused and resumed it meanwhile, comes again") {
+    for (unsigned seed = 0; seed < 300; ++seed) {
+        CAPTURE(seed);
+        auto made = std::make_unique<Failing>(seed, never);
+        Failing& queue = *made;
+        Reactor reactor(testing::io_uring(std::move(made)));
+        Conversation first(reactor), second(reactor), third(reactor);
+        for (int turn = 0; turn < 1'000 && !queue.sleeps; ++turn) reactor.run_once();
+        REQUIRE(queue.sleeps);
+        queue.sleeps = false;
+        bool paused = false;
+        first.journal.on_received = [&](Bytes input) {
+            if (!second.journal.over) second.journal.transport->pause_reading();
+            paused = true;
+            return input.size();
+        };
+        third.journal.on_received = [&](Bytes input) {
+            if (!second.journal.over) second.journal.transport->resume_reading();
+            paused = false;
+            return input.size();
+        };
+        write_some(first.peer, "pause");
+        (void)second.peer.shutdown_write();
+        write_some(third.peer, "resume");
+        for (int turn = 0; turn < 1'000 && !queue.sleeps; ++turn) reactor.run_once();
+        CHECK((paused || second.journal.count("end") == 1));
     }
 }
 
@@ -239,32 +347,6 @@ TEST_CASE("Nothing is under way for a connection that has ended, and its number 
         CHECK(next.journal.input == "mine");
     }
 }
-
-namespace {
-
-// Another queue, whose waits fail when the test says so.
-struct Failing final : CompletionQueue {
-    explicit Failing(unsigned seed, Odds odds) : queue(seed, odds) {}
-    Place receive(int descriptor, std::uint64_t data) override { return queue.receive(descriptor, data); }
-    Place send(int descriptor, Bytes bytes, std::uint64_t data) override { return queue.send(descriptor, bytes, data); }
-    Place poll(int descriptor, Interest interest, std::uint64_t data) override {
-        return queue.poll(descriptor, interest, data);
-    }
-    void cancel(std::uint64_t data) override { queue.cancel(data); }
-    bool handed_over(Place place) const noexcept override { return queue.handed_over(place); }
-    void withdraw(Place place) noexcept override { queue.withdraw(place); }
-    std::size_t waiting() const noexcept override { return queue.waiting(); }
-    std::span<const Completion> wait(std::optional<Duration> limit) override {
-        if (fails) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "wait");
-        return queue.wait(limit);
-    }
-    void give(std::uint16_t buffer, std::span<std::byte> memory) noexcept override { queue.give(buffer, memory); }
-
-    ScriptedCompletions queue;
-    bool fails = false;
-};
-
-}  // namespace
 
 TEST_CASE("A loop that is destroyed while collected answers could not be handed over tells no connection of them") {
     Odds odds = never;

@@ -892,6 +892,29 @@ TEST_CASE("Behind an answer that left in part what is written between callbacks 
     CHECK(read_all(talk.peer) == "and another thing");
 }
 
+TEST_CASE("A callback that writes nothing sends nothing: a peer that is gone has ended in good order") {
+    for (const int way : {0, 1, 2}) {
+        CAPTURE(way);
+        Reactor reactor;
+        Conversation talk(reactor, Socket::pair(), {});
+        talk.journal.on_received = [&](Bytes input) {
+            talk.journal.input += text_of(input);
+            if (way == 1) CHECK(talk.journal.transport->write(""));
+            if (way == 2) {
+                talk.journal.transport->pause_reading();
+                talk.journal.transport->resume_reading();
+            }
+            return input.size();
+        };
+        write_some(talk.peer, "last words");
+        talk.peer.close();
+        run_until(reactor, [&] { return talk.journal.over; });
+        CHECK(talk.journal.input == "last words");
+        CHECK(talk.journal.count("end") == 1);
+        CHECK_FALSE(talk.journal.reason);
+    }
+}
+
 TEST_CASE("What is written in one callback leaves together: one segment for many small writes") {
     Reactor reactor;
     Conversation talk(reactor);
