@@ -145,7 +145,7 @@ private:
             refuse(head.status, std::make_error_code(std::errc::connection_refused));
             return input.size();
         }
-        // RFC 6455, 4.1: what was not asked for must not be granted.
+        // RFC 6455, 4.1: nothing that was not asked for may be granted.
         bool deflates = false;
         const bool extensions_fit =
             offers_ ? deflate::is_answer(fields, deflates) : fields.count("Sec-WebSocket-Extensions") == 0;

@@ -45,7 +45,7 @@ struct Options {
     /// Compression is agreed on if the other side can (permessage-deflate, RFC 7692, without context takeover). Whole
     /// messages of 64 bytes or more are sent compressed if that makes them smaller; parts and `Encoded` ones are not.
     /// A compressed message is held until it is whole, and `longest_message` bounds both of its forms. Without zlib
-    /// (-Ddeflate=enabled) it has no effect. Do not compress a secret together with what a stranger may choose.
+    /// (-Ddeflate=enabled) it has no effect. Do not compress a secret together with bytes that a stranger may choose.
     bool compress = false;
 };
 
