@@ -119,7 +119,7 @@ public:
     bool waits_to_be_handed_over() const noexcept {
         return queue_->waiting() > 0 || !due_.empty() || !watching_ || watched_ready_;
     }
-    /// Makes the requests that are due, hands them over, and waits.
+    /// Makes the requests that are due, hands them over, and waits, unless something is ready.
     void wait(std::optional<Duration> limit);
     /// Makes them and hands them over.
     void hand_over() noexcept;

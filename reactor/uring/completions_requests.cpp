@@ -154,6 +154,7 @@ void Completions::stop_awaiting_end(int descriptor, Slot& slot) noexcept {
 void Completions::wait(std::optional<Duration> limit) {
     list_again();
     make_requests();
+    if (ready()) limit = Duration::zero();  // not before: a connection that cannot be watched is to be told so
     collect_completions(queue_->wait(limit));
 }
 

@@ -49,8 +49,7 @@ public:
 
     std::span<const Event> wait(std::optional<Duration> limit) override {
         if (completions_.empty()) return others_->wait(limit);
-        if (completions_.ready() || completions_.watched_is_ready() || others_->ready_unseen())
-            limit = Duration::zero();
+        if (completions_.watched_is_ready() || others_->ready_unseen()) limit = Duration::zero();
         try {
             completions_.wait(limit);
         } catch (const std::system_error& error) {

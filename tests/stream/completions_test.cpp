@@ -5,7 +5,11 @@
 #include <reactor/testing/scripted_completions.hpp>
 
 #include <doctest/doctest.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <memory>
 #include <optional>
 #include <random>
@@ -17,6 +21,20 @@
 
 using namespace reactor;
 using testing::ScriptedCompletions;
+
+namespace {
+
+bool epoll_has_room = true;
+
+}  // namespace
+
+// In front of the C library's.
+extern "C" int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept {
+    if (epoll_has_room || operation != EPOLL_CTL_ADD)
+        return int(::syscall(SYS_epoll_ctl, set, operation, descriptor, event));
+    errno = ENOSPC;
+    return -1;
+}
 
 namespace {
 
@@ -221,6 +239,25 @@ TEST_CASE("An end that a connection could not be given, as others paused and res
         for (int turn = 0; turn < 1'000 && !queue.sleeps; ++turn) reactor.run_once();
         CHECK((paused || second.journal.count("end") == 1));
     }
+}
+
+TEST_CASE("That a connection cannot be watched is told at once, and no wait sleeps before") {
+    auto made = std::make_unique<Failing>(1, never);
+    Failing& queue = *made;
+    Reactor reactor(testing::io_uring(std::move(made)));
+    ConnectionOptions options;
+    options.limits.high_mark = options.limits.output_limit = 100'000'000;  // a pause would be a reason not to sleep
+    Conversation talk(reactor, options);
+    for (int turn = 0; turn < 1'000 && !queue.sleeps; ++turn) reactor.run_once();
+    REQUIRE(queue.sleeps);
+    queue.sleeps = false;
+    talk.journal.transport->write(std::string(10'000'000, 'x'));
+    epoll_has_room = false;
+    for (int turn = 0; turn < 1'000 && !queue.sleeps && !talk.journal.over; ++turn) reactor.run_once();
+    epoll_has_room = true;
+    CHECK(talk.journal.over);
+    CHECK(talk.journal.reason);
+    CHECK_FALSE(queue.sleeps);
 }
 
 TEST_CASE("What came before a reset is received, and then the reset, although a receive tells of the former alone") {
