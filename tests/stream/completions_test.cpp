@@ -1,5 +1,6 @@
 // The engine of completions over a queue that uses every freedom that the kernel has. A connection is here as it is on
 // every backend, whatever the order and the sizes of its completions.
+#include "../support/c_library.hpp"
 #include "../support/loop.hpp"
 
 #include <reactor/testing/scripted_completions.hpp>
@@ -29,7 +30,7 @@ bool epoll_has_room = true;
 }  // namespace
 
 // In front of the C library's.
-extern "C" int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept {
+extern "C" int epoll_ctl(int set, int operation, int descriptor, epoll_event* event) noexcept(in_glibc) {
     if (epoll_has_room || operation != EPOLL_CTL_ADD)
         return int(::syscall(SYS_epoll_ctl, set, operation, descriptor, event));
     errno = ENOSPC;
