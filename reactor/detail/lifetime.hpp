@@ -16,9 +16,17 @@ public:
     /// A local variable of the function.
     class Watch {
     public:
+        // g++ 14 says that the pointer stays behind: it does where the object that has it is gone.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdangling-pointer"
+#endif
         explicit Watch(Lifetime& lifetime) noexcept : lifetime_(lifetime), outer_(lifetime.innermost_) {
             lifetime.innermost_ = this;
         }
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#pragma GCC diagnostic pop
+#endif
         Watch(const Watch&) = delete;
         Watch& operator=(const Watch&) = delete;
         ~Watch() {
@@ -28,7 +36,9 @@ public:
                 outer_->over_ = true;
             }
         }
-        bool over() const noexcept { return over_; }
+        bool over() const noexcept {
+            return over_;
+        }
 
     private:
         friend class Lifetime;

@@ -308,8 +308,7 @@ TEST_CASE("If fewer datagrams arrive than one call can take, no second call asks
     Socket socket = Socket::open(Address::Family::ipv4, SocketKind::datagram);
     socket.bind(*Address::ip("127.0.0.1", 0));
     const Address to = socket.local();
-    const DatagramEndpoint& receiver =
-        DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Answerer>(failed));
+    DatagramEndpoint& receiver = DatagramEndpoint::open(reactor, std::move(socket), std::make_unique<Answerer>(failed));
     const Socket sender = Socket::open(Address::Family::ipv4, SocketKind::datagram);
     for (unsigned round = 1; round <= 3; ++round) {
         for (int i = 0; i < 5; ++i) REQUIRE(::sendto(sender.get(), "x", 1, 0, to.data(), socklen_t(to.size())) == 1);
