@@ -1,4 +1,5 @@
-// The server whose costs bench/web_costs counts: an answer of 13 bytes, and a WebSocket that sends messages back.
+// The server whose costs bench/web_costs counts: an answer of 13 bytes, a WebSocket that sends messages back, and
+// a room whose members get all messages.
 #include <protocols/http/server_connection.hpp>
 #include <protocols/websocket/websocket.hpp>
 #include <reactor/reactor.hpp>
@@ -8,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <set>
 
 using namespace reactor;
 
@@ -19,13 +21,30 @@ class Echo final : public websocket::WebSocket {
     }
 };
 
+class Member final : public websocket::WebSocket {
+public:
+    explicit Member(std::set<Member*>& room) : room_(room) {}
+
+private:
+    void opened() override { room_.insert(this); }
+    void closing() override { room_.erase(this); }
+    void message(websocket::Kind, Bytes content) override {
+        const auto message = websocket::Encoded::text(text_of(content));
+        for (Member* const member : room_) member->send(message);
+    }
+
+    std::set<Member*>& room_;
+};
+
 }  // namespace
 
 int main() {
     Reactor reactor;
+    std::set<Member*> room;
     auto service = std::make_shared<http::Service>();
     service->get("/", [](const http::Request&, http::Exchange exchange) { exchange.answer(200, "Hello, World!"); });
     service->get("/socket", websocket::accept([](const http::Request&) { return std::make_unique<Echo>(); }));
+    service->get("/room", websocket::accept([&](const http::Request&) { return std::make_unique<Member>(room); }));
     const Acceptor acceptor(reactor, "127.0.0.1", 0, factory<http::ServerConnection>(service));
     const Signals signals(reactor, {SIGTERM}, [&](int) { reactor.stop(); });
     std::printf("%u\n", unsigned(acceptor.port()));

@@ -110,7 +110,8 @@ public:
     void end();
     /// Bytes that wait for the client. Above Limits::high_mark a producer should stop until on_writable() is called.
     std::size_t queued() const noexcept;
-    /// Calls `callback` each time that the output has fallen to the low watermark after it was above the high one.
+    /// Calls `callback` each time that the output has fallen to the low watermark after it was above the high one. So
+    /// it never comes for a producer that stops earlier by itself, at some number of its own.
     void on_writable(MoveOnlyFunction<void()> callback);
 
     /// Gives the content of the request part by part, as it arrives; `last` with the last part, which may be empty.
