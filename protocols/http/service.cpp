@@ -125,13 +125,13 @@ void Service::dispatch(const RequestHead& head, Exchange&& exchange, const Trans
         exchange.close_after();
         return exchange.answer(503, "the server is shutting down\n");
     }
-    struct Call {
-        explicit Call(Service& service) noexcept : service_(service) { ++service.tables_->calls; }
-        ~Call() {
+    struct Counted {
+        explicit Counted(Service& service) noexcept : service_(service) { ++service.tables_->calls; }
+        ~Counted() {
             if (--service_.tables_->calls == 0 && service_.closed_) service_.forget();
         }
         Service& service_;
-    } const call(*this);
+    } const counted(*this);
     if (const Resource* const resource = tables_->find(head.path)) {
         if (Handler* const handler = resource->find(head.method)) {
             if (head.path.empty() && !options_.allow_connect) return exchange.answer(501);
