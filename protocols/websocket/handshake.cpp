@@ -56,6 +56,10 @@ using FactoryCallback = Callback<std::unique_ptr<WebSocket>(const http::Request&
 void shake_hands(const http::Request& request, http::Exchange exchange, FactoryCallback& factory,
                  const AcceptOptions& options) {
     const http::Fields fields = request.fields();
+    // Content would come before the frames, and a GET has none that means anything (RFC 9110, 9.3.1).
+    if (request.head().chunked || request.head().content_length.value_or(0) > 0) {
+        return exchange.answer(400, "a handshake has no content\n");
+    }
     if (!http::list_has(request.head().upgrade, "websocket")) {
         exchange.set("Upgrade", "websocket");
         return exchange.answer(426, "this is a WebSocket\n");

@@ -45,8 +45,10 @@ struct World {
         service->get("/later", [this](const Request&, Exchange exchange) { later.push_back(std::move(exchange)); });
         service->get("/lost", [](const Request&, Exchange) {});
         service->get("/none", [](const Request&, Exchange exchange) { exchange.answer(204); });
-        service->get("/other",
-                     [](const Request&, Exchange exchange) { exchange.upgrade("other", std::make_unique<Other>()); });
+        // Not before the content has come, of which a GET may have some.
+        service->get("/other", [](const Request&, Exchange exchange) {
+            exchange.receive_all(100, [](Exchange all, Bytes) { all.upgrade("other", std::make_unique<Other>()); });
+        });
     }
 
     std::shared_ptr<Service> service;

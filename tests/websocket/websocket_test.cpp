@@ -118,6 +118,8 @@ TEST_CASE("a request that is no handshake of version 13 is refused, and says wha
     };
     for (const Refusal& each : {
              Refusal{with("Upgrade: websocket\r\n", ""), "426"},
+             {with("Host: a\r\n", "Host: a\r\nContent-Length: 1\r\n") + "x", "400"},
+             {with("Host: a\r\n", "Host: a\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\n", "400"},
              {with("Connection: Upgrade\r\n", ""), "426"},
              {with("websocket", "other"), "426"},
              {with("Version: 13", "Version: 8"), "426"},
