@@ -46,7 +46,7 @@ def sources_in(source):
     """All that the library should be compiled from."""
     return {os.path.join(folder, name) for folder in ("reactor", "protocols")
             for name in files_under(os.path.join(source, folder))
-            if name.endswith(".cpp") and not (folder == "protocols" and name.startswith(("programs/", "examples/")))}
+            if name.endswith(".cpp") and not (folder == "protocols" and name.startswith(("programs/", "examples/chat/")))}
 
 
 def sources_of_cmake(source, build):
