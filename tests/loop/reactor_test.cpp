@@ -141,7 +141,7 @@ bool is_epoll(const Reactor& reactor) {
 // thread for it (Linux 6.18).
 std::uint64_t interruptions() {
     const auto names = available_backends();
-    return std::find(names.begin(), names.end(), "io_uring") == names.end() ? 0 : 2;
+    return std::find(names.begin(), names.end(), "io_uring") == names.end() ? 0 : 10;
 }
 
 // Turns until one reports nothing; how many reported something. More than `most` is a spin.
