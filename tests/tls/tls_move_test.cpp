@@ -65,7 +65,8 @@ struct Moving {
         return count;
     }
 
-    Reactor here, there;
+    testing::ManualClock clock;  // it stands: a handshake never waits for time
+    Reactor here{"auto", clock}, there{"auto", clock};
     Journal journal;
     RawPeer peer;
     Socket socket;
