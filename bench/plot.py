@@ -219,7 +219,8 @@ def echo_pictures(results, machine):
 def named(server):
     """A server's name as people write it."""
     return {"bare epoll": "bare epoll loop", "bare epoll again": "bare again", "reactor epoll": "reactor",
-            "reactor io_uring": "reactor, io_uring", "asio": "Asio",
+            "reactor io_uring": "reactor, io_uring", "reactor coroutines": "reactor, coroutines", "asio": "Asio",
+            "asio_coroutine": "Asio, coroutines",
             "bufferevent": "bufferevent"}.get(server, server)
 
 
