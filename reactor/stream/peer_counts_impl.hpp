@@ -11,8 +11,8 @@ namespace reactor {
 
 class SocketConnection;
 
-// By addresses without port. A peer is counted before its connection is there, and the
-// note of the connection has its memory by then: putting it in its place cannot fail.
+// By addresses without port. A peer is counted before its connection is there, and the note of the connection has its
+// memory by then: putting it in its place cannot fail.
 struct PeerCounts {
     using Counts = std::map<Address, std::size_t>;
     // By connection, since a peer's address cannot be asked for reliably once the connection has ended.

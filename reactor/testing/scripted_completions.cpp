@@ -92,7 +92,7 @@ void ScriptedCompletions::end(const Request& request) {
         list->erase(found);
         return;
     }
-    completions_.push_back({of_no_request | (request.data & ~(std::uint64_t(0xf) << 60)), -ENOENT, 0});
+    completions_.push_back({of_cancellation(request.data), -ENOENT, 0});
 }
 
 // False if the request has ended.

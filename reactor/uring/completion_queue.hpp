@@ -49,6 +49,10 @@ public:
 
     /// In the completions of cancellations and of withdrawn requests, which may come or not.
     static constexpr std::uint64_t of_no_request = std::uint64_t(4) << 60;
+    /// What a cancellation that fails completes with.
+    static constexpr std::uint64_t of_cancellation(std::uint64_t data) noexcept {
+        return of_no_request | (data & ~(std::uint64_t(0xf) << 60));
+    }
 
     /// Has it been handed over? If not, `withdraw` makes it nothing.
     virtual bool handed_over(Place place) const noexcept = 0;

@@ -196,7 +196,7 @@ CompletionQueue::Place Ring::poll(int descriptor, Interest interest, std::uint64
 }
 
 void Ring::cancel(std::uint64_t data) {
-    io_uring_sqe& entry = next(-1, IORING_OP_ASYNC_CANCEL, of_no_request | (data & ~(std::uint64_t(0xf) << 60)));
+    io_uring_sqe& entry = next(-1, IORING_OP_ASYNC_CANCEL, of_cancellation(data));
     entry.addr = data;
     entry.flags = IOSQE_CQE_SKIP_SUCCESS;
 }
