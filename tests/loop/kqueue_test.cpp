@@ -64,6 +64,10 @@ TEST_CASE("kqueue: the end of one direction is readiness and no more, since byte
     CHECK(condition({ended(Filter::read), ready(Filter::write)}) == (Condition::readable | Condition::writable));
     // The reader of a pipe is gone, or this side has shut down writing: a send says which.
     CHECK(condition({ended(Filter::write)}) == Condition::writable);
+    // Without EV_EOF the flags of a filter are not an error.
+    FilterEvent flagged = ready(Filter::read);
+    flagged.error = ECONNRESET;
+    CHECK(condition({flagged}) == Condition::readable);
 }
 
 TEST_CASE("kqueue: both directions at their end are a hang-up, in either order of the filters") {
@@ -127,6 +131,7 @@ TEST_CASE("kqueue: removing a filter never fails, also where a close behind the 
 TEST_CASE("kqueue: what the queue does not take is asked of poll, and what nobody can watch is refused") {
     CHECK(answer_to(false, 0) == Answer::done);
     // A device without a filter, and a pipe whose reader is gone already (macOS).
-    for (const int error : {EINVAL, ENODEV, EPERM, EPIPE}) CHECK(answer_to(false, error) == Answer::ask_poll);
+    for (const int error : {EINVAL, ENODEV, ENXIO, EOPNOTSUPP, EPERM, EPIPE})
+        CHECK(answer_to(false, error) == Answer::ask_poll);
     for (const int error : {EBADF, ENOMEM, ESRCH, ENOENT}) CHECK(answer_to(false, error) == Answer::refused);
 }
