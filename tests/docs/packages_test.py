@@ -11,13 +11,13 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 MANAGERS = {
     "dnf": "sudo dnf install gcc-c++ meson ninja-build pkgconf-pkg-config doctest-devel cli11-devel fmt-devel "
            "google-benchmark-devel openssl-devel openssl python3",
-    "apk": "apk add g++ meson ninja pkgconf doctest-dev cli11-dev fmt-dev benchmark-dev openssl-dev openssl python3",
+    "apk": "apk add g++ linux-headers meson ninja pkgconf doctest-dev cli11-dev fmt-dev benchmark-dev openssl-dev openssl python3",
     "pacman": "sudo pacman -S --needed gcc meson ninja pkgconf doctest cli11 fmt benchmark openssl python",
     "brew": "brew install meson ninja pkgconf doctest cli11 fmt google-benchmark openssl@3 python3",
 }
 
 
-def said(tools, script):
+def said(tools, script, *options):
     """What a script prints where these commands are all there are, besides a shell's."""
     with tempfile.TemporaryDirectory() as folder:
         for tool in tools:
@@ -27,7 +27,7 @@ def said(tools, script):
         for tool in ("cat", "dirname", "nproc"):
             os.symlink(subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout.strip(),
                        os.path.join(folder, tool))
-        result = subprocess.run(["/bin/bash", str(TOP / script)], env={"PATH": folder}, stdin=subprocess.DEVNULL,
+        result = subprocess.run(["/bin/bash", str(TOP / script), *options], env={"PATH": folder}, stdin=subprocess.DEVNULL,
                                 capture_output=True, text=True, timeout=60)
     return result.returncode, result.stderr
 
@@ -45,6 +45,11 @@ class Packages(unittest.TestCase):
         status, output = said(["dnf"], "bench/run")
         self.assertEqual(status, 1)
         self.assertRegex(output, r"sudo dnf install gcc-c\+\+ meson .*google-benchmark-devel")
+
+    def test_a_package_whose_name_elsewhere_is_not_known_is_named_as_debian_names_it(self):
+        status, output = said(["apk"], "bench/run", "--costs")
+        self.assertEqual(status, 1)
+        self.assertRegex(output, r"    apk add .* python3\n    and these, by Debian's names: libevent-dev .*strace\n$")
 
     def test_an_unknown_system_gets_the_names_of_debian(self):
         status, output = said([], "tests/run")
