@@ -105,7 +105,7 @@ TEST_CASE("S96: a child whose handle serves for no signal or wait is signalled a
         Child child(reactor, clock, {}, "exec sleep 1000");
         {
             const faults::Armed armed(always(Call::pidfd_send_signal, error), clock, true);
-            CHECK(child.process->kill(SIGTERM));
+            REQUIRE(child.process->kill(SIGTERM));
             CHECK(faults::struck());
         }
         run_until(reactor, [&] { return child.exits > 0; });
