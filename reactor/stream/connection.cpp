@@ -246,6 +246,7 @@ void SocketConnection::send_written() {
 void SocketConnection::requested(Request request) {
     leave_short_way();
     send_collected();
+    keep_gathered();
     StreamTransport::requested(request);
 }
 
@@ -333,6 +334,7 @@ std::size_t SocketConnection::queued() const noexcept {
     if (is(over)) return 0;
     const Workspace& space = workspace();
     std::size_t in_call = space.owner == this && space.unanswered != this ? space.gathered.size() : 0;
+    in_call += gathered_piece().size();
     if (is(completes) && space.completions->has_collected(socket_.get(), this))
         in_call += space.completions->collected(socket_.get());
     return output_size() + in_call;

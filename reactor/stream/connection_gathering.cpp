@@ -15,7 +15,9 @@ namespace reactor {
 
 bool SocketConnection::write_unusual(Bytes data) {
     Workspace& space = workspace();
-    if (space.owner == this && state_.is_ordinary() && Workspace::is_small(data)) {
+    if (space.owner != this) {
+        if (gather_first(space, data)) return true;
+    } else if (state_.is_ordinary() && Workspace::is_small(data)) {
         if (space.unanswered == this) space.leave_short_way();
         if (space.copy_behind(data, group_->limits.high_mark)) return true;
     }
@@ -42,17 +44,32 @@ bool SocketConnection::write_unusual(Bytes data) {
 
 // Written from outside, in another connection's callback for instance: the writes of one iteration leave together, at
 // its end, as one send. Between iterations a write leaves at once, and so does a large one. Gathered bytes count as
-// sent for as long as the kernel may take them: they pass no watermark.
-void SocketConnection::gather_for_later(Bytes data) {
+// sent for as long as the kernel may take them: they pass no watermark. This is for the first small piece.
+inline bool SocketConnection::gather_first(Workspace& space, Bytes data) {
+    if (is(~no_matter) || place_ != Gathering::no_place || !Workspace::is_small(data)) return false;
+    if (output_size() > 0 || data.size() >= limits().high_mark || !Internals(space.loop).in_iteration()) return false;
     try {
-        Extra& extra = this->make_extra();
-        if (!extra.listed()) {
-            std::vector<SocketConnection*>& list = workspace().gathering;
-            list.push_back(this);
-            extra.place_in_gathering = list.size() - 1;
+        place_ = space.gathering.add(*this, data);
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    Internals(space.loop).call_streams_at_end();
+    if (space.gathering[place_].piece.empty()) return false;
+    state_.set(gathers);
+    return true;
+}
+
+void SocketConnection::gather_for_later(Bytes data) {
+    keep_gathered();
+    if (is(over)) return;
+    if (!is(gathers) && output_size() > 0) return queue(data);
+    try {
+        make_extra();
+        if (place_ == Gathering::no_place) {
+            place_ = workspace().gathering.add(*this, {});
             Internals(loop()).call_streams_at_end();
         }
-        extra.output.append(data);
+        parts_->output.append(data);
     } catch (const std::bad_alloc&) {  // nothing has been appended
         send_gathered();
         if (is(over)) return;
@@ -63,28 +80,58 @@ void SocketConnection::gather_for_later(Bytes data) {
     if (parts_->output.size() >= std::min(Workspace::large_write, limits().high_mark)) send_gathered();
 }
 
+Bytes SocketConnection::gathered_piece() const noexcept {
+    return place_ == Gathering::no_place ? Bytes() : workspace().gathering[place_].piece;
+}
+
+// Its piece becomes its output, where all that asks for the size of that finds it. Without memory it is sent now.
+void SocketConnection::keep_gathered() {
+    const Bytes piece = gathered_piece();
+    if (piece.empty()) return;
+    try {
+        make_extra().output.append(piece);
+        workspace().gathering.take(place_);
+        parts_->since.output_since = loop().turn_time();
+    } catch (const std::bad_alloc&) {
+        send_gathered();
+    }
+}
+
 // Sends the gathered bytes, and queues those that the kernel does not take.
 void SocketConnection::send_gathered() {
     if (!is(gathers)) return;
-    flush();
-    if (is(over)) return;
-    if (output_size() > 0) note_queued(true);
+    unset(gathers);
+    const Bytes piece = workspace().gathering.take(place_);
+    if (piece.empty()) {
+        flush();
+        if (!is(over) && output_size() > 0) note_queued(true);
+    } else if (!is(output_broken)) {
+        if (state_.is_ordinary()) {
+            const ssize_t count = ::send(socket_.get(), piece.data(), piece.size(), send_flags);
+            if (count == ssize_t(piece.size())) [[likely]]
+                return void(workspace().bytes_sent += piece.size());
+            sent_in_part(count, piece, {});
+        } else {
+            send_now(piece, {});
+            if (!is(~no_matter) && output_size() == 0) return;
+        }
+    }
     if (!is(over) && workspace().owner != this) settle();
 }
 
 void SocketConnection::leave_gathering() noexcept {
-    if (parts_ == nullptr || !extra()->listed()) return;
-    workspace().gathering[extra()->place_in_gathering] = nullptr;
-    extra()->place_in_gathering = Extra::not_listed;
+    if (place_ == Gathering::no_place) return;
+    workspace().gathering.leave(place_);
+    place_ = Gathering::no_place;
 }
 
 // At the iteration's end. Nothing here calls a protocol.
 void SocketConnection::Workspace::iteration_ends() {
-    for (std::size_t i = 0; i < gathering.size(); ++i) {
-        SocketConnection* const connection = gathering[i];
+    for (std::size_t place = 0; place < gathering.size(); ++place) {
+        SocketConnection* const connection = gathering[place].connection;
         if (connection == nullptr) continue;
-        connection->leave_gathering();
-        connection->is(gathers) ? connection->send_gathered() : connection->settle();
+        connection->send_gathered();
+        connection->place_ = Gathering::no_place;
     }
     gathering.clear();
 }
@@ -133,7 +180,6 @@ void SocketConnection::gather(Workspace& space, Bytes data) {
 
 // Not while the stream ends, nor where bytes wait already: then each send has to be seen through at once.
 bool SocketConnection::may_collect() const noexcept {
-    constexpr std::uint32_t no_matter = completes | holds_extra | watches_idleness | told_of_drain | paused | input_due;
     return is(completes) && !is(~no_matter) && Internals(loop()).in_iteration();
 }
 

@@ -9,6 +9,7 @@
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/detail/connection_group.hpp>
 #include <reactor/stream/drain.hpp>
+#include <reactor/stream/gathering_impl.hpp>
 #include <reactor/stream/stream_transport_impl.hpp>
 #include <reactor/uring/completions_impl.hpp>
 
@@ -128,7 +129,10 @@ private:
     std::size_t call_received(Workspace& space, Bytes input);
     bool write_unusual(Bytes data);
     void gather(Workspace& space, Bytes data);
+    bool gather_first(Workspace& space, Bytes data);
     void gather_for_later(Bytes data);
+    Bytes gathered_piece() const noexcept;
+    void keep_gathered();
     void send_gathered();
     void leave_gathering() noexcept;
     void send_now(Bytes first, Bytes second);
@@ -172,6 +176,9 @@ private:
         resets = StreamState::of_transport << 16,      // the peer gets a reset and no end of stream
         completes = StreamState::of_transport << 17,   // its bytes are moved by the loop's engine of completions
     };
+    // The flags with which a small piece is sent as in the ordinary state.
+    static constexpr std::uint32_t no_matter =
+        completes | holds_extra | watches_idleness | told_of_drain | paused | input_due;
     void set(std::uint32_t flag) noexcept {
         state_.set(flag);
         leave_short_way();
@@ -221,8 +228,7 @@ struct SocketConnection::Workspace final : reactor::Workspace {
     bool in_received = true;        // the call is received(), unless call() says otherwise: its writes are answers
     bool spilled = false;           // more was written in this call than is gathered: it stands in the queue
 
-    // Connections that were written to from outside in this iteration; null where one has left.
-    std::vector<SocketConnection*> gathering;
+    Gathering gathering;
     void iteration_ends() override;
 
     std::vector<std::unique_ptr<Channel>> channels;  // a few that are not in use
@@ -353,17 +359,14 @@ struct SocketConnection::Extra final : StreamParts {
     std::unique_ptr<Passing> passing;
     std::unique_ptr<Channel> channel;       // from another one
     SocketConnection* passes_to = nullptr;  // by its channel
-    static constexpr std::size_t not_listed = std::size_t(-1);
-    std::size_t place_in_gathering = not_listed;  // of the loop's workspace
 
     std::size_t output_size() const noexcept override {
         return output.size() + (channel == nullptr ? 0 : channel->held);
     }
-    bool listed() const noexcept { return place_in_gathering != not_listed; }
     bool in_use() const noexcept {
-        return listed() || !input.empty() || !output.empty() || limits != nullptr || meter != nullptr ||
-               passing != nullptr || channel != nullptr || passes_to != nullptr || move != nullptr ||
-               handles != nullptr || scheduled() || reason;
+        return !input.empty() || !output.empty() || limits != nullptr || meter != nullptr || passing != nullptr ||
+               channel != nullptr || passes_to != nullptr || move != nullptr || handles != nullptr || scheduled() ||
+               reason;
     }
 };
 

@@ -50,8 +50,8 @@ void SocketConnection::depart() {
         std::unique_ptr<Workspace>
             workspace;  // for a loop that has had no connection yet: without it none could end there
     };
-    leave_gathering();
     send_gathered();
+    leave_gathering();
     send_collected();
     if (is(over)) return;
     if (is(completes) && !take_held()) return;

@@ -121,6 +121,7 @@ protected:
     virtual void deadline();
     void wait_for_deadline() noexcept;
 
+    std::uint32_t place_ = std::uint32_t(-1);  // a connection's, in the loop's Gathering: here it fills a gap
     std::unique_ptr<Protocol> protocol_;
     std::unique_ptr<StreamParts> parts_;  // a connection has them only while there is something in them
 
