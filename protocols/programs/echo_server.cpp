@@ -4,6 +4,7 @@
 #include <protocols/framing/any_framing.hpp>
 #include <protocols/framing/framed.hpp>
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/restart.hpp>
 #include <protocols/programs/tls_options.hpp>
 #include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
@@ -16,8 +17,6 @@
 #include <reactor/stream/drain.hpp>
 #include <reactor/stream/inherited.hpp>
 #include <reactor/timer.hpp>
-
-#include <unistd.h>
 
 #include <chrono>
 #include <list>
@@ -48,14 +47,13 @@ struct Settings {
     std::string sharing = "reuse-port";
     double stats = 0;
     double drain = 30;
-    std::string program;                 // where its file is
-    std::vector<std::string> arguments;  // as it was called
-    unsigned busy_wait = 0;              // microseconds
+    unsigned busy_wait = 0;  // microseconds
     bool udp = false;
     bool coroutines = false;
     bool verbose = false;
     program::TlsSettings tls;
     program::Dress dress;  // made of them once, for all loops
+    program::Command command;
 };
 
 // The echo of whole messages.
@@ -170,13 +168,6 @@ private:
     Timer stats_;
 };
 
-// SIGHUP asks for a restart. One that is ignored since the start, by nohup, stays ignored: nohup is to protect from a
-// terminal's end, and a restart would cut the connections that are left at the drain's deadline.
-Signals watch_signals(Reactor& reactor, MoveOnlyFunction<void(int)> callback) {
-    if (program::is_ignored(SIGHUP)) return {reactor, {SIGINT, SIGTERM}, std::move(callback)};
-    return {reactor, {SIGHUP, SIGINT, SIGTERM}, std::move(callback)};
-}
-
 // The echo of datagrams, which knows when it was the last of its kind.
 class ServedDatagrams final : public DatagramProtocol {
 public:
@@ -238,7 +229,7 @@ int serve_datagrams(const Settings& settings) {
     Timer stats(reactor, [&] { say_counters(reactor, endpoints); });
     if (settings.stats > 0) stats.start_periodic(program::seconds(settings.stats));
 
-    const Signals signals = watch_signals(reactor, [&](int signal) {
+    const Signals signals = program::watch_signals(reactor, [&](int signal) {
         if (signal == SIGHUP) return program::say("cannot restart: not with --udp");
         if (settings.stats > 0 && !endpoints.empty()) say_counters(reactor, endpoints);
         for (DatagramEndpoint* endpoint : std::exchange(endpoints, {})) endpoint->close();
@@ -249,47 +240,6 @@ int serve_datagrams(const Settings& settings) {
     reactor.run();
     return EXIT_SUCCESS;
 }
-
-// Starts this program anew, as it was started, with the sockets that listen. If that fails, only the restart is lost.
-class Restart {
-public:
-    /// `succeeded` is called when the successor accepts.
-    Restart(const Settings& settings, Reactor& reactor, MoveOnlyFunction<void()> succeeded)
-        : settings_(settings), reactor_(reactor), succeeded_(std::move(succeeded)) {}
-
-    void begin(const std::vector<int>& sockets) {
-        if (successor_) return program::say("cannot restart: a restart is under way");
-        try {
-            if (settings_.threads != 1 && settings_.sharing == "reuse-port")
-                throw std::invalid_argument("with --threads it needs --sharing round-robin or least-connections");
-            if (::getpid() == 1) throw std::runtime_error("the end of process 1 would end its successor, too");
-            successor_.emplace(reactor_, sockets, settings_.program, settings_.arguments, longest,
-                               [this](std::error_code error) { decided(error); });
-        } catch (const std::exception& error) {
-            program::say("cannot restart: {}", error.what());
-        }
-    }
-
-    /// Ends a successor that does not accept yet.
-    void cancel() { successor_.reset(); }
-
-private:
-    static constexpr Duration longest = std::chrono::seconds(30);
-
-    void decided(std::error_code error) {
-        if (error) {
-            program::say("cannot restart: {}: {}", settings_.program, error.message());
-            return successor_.reset();
-        }
-        program::say("process {} goes on", successor_->id());
-        succeeded_();
-    }
-
-    const Settings& settings_;
-    Reactor& reactor_;
-    MoveOnlyFunction<void()> succeeded_;
-    std::optional<Successor> successor_;
-};
 
 int serve(const Settings& settings) {
     if (settings.udp) return serve_datagrams(settings);
@@ -341,12 +291,15 @@ int serve(const Settings& settings) {
         };
         drain(group, drain_longest, drained, how);
     };
-    Restart restart(settings, group[0], [&] {
+    program::Restart restart(group[0], settings.command, [&] {
         for (Loop& loop : loops) loop.leave_files();
         drain_all(Draining::left);
     });
-    const Signals signals = watch_signals(group[0], [&](int signal) {
-        if (signal == SIGHUP) return ending ? void() : restart.begin(loops.front().listening_sockets());
+    const Signals signals = program::watch_signals(group[0], [&](int signal) {
+        if (signal == SIGHUP && ending) return;
+        if (signal == SIGHUP && options.reuse_port)
+            return program::say("cannot restart: with --threads it needs --sharing round-robin or least-connections");
+        if (signal == SIGHUP) return restart.begin(loops.front().listening_sockets());
         if (ending) return group.stop();  // asked twice: at once
         restart.cancel();
         drain_all(Draining::told);
@@ -370,7 +323,7 @@ int serve(const Settings& settings) {
 
 int main(int argc, char** argv) {
     Settings settings;
-    settings.arguments.assign(argv, argv + argc);
+    settings.command.arguments.assign(argv, argv + argc);
     CLI::App arguments("Sends back whatever it receives (RFC 862), to any number of clients at once.", "echo_server");
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("--host", settings.host,
@@ -417,7 +370,7 @@ int main(int argc, char** argv) {
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
     return program::run("echo_server", [&] {
-        settings.program = program_path(argv[0]);
+        settings.command.program = program_path(argv[0]);
         settings.dress = program::tls_of_server(settings.tls);
         return serve(settings);
     });

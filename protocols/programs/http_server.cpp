@@ -1,18 +1,30 @@
-// http_server: the files of a folder by HTTP/1.1.
+// http_server: the files of a folder by HTTP/1.1. SIGINT and SIGTERM end it in good order, SIGHUP starts a successor on
+// the same sockets.
 #include <protocols/http/server_connection.hpp>
 #include <protocols/http/static_files.hpp>
 #include <protocols/programs/program.hpp>
+#include <protocols/programs/restart.hpp>
 #include <protocols/programs/tls_options.hpp>
+#include <reactor/net/address.hpp>
+#include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
+#include <reactor/signals.hpp>
 #include <reactor/stream/acceptor.hpp>
+#include <reactor/stream/drain.hpp>
+#include <reactor/stream/inherited.hpp>
 #ifdef WITH_WEBSOCKET
 #include <protocols/websocket/websocket.hpp>
 #endif
 
 #include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 using namespace reactor;
 
@@ -29,6 +41,7 @@ struct Settings {
     bool log = false;
     std::string websocket_echo;
     program::TlsSettings tls;
+    program::Command command;
 };
 
 #ifdef WITH_WEBSOCKET
@@ -43,14 +56,8 @@ private:
 };
 #endif
 
-int serve(const Settings& settings) {
-    program::raise_descriptor_limit();
-    Reactor reactor(settings.backend);
-    AcceptorOptions options;
-    options.connection.limits.idle_timeout = program::seconds(settings.timeout);
-    options.connection.limits.write_timeout = program::seconds(settings.timeout);
-    options.max_connections = settings.connections;
-    const auto service = std::make_shared<http::Service>();
+std::shared_ptr<http::Service> service_of(const Settings& settings) {
+    auto service = std::make_shared<http::Service>();
     service->get("/{path...}", http::static_files(settings.root));
 #ifdef WITH_WEBSOCKET
     if (!settings.websocket_echo.empty()) {
@@ -65,16 +72,59 @@ int serve(const Settings& settings) {
                          std::chrono::duration<double>(access.time).count());
         });
     }
-    Acceptor acceptor(reactor, settings.host, settings.port,
-                      program::dressed(program::tls_of_server(settings.tls), factory<http::ServerConnection>(service)),
-                      options);
-    return program::serve_until_signal(reactor, acceptor.addresses(), settings.drain, Draining::told);
+    return service;
+}
+
+int serve(const Settings& settings) {
+    program::raise_descriptor_limit();
+    std::vector<Socket> inherited = inherited_sockets();
+    Predecessor predecessor;
+    Reactor reactor(settings.backend);
+    AcceptorOptions options;
+    options.connection.limits.idle_timeout = program::seconds(settings.timeout);
+    options.connection.limits.write_timeout = program::seconds(settings.timeout);
+    options.max_connections = settings.connections;
+    ProtocolFactory connections =
+        program::dressed(program::tls_of_server(settings.tls), factory<http::ServerConnection>(service_of(settings)));
+    std::optional<Acceptor> acceptor;
+    if (inherited.empty()) {
+        acceptor.emplace(reactor, settings.host, settings.port, std::move(connections), options);
+    } else {
+        acceptor.emplace(reactor, std::move(inherited), std::move(connections), options);
+    }
+
+    bool ending = false;
+    const auto end = [&] {
+        ending = true;
+        drain(reactor, program::seconds(settings.drain), [&reactor](const Drained& all) {
+            if (all.cut > 0) program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+            reactor.stop();
+        });
+    };
+    program::Restart restart(reactor, settings.command, [&] {
+        acceptor->leave_files();
+        end();
+    });
+    const Signals signals = program::watch_signals(reactor, [&](int signal) {
+        if (signal == SIGHUP) return ending ? void() : restart.begin(acceptor->listening_sockets());
+        if (ending) return cut_drain(reactor);  // asked twice: at once
+        restart.cancel();
+        end();
+    });
+    reactor.post([&] {
+        for (const Address& address : acceptor->addresses())
+            program::say("listening on {} ({})", address.to_string(), reactor.backend());
+        predecessor.ready();
+    });
+    reactor.run();
+    return EXIT_SUCCESS;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     Settings settings;
+    settings.command.arguments.assign(argv, argv + argc);
     CLI::App arguments("Serves the files of a folder by HTTP/1.1.", "http_server");
     arguments.option_defaults()->always_capture_default();
     arguments.add_option("root", settings.root, "the folder")->required();
@@ -95,5 +145,8 @@ int main(int argc, char** argv) {
     program::add_tls_server(arguments, settings.tls);
     int status = 0;
     if (!program::parsed(arguments, argc, argv, status)) return status;
-    return program::run("http_server", [&] { return serve(settings); });
+    return program::run("http_server", [&] {
+        settings.command.program = program_path(argv[0]);
+        return serve(settings);
+    });
 }

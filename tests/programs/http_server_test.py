@@ -2,6 +2,7 @@
 the program is."""
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import os
@@ -87,6 +88,35 @@ class HttpServer(ProcessTest):
         busy.close()
         status, _, errors = server.end()
         self.assertEqual((status, errors), (0, ""))
+
+    def test_a_restart_lets_a_transfer_end_and_closes_idle_connections(self):
+        server, port = self.serve()
+        idle, busy = self.connect(port), self.connect(port)
+        idle.request("GET", "/")
+        idle.getresponse().read()
+        busy.request("GET", "/large.bin")
+        answer = busy.getresponse()
+        first = answer.read(1000)
+        self.restart(server, server.pid)
+        self.assertEqual(idle.sock.recv(1), b"")
+        idle.close()
+        self.assertEqual(first + answer.read(), self.large)
+        busy.close()
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        after = self.connect(port)
+        after.request("GET", "/")
+        self.assertEqual(after.getresponse().read(), b"<!doctype html><p>hello")
+
+    def test_restarts_under_load_lose_no_request(self):
+        server, port = self.serve()
+
+        def converse():
+            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=PATIENCE)
+            with contextlib.closing(client):
+                client.request("GET", "/")
+                self.assertEqual(client.getresponse().read(), b"<!doctype html><p>hello")
+
+        self.restart_under_load(server, 2, 3, converse)
 
     def test_requests_under_way_have_the_time_of_drain(self):
         server, port = self.serve("--drain", "0.01")

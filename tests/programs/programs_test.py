@@ -530,55 +530,16 @@ class UnixSockets(ProgramTest):
 
 
 class Restarting(ProgramTest):
-    def restart(self, server, process):
-        """Has the process start its successor. Returns the successor's process id, once it listens."""
-        os.kill(process, signal.SIGHUP)
-        lines = [server.line(), server.line()]
-        told = [re.fullmatch(r"process (\d+) goes on", line) for line in lines]
-        self.assertTrue(any(lines[i].startswith("listening on") for i in range(2)), lines)
-        successor = int(next(match for match in told if match).group(1))
-        self.addCleanup(self.end_process, successor)
-        return successor
-
-    def end_process(self, process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
     def test_ten_times_under_load_it_loses_no_connection(self):
         server = self.server()
-        ending = threading.Event()
-        served, failures = [0] * 4, []
 
-        def load(which):
-            while not ending.is_set():
-                try:
-                    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
-                        for piece in (b"a word", b"and another"):
-                            client.sendall(piece)
-                            if self.receive(client, len(piece)) != piece:
-                                raise AssertionError("different bytes")
-                    served[which] += 1
-                except (OSError, AssertionError) as error:
-                    failures.append(error)
-                    return
+        def converse():
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+                for piece in (b"a word", b"and another"):
+                    client.sendall(piece)
+                    self.assertEqual(self.receive(client, len(piece)), piece)
 
-        clients = [threading.Thread(target=load, args=(which,)) for which in range(4)]
-        for client in clients:
-            client.start()
-        process, processes = server.pid, set()
-        try:
-            for _ in range(10):
-                before = list(served)
-                process = self.restart(server, process)
-                processes.add(process)
-                self.until(lambda: failures or all(now > then for now, then in zip(served, before)), "each to be served")
-        finally:
-            ending.set()
-            for client in clients:
-                client.join(PATIENCE)
-        self.assertEqual(failures, [])
-        self.assertEqual(len(processes), 10)
-        self.assertEqual(server.process.wait(PATIENCE), 0)  # the first one ended when its last client had gone
+        self.restart_under_load(server, 4, 10, converse)
 
     def test_a_connection_goes_on_with_the_process_that_accepted_it(self):
         server = self.server()

@@ -4,6 +4,7 @@ end, and fails after PATIENCE seconds, which are far more than any of it needs."
 
 import contextlib
 import os
+import re
 import resource
 import select
 import signal
@@ -188,6 +189,50 @@ class ProcessTest(unittest.TestCase):
         thread.start()
         self.addCleanup(finish)
         return listener.getsockname()[1]
+
+    def restart(self, server, process):
+        """Has the process start its successor. Returns the successor's process id, once it listens."""
+        os.kill(process, signal.SIGHUP)
+        lines = [server.line(), server.line()]
+        told = [re.fullmatch(r"process (\d+) goes on", line) for line in lines]
+        self.assertTrue(any(lines[i].startswith("listening on") for i in range(2)), lines)
+        successor = int(next(match for match in told if match).group(1))
+        self.addCleanup(self.end_process, successor)
+        return successor
+
+    def end_process(self, process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+    def restart_under_load(self, server, clients, restarts, converse):
+        """Restarts it again and again, each time once every client has had a conversation since: none may fail."""
+        ending, served, failures = threading.Event(), [0] * clients, []
+
+        def load(which):
+            while not ending.is_set():
+                try:
+                    converse()
+                    served[which] += 1
+                except Exception as error:
+                    failures.append(error)
+                    return
+
+        threads = [threading.Thread(target=load, args=(which,)) for which in range(clients)]
+        for thread in threads:
+            thread.start()
+        processes = [server.pid]
+        try:
+            for _ in range(restarts):
+                before = list(served)
+                processes.append(self.restart(server, processes[-1]))
+                self.until(lambda: failures or all(now > then for now, then in zip(served, before)), "each to be served")
+        finally:
+            ending.set()
+            for thread in threads:
+                thread.join(PATIENCE)
+        self.assertEqual(failures, [])
+        self.assertEqual(len(set(processes)), restarts + 1)
+        self.assertEqual(server.process.wait(PATIENCE), 0)  # the first one ended when its last client had gone
 
     def receive(self, client, size):
         """Exactly so many bytes."""
