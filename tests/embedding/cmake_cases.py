@@ -81,11 +81,25 @@ class CMakeCases:
 
     # ── the two builds are one ──
 
+    def check_same(self, **named):
+        """Two sets, each by the name of its origin."""
+        (one, ours), (other, theirs) = named.items()
+        if ours != theirs:
+            self.fail(f"{one} alone has {sorted(ours - theirs)}, {other} alone has {sorted(theirs - ours)}")
+
     def test_meson_and_cmake_compile_every_source_of_the_library(self):
         wanted = sources_in(SOURCE)
         self.assertGreater(len(wanted), 50)
-        self.assertEqual(sources_of_meson(os.environ["BUILD"]), wanted)
-        self.assertEqual(sources_of_cmake(SOURCE, os.path.join(SCRATCH, "cmake-sources")), wanted)
+        self.check_same(meson=sources_of_meson(os.environ["BUILD"]), tree=wanted)
+        self.check_same(cmake=sources_of_cmake(SOURCE, os.path.join(SCRATCH, "cmake-sources")), tree=wanted)
+
+    def test_cmake_shows_the_headers_that_meson_installs(self):
+        if not shutil.which("cmake"):
+            self.skipTest("there is no cmake")
+        build = os.path.join(SCRATCH, "cmake-headers")
+        run("cmake", "-S", SOURCE, "-B", build)
+        self.check_same(cmake=files_under(os.path.join(build, "include")),
+                        meson=files_under(os.path.join(self.prefixes["static"], "include", "reactor")))
 
     def test_one_file_more_is_a_difference_until_meson_lists_it_and_then_cmake_builds_it(self):
         if not shutil.which("cmake"):
@@ -110,14 +124,14 @@ class CMakeCases:
             of_meson = set(re.findall(r"option\('(\w+)'", file.read())) - BUILD_ONLY
         with open(os.path.join(SOURCE, "CMakeLists.txt"), encoding="utf-8") as file:
             of_cmake = {name.lower() for name in re.findall(r"option\(REACTOR_(\w+)", file.read())} - {"install"}
-        self.assertEqual(of_cmake, of_meson)
+        self.check_same(cmake=of_cmake, meson=of_meson)
 
     @whole_builds
     def test_meson_and_cmake_install_the_same_files_with_the_same_content(self):
         for kind in ("static", "shared"):
             prefix, other = self.installed_by_cmake(kind), self.prefixes[kind]
             of_meson = {name for name in files_under(other) if not name.startswith(("bin/", "share/man/"))}
-            self.assertEqual(files_under(prefix), of_meson)
+            self.check_same(cmake=files_under(prefix), meson=of_meson)
             for name in of_meson - {name for name in of_meson if name.startswith("lib/libreactor")}:
                 with open(os.path.join(prefix, name), encoding="utf-8") as file:
                     by_cmake = file.read()
@@ -134,7 +148,7 @@ class CMakeCases:
         # The weak ones are copies of inline functions, which depend on how many files are compiled together.
         shown = [set(re.findall(r" [TDBR] (\S+)", run("nm", "-D", "--defined-only", library))) for library in libraries]
         self.assertGreater(len(shown[0]), 300)
-        self.assertEqual(shown[0], shown[1])
+        self.check_same(cmake=shown[0], meson=shown[1])
         names = [re.findall(r"soname: \[(.*)\]", run("readelf", "-d", library)) for library in libraries]
         self.assertEqual(names[0], names[1])
 
