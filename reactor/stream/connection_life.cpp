@@ -255,6 +255,7 @@ void SocketConnection::ended(std::error_code /*reason*/, std::size_t unsent) noe
         extra()->meter.reset();
         unset(metered);
     }
+    if (is(completes)) workspace().completions->leave_soon(socket_.get());
     Internals(loop()).retire(registration());
 }
 

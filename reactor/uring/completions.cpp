@@ -80,6 +80,13 @@ void Completions::join(int descriptor) {
     ++joined_;
 }
 
+void Completions::leave_soon(int descriptor) noexcept {
+    Slot& slot = slots_[std::size_t(descriptor)];
+    slot.wanted = Interest::none;
+    stop_receiving(descriptor, slot);
+    stop_awaiting_end(descriptor, slot);
+}
+
 void Completions::leave(int descriptor) noexcept {
     Slot& slot = slots_[std::size_t(descriptor)];
     slot.wanted = Interest::none;
@@ -311,7 +318,7 @@ void Completions::not_cancelled(const Completion& completion) noexcept {
     if (std::size_t(descriptor) >= slots_.size()) return;
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
-    slot.stopping = false;
+    slot.stopping = slot.end_stopping = false;
     make_due(descriptor, slot);
 }
 
@@ -320,7 +327,7 @@ void Completions::end_came(const Completion& completion) noexcept {
     const int descriptor = int(low_of(completion));
     Slot& slot = slots_[std::size_t(descriptor)];
     if (slot.life != std::uint32_t(completion.data) || !slot.joined) return;
-    slot.awaits_end = false;
+    slot.awaits_end = slot.end_stopping = false;
     if (completion.result == -ECANCELED) return;
     slot.ended = true;
     stop_receiving(descriptor, slot);

@@ -51,6 +51,8 @@ public:
 
     /// From now on this descriptor is a connection's. Throws std::bad_alloc.
     void join(int descriptor);
+    /// It leaves at the end of this iteration: its requests are cancelled together with those of others that do.
+    void leave_soon(int descriptor) noexcept;
     /// It is not any more. When this returns the kernel has let go of the file.
     void leave(int descriptor) noexcept;
     /// Nothing is received ahead of the connection: as with readiness. Or it is again.
@@ -155,11 +157,12 @@ private:
         bool stopping : 1 = false;   // which is cancelled
         bool at_end : 1 = false;     // the end of the stream is behind the input
         bool by_readiness : 1 = false;
-        bool awaits_end : 1 = false;  // by a request that has not ended
-        bool ended : 1 = false;       // at least in the peer's direction
-        bool lost : 1 = false;        // readiness does not take it
-        bool listed : 1 = false;      // in ready_
-        bool due : 1 = false;         // in due_
+        bool awaits_end : 1 = false;    // by a request that has not ended
+        bool end_stopping : 1 = false;  // which is cancelled
+        bool ended : 1 = false;         // at least in the peer's direction
+        bool lost : 1 = false;          // readiness does not take it
+        bool listed : 1 = false;        // in ready_
+        bool due : 1 = false;           // in due_
     };
     static_assert(sizeof(Slot) == 32, "two lie in a line of the cache, and are found without a multiplication");
     struct Collected {

@@ -141,11 +141,11 @@ void Completions::stop_receiving(int descriptor, Slot& slot) noexcept {
 }
 
 void Completions::stop_awaiting_end(int descriptor, Slot& slot) noexcept {
-    if (!slot.awaits_end) return;
+    if (!slot.awaits_end || slot.end_stopping) return;
     if (withdrawn(slot.end_at)) {
         slot.awaits_end = false;
     } else {
-        (void)cancelled(data_of(Kind::end, std::uint64_t(descriptor), slot.life));
+        slot.end_stopping = cancelled(data_of(Kind::end, std::uint64_t(descriptor), slot.life));
     }
 }
 
@@ -191,7 +191,7 @@ void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
     for (std::size_t index = 0; index < slots_.size(); ++index) {
         Slot& slot = slots_[index];
         ++slot.life;
-        slot.receiving = slot.stopping = slot.awaits_end = false;
+        slot.receiving = slot.stopping = slot.awaits_end = slot.end_stopping = false;
         if (forked) {
             if (slot.first != none) --unread_;
             slot.first = slot.last = none;

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <random>
@@ -66,6 +68,7 @@ struct Failing final : CompletionQueue {
     void withdraw(Place place) noexcept override { queue.withdraw(place); }
     std::size_t waiting() const noexcept override { return queue.waiting(); }
     std::span<const Completion> wait(std::optional<Duration> limit) override {
+        ++waits;
         if (fails) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "wait");
         std::span<const Completion> completions = queue.wait(Duration::zero());
         if (limit == Duration::zero()) return completions;
@@ -77,6 +80,7 @@ struct Failing final : CompletionQueue {
     void give(std::uint16_t buffer, std::span<std::byte> memory) noexcept override { queue.give(buffer, memory); }
 
     ScriptedCompletions queue;
+    std::size_t waits = 0;
     bool fails = false;
     bool sleeps = false;  // the last wait that might
 };
@@ -389,6 +393,22 @@ TEST_CASE("Nothing is under way for a connection that has ended, and its number 
         run_until(loop.reactor, [&] { return next.journal.input.size() >= 4; });
         CHECK(next.journal.input == "mine");
     }
+}
+
+TEST_CASE("The requests of all connections that are aborted in an iteration are cancelled together") {
+    auto made = std::make_unique<Failing>(1, never);
+    Failing& queue = *made;
+    Reactor reactor(testing::io_uring(std::move(made)));
+    std::deque<Conversation> talks;
+    while (talks.size() < 20) talks.emplace_back(reactor);
+    for (int turn = 0; turn < 1'000 && !queue.sleeps; ++turn) reactor.run_once();
+    REQUIRE(queue.sleeps);
+    for (Conversation& talk : talks) talk.journal.transport->abort();
+    queue.waits = 0;
+    reactor.run_once(Duration::zero());
+    for (const Conversation& talk : talks) CHECK(talk.journal.over);
+    CHECK(queue.waits <= 3);  // the iteration's own, that of the cancellations, and one that hands over at its end
+    CHECK(queue.queue.under_way() <= 1);
 }
 
 TEST_CASE("A loop that is destroyed while collected answers could not be handed over tells no connection of them") {
