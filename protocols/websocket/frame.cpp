@@ -1,6 +1,7 @@
 #include <protocols/websocket/frame.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #ifdef __SSE2__
@@ -29,52 +30,81 @@ bool may_be_sent(std::uint16_t code) noexcept {
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 
+namespace {
+
+// The same mask for bytes that begin so much later.
+std::uint32_t turned(std::uint32_t mask, std::size_t by) noexcept {
+    const int bits = 8 * static_cast<int>(by % 4);
+    return std::endian::native == std::endian::little ? std::rotr(mask, bits) : std::rotl(mask, bits);
+}
+
+struct EightBytes {
+    explicit EightBytes(std::uint32_t mask) noexcept : value(std::uint64_t(mask) << 32 | mask) {}
+    explicit EightBytes(const std::byte* from) noexcept { std::memcpy(&value, from, sizeof value); }
+    void store(std::byte* to) const noexcept { std::memcpy(to, &value, sizeof value); }
+    EightBytes& operator^=(EightBytes other) noexcept { return value ^= other.value, *this; }
+    EightBytes& operator|=(EightBytes other) noexcept { return value |= other.value, *this; }
+    bool is_ascii() const noexcept { return (value & 0x8080808080808080) == 0; }
+    std::uint64_t value;
+};
+
+#ifdef __SSE2__
+struct SixteenBytes {
+    explicit SixteenBytes(std::uint32_t mask) noexcept : value(_mm_set1_epi32(static_cast<int>(mask))) {}
+    explicit SixteenBytes(const std::byte* from) noexcept
+        : value(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))) {}
+    void store(std::byte* to) const noexcept { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), value); }
+    SixteenBytes& operator^=(SixteenBytes other) noexcept { return value = _mm_xor_si128(value, other.value), *this; }
+    SixteenBytes& operator|=(SixteenBytes other) noexcept { return value = _mm_or_si128(value, other.value), *this; }
+    bool is_ascii() const noexcept { return _mm_movemask_epi8(value) == 0; }
+    __m128i value;
+};
+using Block = SixteenBytes;
+#else
+using Block = EightBytes;
+#endif
+
+// In blocks from the front; the last one ends with the bytes, and mostly lies over the one before it.
+template <class Block>
+[[gnu::always_inline]] inline bool apply_in_blocks(const std::byte* from, std::byte* to, std::size_t size,
+                                                   std::uint32_t mask) noexcept {
+    constexpr std::size_t width = sizeof(Block);
+    const Block masks(mask);
+    Block last(from + size - width);  // read first: the two may be the same memory
+    last ^= Block(turned(mask, size));
+    Block seen = last;
+    std::size_t at = 0;
+    const auto next = [&]() noexcept {
+        Block block(from + at);
+        block ^= masks;
+        seen |= block;
+        block.store(to + at);
+        at += width;
+    };
+    while (size - at >= 4 * width)
+        for (int each = 0; each < 4; ++each) next();
+    if ((size & 2 * width) != 0)
+        for (int each = 0; each < 2; ++each) next();
+    if ((size & width) != 0) next();
+    last.store(to + size - width);
+    return seen.is_ascii();
+}
+
+}  // namespace
+
 bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, const std::array<unsigned char, 4>& mask,
                 std::size_t place) noexcept {
-    std::array<unsigned char, 4> turned = mask;
-    if (place != 0) std::rotate_copy(mask.begin(), mask.begin() + place % 4, mask.end(), turned.begin());
-    std::uint32_t mask_of_four;
-    std::memcpy(&mask_of_four, turned.data(), sizeof mask_of_four);
-    const std::uint64_t mask_of_eight = std::uint64_t(mask_of_four) << 32 | mask_of_four;
-    std::uint64_t seen = 0;
-    std::size_t at = 0;
-    const auto next = [&](auto mask_of_them) noexcept {
-        auto word = mask_of_them;
-        std::memcpy(&word, from + at, sizeof word);
-        word ^= mask_of_them;
-        seen |= word;
-        std::memcpy(to + at, &word, sizeof word);
-        at += sizeof word;
-    };
-#ifdef __SSE2__
-    if (size >= 16) {
-        const __m128i mask_of_sixteen = _mm_set1_epi64x(static_cast<long long>(mask_of_eight));
-        __m128i seen_of_sixteen = _mm_setzero_si128();
-        const auto next_sixteen = [&]() noexcept {
-            const __m128i bytes =
-                _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)), mask_of_sixteen);
-            seen_of_sixteen = _mm_or_si128(seen_of_sixteen, bytes);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), bytes);
-            at += 16;
-        };
-        while (size - at >= 64)
-            for (int each = 0; each < 4; ++each) next_sixteen();
-        if ((size & 32) != 0)
-            for (int each = 0; each < 2; ++each) next_sixteen();
-        if ((size & 16) != 0) next_sixteen();
-        if (_mm_movemask_epi8(seen_of_sixteen) != 0) seen = ~std::uint64_t(0);
+    std::uint32_t from_place;
+    std::memcpy(&from_place, mask.data(), sizeof from_place);
+    from_place = turned(from_place, place);
+    if (size >= sizeof(Block)) return apply_in_blocks<Block>(from, to, size, from_place);
+    if (size >= sizeof(EightBytes)) return apply_in_blocks<EightBytes>(from, to, size, from_place);
+    unsigned seen = 0;
+    for (std::size_t at = 0; at < size; ++at) {
+        to[at] = from[at] ^ std::byte(mask[(place + at) % 4]);
+        seen |= std::to_integer<unsigned>(to[at]);
     }
-#else
-    while (size - at >= 16)
-        for (int each = 0; each < 2; ++each) next(mask_of_eight);
-#endif
-    if ((size & 8) != 0) next(mask_of_eight);
-    if ((size & 4) != 0) next(mask_of_four);
-    for (; at < size; ++at) {
-        to[at] = from[at] ^ std::byte(turned[at % 4]);
-        seen |= std::to_integer<std::uint64_t>(to[at]);
-    }
-    return (seen & 0x8080808080808080) == 0;
+    return (seen & 0x80) == 0;
 }
 
 FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, unsigned opcode) {
@@ -217,8 +247,8 @@ FrameDecoder::Step FrameDecoder::next(Bytes input, std::vector<std::byte>& room)
     return data(input.subspan(head), head, room);
 }
 
-std::size_t Frame::write_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
-                              const std::uint32_t* mask) noexcept {
+std::size_t Frame::write_long_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
+                                   const std::uint32_t* mask) noexcept {
     const unsigned mask_bit = mask != nullptr ? 0x80 : 0;
     head[0] = std::byte((final ? 0x80u : 0u) | static_cast<unsigned>(opcode));
     std::size_t size = 2;

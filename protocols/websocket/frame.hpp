@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -58,10 +59,10 @@ public:
     /// One event, and the input that it took.
     struct Step {
         Event event = Event::need_more;
-        std::size_t consumed = 0;
-        Bytes payload{};
         bool last = false;
         std::uint16_t code = 0;
+        std::size_t consumed = 0;
+        Bytes payload{};
         std::string_view why{};
     };
 
@@ -70,6 +71,14 @@ public:
     /// std::bad_alloc.
     Step next(Bytes input, std::vector<std::byte>& room);
 
+    /// The room for a short message: without its mask, if it has one.
+    using ShortRoom = std::array<std::byte, 125>;
+    /// The same step as `next`, if it is a whole masked message of at most 125 bytes, as nearly all are. False, and
+    /// nothing has changed, for all else: ask `next`.
+    bool next_short(Bytes input, ShortRoom& room, Step& step) noexcept;
+
+    Role role() const noexcept { return role_; }
+    std::uint64_t longest() const noexcept { return longest_; }
     /// Of the message that the last part belongs to.
     Kind kind() const noexcept { return kind_; }
     /// Messages may be compressed from now on (RFC 7692): their text is not checked here.
@@ -121,11 +130,46 @@ public:
     /// The head alone: at most 14 bytes, of which the result says how many.
     static std::size_t write_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
                                   const std::uint32_t* mask) noexcept;
+
+private:
+    static std::size_t write_long_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
+                                       const std::uint32_t* mask) noexcept;
 };
 
 /// to[i] = from[i] XOR the mask, which begins at `place` of its four bytes. True if all of the result is ASCII. The two
 /// may be the same memory.
 REACTOR_EXPORT bool apply_mask(const std::byte* from, std::byte* to, std::size_t size,
                                const std::array<unsigned char, 4>& mask, std::size_t place) noexcept;
+
+inline bool FrameDecoder::next_short(Bytes input, ShortRoom& room, Step& step) noexcept {
+    constexpr std::size_t head = 6;
+    constexpr unsigned whole_text = 0x81, masked = 0x80;
+    if (input.size() < head || in_frame_ || in_message_ || role_ != Role::server) return false;
+    const unsigned kind = std::to_integer<unsigned>(input[0]) - whole_text;
+    const std::size_t size = std::to_integer<unsigned>(input[1]) - masked;
+    if (kind > 1 || size > room.size() || size > input.size() - head || size > longest_) return false;
+    std::array<unsigned char, 4> mask;
+    std::memcpy(mask.data(), input.data() + 2, sizeof mask);
+    const Bytes payload(room.data(), size);
+    if (!apply_mask(input.data() + head, room.data(), size, mask, 0) && kind == 0) {
+        Utf8Check text;
+        if (!text.accept(payload) || !text.complete()) return false;
+    }
+    kind_ = Kind(kind);
+    compressed_ = false;
+    step.event = Event::part;
+    step.last = true;
+    step.consumed = head + size;
+    step.payload = payload;
+    return true;
+}
+
+inline std::size_t Frame::write_head(std::span<std::byte, 14> head, Opcode opcode, std::uint64_t length, bool final,
+                                     const std::uint32_t* mask) noexcept {
+    if (length > 125 || mask != nullptr) return write_long_head(head, opcode, length, final, mask);
+    head[0] = std::byte((final ? 0x80u : 0u) | static_cast<unsigned>(opcode));
+    head[1] = std::byte(length);
+    return 2;
+}
 
 }  // namespace reactor::websocket

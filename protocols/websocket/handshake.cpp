@@ -18,7 +18,7 @@ namespace reactor::websocket {
 /// Has a socket agree on compression with the client of a request. False if the offers are malformed.
 struct ServerHandshake {
     static bool agree(WebSocket& socket, const http::Fields& fields, http::Exchange& exchange) {
-        if (!deflate::available || !socket.options_.compress) return true;
+        if (!deflate::available || !socket.may_compress_) return true;
         const deflate::Agreement agreement = deflate::agree(fields);
         if (agreement.response) {
             exchange.set("Sec-WebSocket-Extensions", *agreement.response);
@@ -117,7 +117,7 @@ public:
         request_ = "GET " + std::string(target) + " HTTP/1.1\r\nHost: " + std::string(host) +
                    "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
                    "\r\nSec-WebSocket-Version: 13\r\n";
-        offers_ = deflate::available && socket_->options_.compress;
+        offers_ = deflate::available && socket_->may_compress_;
         if (offers_) request_.append("Sec-WebSocket-Extensions: ").append(deflate::offer).append("\r\n");
         request_ += "\r\n";
         // The server's own parser decides if this can stand in a request.
@@ -128,8 +128,7 @@ public:
             throw std::invalid_argument("websocket::client: not a host and a target: " + std::string(host) + " " +
                                         std::string(target));
         }
-        socket_->role_ = Role::client;
-        socket_->decoder_ = FrameDecoder(Role::client, socket_->options_.longest_message);
+        socket_->decoder_ = FrameDecoder(Role::client, socket_->decoder_.longest());
     }
 
 private:

@@ -47,6 +47,7 @@ struct WebSocket::More {
     std::optional<Timer> close_timer;
     std::optional<Encoded> latest;  // that waits for the low watermark
     bool pinged = false;
+    Duration ping_after = Options().ping_after, close_timeout = Options().close_timeout;
 };
 
 Encoded::Encoded(Kind kind, Bytes payload) : kind_(kind) {
@@ -55,8 +56,13 @@ Encoded::Encoded(Kind kind, Bytes payload) : kind_(kind) {
     frame_ = std::make_shared<const std::vector<std::byte>>(std::move(frame));
 }
 
-WebSocket::WebSocket(const Options& options) noexcept
-    : decoder_(Role::server, options.longest_message), options_(options) {}
+WebSocket::WebSocket(const Options& options)
+    : decoder_(Role::server, options.longest_message), slow_(options.slow), may_compress_(options.compress) {
+    const Options usual;
+    if (options.ping_after <= Duration::zero() && options.close_timeout == usual.close_timeout) return;
+    more().ping_after = options.ping_after;
+    more().close_timeout = options.close_timeout;
+}
 
 WebSocket::~WebSocket() = default;
 
@@ -65,7 +71,7 @@ WebSocket::~WebSocket() = default;
 [[gnu::always_inline]] inline bool WebSocket::write_frame(Frame::Opcode opcode, Bytes payload, bool final,
                                                           bool compressed) {
     constexpr std::byte reserved{0x40};  // RSV1
-    if (role_ == Role::client) {
+    if (role() == Role::client) {
         std::vector<std::byte> frame = Frame::masked(opcode, payload, next_mask(), final);
         if (compressed) frame[0] |= reserved;
         return transport().write(frame);
@@ -111,16 +117,16 @@ bool WebSocket::send_part(Kind kind, Bytes part, bool last) {
 
 bool WebSocket::send(const Encoded& message) {
     if (!may_send()) return false;
-    if (options_.slow != Slow::queue && transport().queued() > transport().limits().high_mark) {
-        if (options_.slow == Slow::close) {
+    if (slow_ != Slow::queue && transport().queued() > transport().limits().high_mark) {
+        if (slow_ == Slow::close) {
             close(close_code::policy_violation, "too slow");
-        } else if (options_.slow == Slow::latest) {
+        } else if (slow_ == Slow::latest) {
             more().latest = message;
             return true;
         }
         return false;
     }
-    if (role_ == Role::server) return transport().write(Bytes(*message.frame_));
+    if (role() == Role::server) return transport().write(Bytes(*message.frame_));
     return write_frame(opcode_of(message.kind_), Bytes(*message.frame_).subspan(message.head_), true);
 }
 
@@ -154,7 +160,7 @@ void WebSocket::close(std::uint16_t code, std::string_view reason) {
     if (close_sent_ || over_) return;
     write_close(code, reason);
     more().close_timer.emplace(transport().reactor(), [this] { transport().close(); });
-    more_->close_timer->start(options_.close_timeout);
+    more_->close_timer->start(more_->close_timeout);
 }
 
 /// The other side has closed: it gets the same code back, unless it answers ours. The server ends the connection first
@@ -196,9 +202,9 @@ void WebSocket::check_idle() {
 
 void WebSocket::connected() {
     is_open_ = true;
-    if (options_.ping_after > Duration::zero()) {
-        more().idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
-        more_->idle_timer->start_periodic(options_.ping_after);
+    if (more_ != nullptr && more_->ping_after > Duration::zero()) {
+        more_->idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
+        more_->idle_timer->start_periodic(more_->ping_after);
     }
     opened();
 }
@@ -212,7 +218,7 @@ void WebSocket::take_compressed(Bytes payload, bool last) {
     gathering.insert(gathering.end(), payload.begin(), payload.end());
     if (!last) return;
     std::vector<std::byte> message;
-    switch (deflate::decompress(std::exchange(gathering, {}), options_.longest_message, message)) {
+    switch (deflate::decompress(std::exchange(gathering, {}), std::size_t(decoder_.longest()), message)) {
         case deflate::Outcome::too_long: return fail(close_code::message_too_big, "a message is too long");
         case deflate::Outcome::malformed: return fail(close_code::invalid_data, "a message cannot be decompressed");
         case deflate::Outcome::whole: break;
@@ -226,9 +232,11 @@ void WebSocket::take_compressed(Bytes payload, bool last) {
 std::size_t WebSocket::received(Bytes input) {
     heard_ = true;
     std::size_t consumed = 0;
-    std::vector<std::byte>& unmasked = room();
+    FrameDecoder::ShortRoom few;
     while (consumed < input.size() && !over_) {
-        const FrameDecoder::Step step = decoder_.next(input.subspan(consumed), unmasked);
+        FrameDecoder::Step step;
+        const Bytes rest = input.subspan(consumed);
+        if (!decoder_.next_short(rest, few, step)) step = decoder_.next(rest, room());
         consumed += step.consumed;
         using Event = FrameDecoder::Event;
         if (step.event == Event::need_more) {

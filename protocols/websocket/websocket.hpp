@@ -89,7 +89,8 @@ public:
     bool open() const noexcept { return is_open_; }
 
 protected:
-    explicit WebSocket(const Options& options = {}) noexcept;
+    /// Throws std::bad_alloc, for options of time that are not the default ones.
+    explicit WebSocket(const Options& options = {});
 
     /// The handshake is over: messages may be sent.
     virtual void opened() {}
@@ -130,13 +131,15 @@ private:
     void end(std::uint16_t code, std::string_view reason);
     void check_idle();
 
+    Role role() const noexcept { return decoder_.role(); }
+
     FrameDecoder decoder_;
     struct More;  // the state that few connections need
     More& more();
 
     std::unique_ptr<More> more_;
-    Options options_;
-    Role role_ = Role::server;
+    Slow slow_;
+    bool may_compress_;
     bool is_open_ = false;
     bool close_sent_ = false;
     bool over_ = false;   // `closed` was called, or will not be

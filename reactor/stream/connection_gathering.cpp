@@ -15,12 +15,17 @@ namespace reactor {
 
 bool SocketConnection::write_unusual(Bytes data) {
     Workspace& space = workspace();
-    if (space.owner != this) {
-        if (gather_first(space, data)) return true;
-    } else if (state_.is_ordinary() && Workspace::is_small(data)) {
+    if (space.owner == this && state_.is_ordinary() && Workspace::is_small(data)) {
         if (space.unanswered == this) space.leave_short_way();
         if (space.copy_behind(data, group_->limits.high_mark)) return true;
     }
+    return write_otherwise(data);
+}
+
+// A function of its own, so that a copied answer does not save the registers that only this needs.
+bool SocketConnection::write_otherwise(Bytes data) {
+    Workspace& space = workspace();
+    if (space.owner != this && gather_first(space, data)) return true;
     if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
     send_collected();

@@ -128,6 +128,7 @@ private:
     void discard();
     std::size_t call_received(Workspace& space, Bytes input);
     bool write_unusual(Bytes data);
+    [[gnu::noinline]] bool write_otherwise(Bytes data);
     void gather(Workspace& space, Bytes data);
     bool gather_first(Workspace& space, Bytes data);
     void gather_for_later(Bytes data);

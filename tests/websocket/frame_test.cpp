@@ -21,8 +21,9 @@ std::string shown(std::string_view content) {
     return content.size() <= 64 ? std::string(content) : "(" + std::to_string(content.size()) + ")";
 }
 
-/// Decodes a stream as a connection brings it: unconsumed bytes come again, in memory of exactly their size.
-std::string decode(Role role, std::span<const Bytes> pieces) {
+/// Decodes a stream as a connection brings it: unconsumed bytes come again, in memory of exactly their size. A
+/// WebSocket asks for a short message first.
+std::string decode(Role role, std::span<const Bytes> pieces, bool short_first = true) {
     FrameDecoder decoder(role, 100'000);
     std::string rest, message, text;
     std::vector<std::byte> room;
@@ -33,7 +34,9 @@ std::string decode(Role role, std::span<const Bytes> pieces) {
         std::memcpy(exact.get(), rest.data(), rest.size());
         Bytes input(exact.get(), rest.size());
         while (!over && !input.empty()) {
-            const FrameDecoder::Step step = decoder.next(input, room);
+            FrameDecoder::ShortRoom few;
+            FrameDecoder::Step step;
+            if (!short_first || !decoder.next_short(input, few, step)) step = decoder.next(input, room);
             input = input.subspan(step.consumed);
             using Event = FrameDecoder::Event;
             if (step.event == Event::need_more && step.consumed == 0) break;
@@ -78,6 +81,7 @@ TEST_CASE("every stream of frames is understood as the clause says, in whatever 
             const auto read = [&](std::span<const Bytes> pieces) { return decode(role, pieces); };
             const Bytes whole = bytes_of(each.input);
             CHECK(read({&whole, 1}) == each.outcome);
+            CHECK(decode(role, {&whole, 1}, false) == each.outcome);
             if (each.input.size() <= 1000) {
                 CHECK_NOTHROW(testing::check_every_cut(each.input, read, 60, 1));
                 continue;
@@ -121,6 +125,9 @@ TEST_CASE("a mask is applied alike at every place and length, and tells if the r
             }
             const bool is_ascii = apply_mask(masked.data(), result.data(), size, mask, place);
             CHECK((is_ascii && result == plain));
+            std::vector<std::byte> in_place = masked;
+            CHECK(apply_mask(in_place.data(), in_place.data(), size, mask, place));
+            CHECK(in_place == plain);
             for (std::size_t other = 0; other < size; ++other) {
                 masked[other] ^= std::byte(0x80);
                 if (apply_mask(masked.data(), result.data(), size, mask, place)) FAIL("byte ", other, " of ", size);
