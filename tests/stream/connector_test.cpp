@@ -12,7 +12,9 @@
 #include <netinet/in.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <stdexcept>
@@ -484,10 +486,12 @@ TEST_CASE("S76: with no thread to be had, that is the look-up's error, and it is
     REQUIRE(names::wait_for_threads_to_end());  // or the look-up would wait for one of those that there are
     Reactor reactor;
     Journal journal;
+    constexpr std::uint64_t most = std::numeric_limits<std::size_t>::max();
+    constexpr auto no_room = std::size_t(std::min(std::uint64_t(1) << 47, most / 8 * 7));
     pthread_attr_t before, impossible;
     REQUIRE(::pthread_getattr_default_np(&before) == 0);
     REQUIRE(::pthread_attr_init(&impossible) == 0);
-    REQUIRE(::pthread_attr_setstacksize(&impossible, std::size_t(1) << 47) == 0);
+    REQUIRE(::pthread_attr_setstacksize(&impossible, no_room) == 0);
     REQUIRE(::pthread_setattr_default_np(&impossible) == 0);
     const Connector connector(reactor, "127.1", 80, record(journal));  // a name, for which the C library is asked
     settle(reactor);
