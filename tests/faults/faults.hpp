@@ -69,7 +69,7 @@ struct Plan {
     bool neighbour = false;    ///< accept(2) fails, and counts, as accept4 does
     std::size_t piece = 0;     ///< recv, send and sendmsg move no more than this at once; 0: as much as there is
     bool interrupted = false;  ///< every other call that a signal may interrupt says EINTR
-    void (*meanwhile)(void*) = nullptr;  ///< called with `with` as an allocation fails, for what other threads would do
+    void (*meanwhile)(void*) = nullptr;  ///< called with `with` as an allocation fails, as other threads would act
     void* with = nullptr;
 };
 

@@ -122,7 +122,7 @@ DrainOutcome move_to_drained(faults::Plan plan) {
         outcome.set_up = true;
         here.run_once(Duration::zero());
     });
-    outcome.leaked = 0;  // what there is here lives longer than the plan
+    outcome.leaked = 0;  // the allocations here live longer than the plan
     peer.close();
     for (int turn = 0; turn < 6; ++turn) {
         here.run_once(Duration::zero());

@@ -38,7 +38,7 @@ inline void run_until(reactor::Reactor& reactor, const std::function<bool()>& co
     }
 }
 
-/// What an operation costs the loop, on average.
+/// The cost of an operation for the loop, on average.
 struct Cost {
     double iterations = 0, ready = 0, changes = 0, timers = 0;
 };

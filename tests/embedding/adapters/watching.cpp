@@ -1,6 +1,6 @@
 // Linked into every test of an adapter: which clocks the library reads, how often it reads a socket that has nothing,
 // and whether it closes descriptors that the loop still watches. It stands in for the C library's functions, and prints
-// a row for each library when the program ends. The guide's table of what libraries do has these rows.
+// a row for each library when the program ends. The guide's table of libraries has these rows.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
