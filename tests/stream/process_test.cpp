@@ -603,6 +603,7 @@ TEST_CASE("A thousand children come and go, and leave nothing behind") {
     CHECK(all_reaped());
 }
 
+#ifdef __GLIBC__  // with musl, posix_spawn(3) fails: it makes a pipe of its own
 TEST_CASE("Where no handle of a child is to be had, its end is told all the same") {
     Reactor reactor;
     reactor.run_once(Duration::zero());
@@ -634,3 +635,4 @@ TEST_CASE("Where no handle of a child is to be had, its end is told all the same
     }
     CHECK(all_reaped());
 }
+#endif
