@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
-#include <cinttypes>
-#include <cstdio>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -88,6 +90,26 @@ FileDescriptor open_below(int root, std::string_view path, struct stat& state) {
     return folder;
 }
 
+/// Two numbers in hexadecimal, in quotation marks.
+class EntityTag {
+public:
+    EntityTag(std::uint64_t changed, std::uint64_t size) noexcept {
+        put('"');
+        put(changed);
+        put('-');
+        put(size);
+        put('"');
+    }
+    std::string_view text() const noexcept { return {text_.data(), std::size_t(end_ - text_.data())}; }
+
+private:
+    void put(char character) noexcept { *end_++ = character; }
+    void put(std::uint64_t number) noexcept { end_ = std::to_chars(end_, text_.data() + text_.size(), number, 16).ptr; }
+
+    std::array<char, 40> text_;
+    char* end_ = text_.data();
+};
+
 void answer_with(FileDescriptor file, const struct stat& state, std::string_view name, const Request& request,
                  Exchange exchange) {
     const auto size = static_cast<std::uint64_t>(state.st_size);
@@ -96,10 +118,9 @@ void answer_with(FileDescriptor file, const struct stat& state, std::string_view
 #else
     const timespec changed = state.st_mtimespec;
 #endif
-    char tag[64];
-    std::snprintf(
-        tag, sizeof tag, "\"%" PRIx64 "-%" PRIx64 "\"",
+    const EntityTag tag_of_file(
         static_cast<std::uint64_t>(changed.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(changed.tv_nsec), size);
+    const std::string_view tag = tag_of_file.text();
     const auto date = date_text(changed.tv_sec);
     const std::string_view modified(date.data(), date.size() - 1);
     exchange.set("ETag", tag);

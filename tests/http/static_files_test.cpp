@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -93,6 +94,20 @@ TEST_CASE("a file is answered with its type, its length, and what tells its vers
     const std::string head = site.get("/digits.txt", "", "HEAD");
     CHECK(field(head, "Content-Length") == "9");
     CHECK(content(head).empty());
+}
+
+TEST_CASE("a file's date is written in the form of HTTP, also before 1970 and on a leap day") {
+    Site site;
+    const auto modified = [&site](std::time_t time) {
+        const timespec times[2] = {{time, 0}, {time, 0}};
+        REQUIRE(::utimensat(AT_FDCWD, site.path("digits.txt").c_str(), times, 0) == 0);
+        return field(site.get("/digits.txt"), "Last-Modified");
+    };
+    CHECK(modified(784'111'777) == "Sun, 06 Nov 1994 08:49:37 GMT");  // RFC 9110, 5.6.7
+    CHECK(modified(951'825'600) == "Tue, 29 Feb 2000 12:00:00 GMT");
+    CHECK(modified(1'735'689'599) == "Tue, 31 Dec 2024 23:59:59 GMT");
+    CHECK(modified(0) == "Thu, 01 Jan 1970 00:00:00 GMT");
+    CHECK(modified(-1) == "Wed, 31 Dec 1969 23:59:59 GMT");
 }
 
 TEST_CASE("a large file arrives whole") {
