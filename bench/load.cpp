@@ -279,7 +279,7 @@ public:
     }
 
 private:
-    // Without sleeping, if it spins: then how fast it is woken is no part of what is measured.
+    // Without sleeping, if it spins: then the time of waking up is not measured.
     int wait() {
         const auto limit = std::chrono::seconds(options_.timeout);
         const auto now = [&](std::chrono::milliseconds longest) {

@@ -11,7 +11,7 @@
 namespace reactor::http {
 
 /// "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7), and an end; a year has four digits, so other times are moved to
-/// the nearest. By hand: strftime(3) follows the locale, and snprintf(3) was a sixth of what a small file costs.
+/// the nearest. By hand: strftime(3) follows the locale, and snprintf(3) was a sixth of a request for a file.
 inline std::array<char, 30> date_text(std::time_t time) noexcept {
     namespace chrono = std::chrono;
     static constexpr std::string_view days = "SunMonTueWedThuFriSat", months = "JanFebMarAprMayJunJulAugSepOctNovDec";
