@@ -28,11 +28,10 @@ bool SocketConnection::write_otherwise(Bytes data) {
     if (space.owner != this && gather_first(space, data)) return true;
     if (!state_.accepts_writes()) return false;
     if (data.empty()) return true;
-    send_collected();
+    if (is(gathers) && data.size() >= Workspace::large_write) send_gathered();
+    send_collected();  // the gathered ones, it may be
     if (!state_.accepts_writes()) return false;
     if (space.unanswered == this) space.leave_short_way();
-    if (is(gathers) && data.size() >= Workspace::large_write) send_gathered();
-    if (is(over)) return false;
     if (is(gathers)) {
         gather_for_later(data);
     } else if (output_size() > 0) {

@@ -407,8 +407,8 @@ bool SocketConnection::queue_behind(Append&& append) {
     Workspace& space = workspace();
     const bool in_call = space.owner == this;
     if (space.unanswered == this) space.leave_short_way();
-    send_collected();
     send_gathered();
+    send_collected();  // the gathered ones, it may be
     if (is(over)) return false;
     if (in_call) queue(std::exchange(space.gathered, {}));
     if (is(over)) return false;
