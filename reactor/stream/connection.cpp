@@ -78,7 +78,8 @@ void SocketConnection::readable_completed() {
         return after_received(input, consumed);
     if (space.unanswered != this) {
         const Bytes answer = space.gathered;
-        if (answer.empty() || !engine.collect(socket_.get(), answer, this)) [[unlikely]] {
+        const bool to_collect = !answer.empty() && answer.size() <= group_->limits.high_mark;
+        if (!to_collect || !engine.collect(socket_.get(), answer, this)) [[unlikely]] {
             send_now(answer, {});
             return space.end();
         }

@@ -188,8 +188,9 @@ bool SocketConnection::may_collect() const noexcept {
 }
 
 // Takes a small piece, to be sent with those of other connections when the loop waits. False: it is to be sent now.
+// Never more than the high watermark: that these bytes have left is not noted, so resume_writing() would never come.
 bool SocketConnection::collect(Bytes data) noexcept {
-    if (data.empty() || !may_collect()) return false;
+    if (data.empty() || data.size() > limits().high_mark || !may_collect()) return false;
     if (!workspace().completions->collect(socket_.get(), data, this)) return false;
     note_sent(data.size());
     return true;
