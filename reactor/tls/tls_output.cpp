@@ -58,7 +58,9 @@ void TlsTransport::gather(Bytes data) {
 
 void TlsTransport::send_gathered() {
     const Bytes data = std::exchange(loop_->gathered, {});
-    if (!data.empty()) encrypt(data);
+    if (data.empty() || state_.is(StreamState::over)) return;
+    note_watermark(data.size());
+    encrypt(data);
 }
 
 void TlsTransport::encrypt(Bytes data) {
@@ -78,7 +80,7 @@ void TlsTransport::encrypt(Bytes data) {
     if (carrier().queued() <= loop.records_sent) plain_sent_ = records_sent_ = 0;  // all earlier ones have left
     plain_sent_ += data.size();
     records_sent_ += loop.records_sent;
-    if (carrier_over_high_) note_watermark();
+    note_watermark();
     if (answering_) note_hold();
 }
 
@@ -103,13 +105,18 @@ std::size_t TlsTransport::queued() const noexcept {
     return in_carrier() + (queue_ != nullptr ? queue_->size() : 0) + (inside_ ? loop_->gathered.size() : 0);
 }
 
-// For the watermarks. The carrier's part counts only while the carrier will say when it has fallen.
+// For the watermarks. The carrier's part counts only while the carrier will say when it has fallen: it holds more than
+// the mark, or has said so.
 std::size_t TlsTransport::waiting() const noexcept {
-    return (carrier_over_high_ ? in_carrier() : 0) + (queue_ != nullptr ? queue_->size() : 0);
+    const std::size_t carried = in_carrier();
+    const bool counts = carrier_over_high_ || carried > limits().high_mark;
+    return (counts ? carried : 0) + (queue_ != nullptr ? queue_->size() : 0);
 }
 
-void TlsTransport::note_watermark() {
-    if (state_.output_queued(waiting(), limits(), answering_) && !inside_ && !handshaking()) wake();
+// `gathered`: bytes that the protocol saw waiting until now. They may all leave at once, without a word of the
+// carrier's.
+void TlsTransport::note_watermark(std::size_t gathered) {
+    if (state_.output_queued(gathered + waiting(), limits(), answering_) && !inside_ && !handshaking()) wake();
 }
 
 void TlsTransport::pause_writing() {

@@ -301,6 +301,8 @@ void TlsTransport::leave_callback() {
     settle();
     if (state_.is(StreamState::over_high) && !state_.is(StreamState::pause_called))
         make(state_.next_call(waiting(), limits()));
+    else if (state_.is(StreamState::over_high) && !carrier_over_high_ && waiting() <= limits().low_mark())
+        wake();  // all of it has left before the protocol was told to pause, and nothing else calls resume_writing
     update_carrier();
 }
 

@@ -115,7 +115,7 @@ private:
     void gather(Bytes data);
     void send_gathered();
     void encrypt(Bytes data);
-    void note_watermark();
+    void note_watermark(std::size_t gathered = 0);
     void carrier_refused() noexcept;
     void say_close_notify();
     void settle();

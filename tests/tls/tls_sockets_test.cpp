@@ -7,6 +7,7 @@
 #include <reactor/stream/connector.hpp>
 #include <reactor/stream/pipe.hpp>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <memory>
@@ -15,6 +16,16 @@
 
 using namespace reactor;
 using Calls = std::vector<std::string>;
+
+namespace {
+
+FileDescriptor file_with(const std::string& text) {
+    FileDescriptor file(::memfd_create("written", MFD_CLOEXEC));
+    REQUIRE(::write(file.get(), text.data(), text.size()) == ssize_t(text.size()));
+    return file;
+}
+
+}  // namespace
 
 TEST_CASE("The same protocol is served by an acceptor and asked by a connector over sockets") {
     Reactor reactor;
@@ -87,6 +98,51 @@ TEST_CASE("A connector that reaches nobody reports so to the protocol inside") {
                         }));
     run_until(reactor, [&] { return calls.size() == 2; });
     CHECK(calls == std::vector<std::string>{"failed 1", "disconnected"});
+}
+
+TEST_CASE("Over TLS a producer that writes until the high watermark is passed is called again, wherever it began") {
+    constexpr std::size_t high_marks[] = {10, 1000, 8000, 40'000};
+    constexpr std::size_t pieces[] = {100, 5000, 17'000, 70'000};
+    for (const std::size_t high_mark : high_marks) {
+        for (const std::size_t piece : pieces) {
+            for (const bool from_outside : {false, true}) {
+                for (const bool as_file : {false, true}) {
+                    CAPTURE(high_mark);
+                    CAPTURE(piece);
+                    CAPTURE(from_outside);
+                    CAPTURE(as_file);
+                    Reactor reactor;
+                    Journal of_server, of_client;
+                    auto [client, server] = tcp_pair();
+                    ConnectionOptions options;
+                    options.limits.high_mark = high_mark;
+                    Connection::open(reactor, std::move(server),
+                                     tls(TlsContext(server_options()), std::make_unique<Recorder>(of_server)), options);
+                    Connection::open(
+                        reactor, std::move(client),
+                        tls(TlsContext(client_options()), "localhost", std::make_unique<Recorder>(of_client)));
+                    const std::size_t all = 4 * piece;
+                    std::size_t left = all;
+                    const auto produce = [&] {
+                        while (left > 0 && of_server.transport->queued() <= high_mark) {
+                            left -= piece;
+                            const std::string text(piece, 'x');
+                            CHECK((as_file ? of_server.transport->write_file(file_with(text), 0, piece)
+                                           : of_server.transport->write(text)));
+                        }
+                    };
+                    const auto begin = [&] {
+                        if (from_outside) return void(reactor.post(produce));
+                        produce();
+                    };
+                    of_server.on_connected = of_server.on_resume = begin;
+                    for (int turns = 0; turns < 1000 && of_client.input.size() < all; ++turns)
+                        reactor.run_once(Duration::zero());
+                    CHECK(of_client.input.size() == all);
+                }
+            }
+        }
+    }
 }
 
 TEST_CASE("TLS runs over pipes") {
