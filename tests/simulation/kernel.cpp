@@ -58,10 +58,11 @@ struct Kernel::Stream final : File {
         switch (state) {
             case State::fresh: return POLLOUT | POLLHUP;
             case State::connecting: return bits;
-            case State::dead: return short(bits | POLLIN | POLLOUT | POLLHUP);
+            case State::dead: return short(bits | POLLIN | POLLOUT | POLLHUP | POLLRDHUP);
             case State::connected: break;
         }
         if (!input.empty() || input_ended) bits = short(bits | POLLIN);
+        if (input_ended) bits = short(bits | POLLRDHUP);
         if (output_shut || (capacity - on_the_way) * 3 >= capacity) bits = short(bits | POLLOUT);
         if (output_shut && input_ended) bits = short(bits | POLLHUP);
         return bits;
@@ -113,8 +114,16 @@ struct Kernel::Mailbox final : File {
 };
 
 struct Kernel::Epoll final : File {
-    short ready() const override { return 0; }
+    short ready() const override {
+        return std::any_of(watches.begin(), watches.end(), [](const auto& entry) { return entry.second.ready(); })
+                   ? POLLIN
+                   : short(0);
+    }
     struct Watch {
+        bool ready() const {
+            const auto watched = file.lock();
+            return watched != nullptr && (watched->ready() & short(event.events | POLLERR | POLLHUP)) != 0;
+        }
         std::weak_ptr<File> file;
         epoll_event event;
     };
@@ -790,6 +799,7 @@ int Kernel::control(int epoll_number, int operation, int descriptor, const epoll
     if (epoll == nullptr) return -1;
     const auto file = find(descriptor, "epoll_ctl");
     if (file == nullptr) return refused(EBADF);
+    if (file == epoll) return refused(EINVAL);  // no set takes itself
     note_progress();
     const auto watch = epoll->watches.find(descriptor);
     if (operation == EPOLL_CTL_DEL) {
@@ -826,15 +836,15 @@ void Kernel::run_due() {
     }
 }
 
+void Kernel::note_turn() {
+    idle_turns_ = progress_ == progress_seen_ ? idle_turns_ + 1 : 0;
+    progress_seen_ = progress_;
+    if (idle_turns_ > 100) fail("the loop spins");
+}
+
 // Looks, and sleeps until there is something to see or the time is up.
 template <class Collect>
 int Kernel::wait_for(std::optional<Duration> limit, Collect collect) {
-    if (progress_ == progress_seen_ && ++idle_waits_ > 100) {
-        fail("the loop spins");
-        return refused(EINTR);
-    }
-    if (progress_ != progress_seen_) idle_waits_ = 0;
-    progress_seen_ = progress_;
     const TimePoint end = limit ? reactor::deadline_after(now_, *limit) : TimePoint::max();
     for (;;) {
         run_due();

@@ -5,7 +5,8 @@
 //
 // It models what tcp(7), udp(7), ip(7), socket(7) and epoll(7) promise and nothing that only one version of Linux does.
 // Datagrams get lost, overtake each other and come back as refused. It has no urgent data and no Unix sockets, puts no
-// datagrams together (UDP_GRO), and duplicates none.
+// datagrams together (UDP_GRO), and duplicates none. It has no ring: on io_uring the testing kit's script of
+// completions makes its calls.
 #pragma once
 
 #include "../support/dice.hpp"
@@ -80,6 +81,8 @@ public:
 
     /// Something happened: the loop does not spin.
     void note_progress() noexcept { ++progress_; }
+    /// An iteration of the loop. Many in a row without progress are a spin.
+    void note_turn();
     Weather& weather() noexcept { return weather_; }
     std::size_t open_descriptors() const noexcept { return table_.size(); }
     /// How long the loop has slept, in all.
@@ -188,7 +191,7 @@ private:
     std::string failure_;
     bool in_hook_ = false;
     std::uint64_t progress_ = 0, progress_seen_ = 0;
-    int idle_waits_ = 0;
+    int idle_turns_ = 0;
     std::uint64_t digest_ = 14695981039346656037u;
 };
 

@@ -12,9 +12,11 @@
 #include <reactor/coroutine/stream.hpp>
 #include <reactor/datagram/datagram.hpp>
 #include <reactor/detail/internals.hpp>
+#include <reactor/hook.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/connector.hpp>
+#include <reactor/testing/scripted_completions.hpp>
 #include <reactor/timer.hpp>
 
 #include <sys/eventfd.h>
@@ -25,6 +27,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string_view>
@@ -145,6 +148,8 @@ private:
         bool drained = false;
     };
 
+    std::unique_ptr<Reactor> make_reactor(std::string_view backend);
+    void note_turn();
     std::unique_ptr<Protocol> make(const Server& server, bool client);
     std::unique_ptr<Protocol> make_plain(const Server& server, bool client);
     void add_server();
@@ -174,6 +179,8 @@ private:
     std::unique_ptr<Secure> secure_;  // null in a world without TLS
     std::unique_ptr<Kernel> kernel_;
     std::unique_ptr<Reactor> reactor_;
+    std::optional<Hook> turns_;
+    std::uint64_t bytes_received_ = 0;
     ConnectionOptions connection_;
     std::vector<std::unique_ptr<Side>> sides_;
     std::vector<std::unique_ptr<Server>> servers_;
@@ -825,12 +832,8 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
     }
     kernel_ = std::make_unique<Kernel>(dice_, Weather{});  // setting up throws, and other tests cover that
     kernel_->traced = traced;
-    // The simulated kernel has no ring: ScriptedCompletions plays it, in tests/stream/completions_test.cpp.
-    std::vector<std::string_view> names;
-    for (const std::string_view name : available_backends())
-        if (name != "io_uring") names.push_back(name);
-    if (backend.empty()) backend = names[std::size_t(dice_.below(names.size()))];
-    reactor_ = std::make_unique<Reactor>(backend, *kernel_);
+    reactor_ = make_reactor(backend);
+    turns_.emplace(*reactor_, Hook::When::before_wait, [this] { note_turn(); });
     descriptors_at_first_ = kernel_->open_descriptors();
     kernel_->on_failure = [this] { reactor_->stop(); };
     hook_ = dice_.chance(500);
@@ -851,6 +854,25 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
 
 World::~World() {
     tear_down();
+}
+
+// Input that waits in the engine of completions is read without a call to the kernel.
+void World::note_turn() {
+    const std::uint64_t before = std::exchange(bytes_received_, reactor_->counters().bytes_received);
+    if (bytes_received_ != before) kernel_->note_progress();
+    kernel_->note_turn();
+}
+
+// The simulated kernel has no ring. On io_uring a script plays it with the sockets of this kernel: it completes in an
+// order and in pieces of the seed's choice.
+std::unique_ptr<Reactor> World::make_reactor(std::string_view backend) {
+    if (backend.empty()) {
+        const std::vector<std::string_view> names = simulated_backends();
+        backend = names[std::size_t(dice_.below(names.size()))];
+    }
+    if (backend != "io_uring") return std::make_unique<Reactor>(backend, *kernel_);
+    auto script = std::make_unique<testing::ScriptedCompletions>(unsigned(dice_.below(1u << 31)));
+    return std::make_unique<Reactor>(testing::io_uring(std::move(script)), *kernel_);
 }
 
 Side& World::new_side(bool client) {
@@ -1012,6 +1034,8 @@ std::string World::unfinished() const {
             .append(std::to_string(side->to_send));
         text.append(" and received ").append(std::to_string(side->received));
         text.append(side->ended ? ", to the end" : "").append(side->finished ? ", finished" : "");
+        text.append(side->paused_writing ? ", paused" : "");
+        if (side->transport != nullptr) text.append(", queued ").append(std::to_string(side->transport->queued()));
     }
     for (const auto& box : boxes_) {
         if (box->stage == Box::Stage::over) continue;
@@ -1062,6 +1086,7 @@ void World::tear_down() {
     alarms_.clear();
     connectors_.clear();
     servers_.clear();
+    turns_.reset();
     reactor_.reset();
     kernel_->on_failure = nullptr;
 }
@@ -1101,6 +1126,15 @@ Outcome World::run() {
 }
 
 }  // namespace
+
+std::vector<std::string_view> simulated_backends() {
+    std::vector<std::string_view> names;
+    for (const std::string_view name : available_backends()) {
+        if (name != "io_uring") names.push_back(name);
+        if (name == "epoll") names.push_back("io_uring");  // whether or not this machine's kernel has it
+    }
+    return names;
+}
 
 Outcome simulate(std::uint64_t seed, std::string_view backend, bool traced) {
     return World(seed, backend, traced).run();

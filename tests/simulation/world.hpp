@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace simulation {
 
@@ -16,6 +17,9 @@ struct Outcome {
     std::uint64_t conversations = 0;  ///< ends of them
     std::uint64_t received = 0;       ///< bytes, and messages where there is a framing
 };
+
+/// Those that the simulated kernel can carry, io_uring's engine of completions among them.
+std::vector<std::string_view> simulated_backends();
 
 /// One world, from its beginning to its end. The backend follows from the seed, unless one is named. `traced`
 /// prints every call.
