@@ -10,7 +10,7 @@ import sys
 import unittest
 
 from processes import PATIENCE
-from web_test import HERE, HTTP_GET, HTTP_SERVER, NGINX, PEERS, WebTest, needs, tool
+from web_test import HERE, HTTP_GET, HTTP_SERVER, PEERS, WebTest, needs, tool
 
 NODE_PEER = os.path.join(HERE, "node_peer.js")
 # Where Debian's packages of Node.js are: any Node.js finds them, and those of NODE_PATH first.
@@ -155,10 +155,7 @@ class Nginx(PeersTest):
     def test_sockets_pass_through_it(self):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        conf = NGINX.format(folder=self.folder, upstream=self.web_server().port).replace("listen unix", f"listen 127.0.0.1:{port};\n        listen unix")
-        self.write(conf.encode(), "nginx.conf")
-        self.start(tool("nginx"), "-p", self.folder, "-c", self.path("nginx.conf"), "-e", "stderr")
-        self.until(lambda: os.path.exists(self.path("pid")), "nginx listens")
+        self.start_nginx(f"127.0.0.1:{port}")
         self.assert_our_socket_is_answered(port, "/socket")
         self.assert_our_client_is_answered(f"http://127.0.0.1:{port}/ours")
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unittest
 
+import nginx
 from processes import PATIENCE, ProcessTest
 
 HTTP_GET = os.environ.get("HTTP_GET", "build/protocols/http_get")
@@ -18,21 +19,9 @@ HTTP_SERVER = os.environ.get("HTTP_SERVER", "build/protocols/http_server")
 PEERS = os.environ.get("INTEROP_SERVERS", "build/tests/interop")
 HERE = os.path.dirname(os.path.abspath(__file__))
 NGINX = """
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
     upstream ours {{ server 127.0.0.1:{upstream}; keepalive 4; }}
     server {{
-        listen unix:{folder}/nginx;
+        listen {listen};
         root {folder}/root;
         absolute_redirect off;
         client_max_body_size 16m;
@@ -49,7 +38,6 @@ http {{
             proxy_set_header Connection upgrade;
         }}
     }}
-}}
 """
 
 
@@ -103,6 +91,13 @@ class WebTest(ProcessTest):
         if not os.path.exists(path):
             self.skipTest("built without WebSocket")
         return self.start_server(path)
+
+    def start_nginx(self, listen):
+        """In front of our server, and of the files."""
+        web = NGINX.format(listen=listen, folder=self.folder, upstream=self.web_server().port)
+        self.write(nginx.configuration(self.folder, web).encode(), "nginx.conf")
+        self.start(tool("nginx"), "-p", self.folder, "-c", self.path("nginx.conf"), "-e", "stderr")
+        self.until(lambda: os.path.exists(self.path("nginx.pid")), "nginx listens")
 
     def curl(self, *arguments, text=False):
         return self.succeed("curl", "-sS", "--max-time", PATIENCE, *arguments, text=text)
@@ -191,13 +186,10 @@ class Python(WebTest):
 class Nginx(WebTest):
     def setUp(self):
         super().setUp()
-        self.write(NGINX.format(folder=self.folder, upstream=self.web_server().port).encode(), "nginx.conf")
-        self.start(tool("nginx"), "-p", self.folder, "-c", self.path("nginx.conf"), "-e", "stderr")
-        while not os.path.exists(self.path("pid")):  # it listens before
-            pass
+        self.start_nginx("unix:" + self.path("socket"))
 
     def get(self, path, *arguments, text=False):
-        return self.succeed(HTTP_GET, "http://localhost" + path, "--address", "unix:" + self.path("nginx"), *arguments, text=text)
+        return self.succeed(HTTP_GET, "http://localhost" + path, "--address", "unix:" + self.path("socket"), *arguments, text=text)
 
     def test_it_is_asked_for_files_listings_and_through_redirects(self):
         self.assertEqual(self.get("/large.bin"), self.large)

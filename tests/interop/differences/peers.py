@@ -8,21 +8,11 @@ import socket
 import subprocess
 import time
 
+import nginx
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/usr/bin/python3"  # Debian's packages belong to Debian's Python, which need not be the first one
 NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -30,7 +20,6 @@ http {{
             proxy_http_version 1.1;
         }}
     }}
-}}
 """
 HAPROXY = """
 defaults
@@ -87,14 +76,14 @@ class Peers(contextlib.ExitStack):
         line = self.start(*command).stdout.readline().decode()
         return int(re.search(r"(\d+)( \(\w+\))?$", line.rstrip())[1])
 
-    def proxy(self, program, template, *arguments):
+    def proxy(self, program, template, *arguments, configuration=str):
         if self.backend is None:
             self.backend = self.port_of(PYTHON, os.path.join(HERE, "peer.py"), "backend")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         path = os.path.join(self.folder, os.path.basename(program) + ".configuration")
         with open(path, "w", encoding="ascii") as file:
-            file.write(template.format(folder=self.folder, port=port, backend=self.backend))
+            file.write(configuration(template.format(port=port, backend=self.backend)))
         self.start(program, *arguments, path)
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -124,7 +113,8 @@ class Peers(contextlib.ExitStack):
     def nginx(self):
         program = tool("nginx")
         return program and (first_number(output(program, "-v")),
-                            self.proxy(program, NGINX, "-p", self.folder, "-e", os.path.join(self.folder, "nginx.log"), "-c"))
+                            self.proxy(program, NGINX, "-p", self.folder, "-e", "stderr", "-c",
+                                       configuration=lambda web: nginx.configuration(self.folder, web)))
 
     def haproxy(self):
         program = tool("haproxy")

@@ -1,0 +1,20 @@
+"""A configuration of nginx that runs in the foreground, as one process, and writes in one folder only."""
+
+KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def configuration(folder, web, connections=512, name="nginx"):
+    """With `web` in its http block. nginx writes `NAME.pid` into the folder once it listens."""
+    temporary = "\n".join(f"    {kind}_temp_path {folder}/{kind};" for kind in KINDS)
+    return f"""
+daemon off;
+master_process off;
+pid {folder}/{name}.pid;
+error_log stderr warn;
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+{temporary}
+{web}
+}}
+"""
