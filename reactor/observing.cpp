@@ -1,4 +1,4 @@
-// What a loop shows of itself: its counters, and its hooks for slow calls, notices and exceptions.
+// The view into a loop: its counters, and its hooks for slow calls, notices and exceptions.
 #include <reactor/detail/internals.hpp>
 #include <reactor/observing.hpp>
 #include <reactor/reactor.hpp>

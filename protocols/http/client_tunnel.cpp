@@ -26,7 +26,6 @@ private:
     }
 
     std::size_t received(Bytes input) override {
-        if (stands_) return inside_->received(input);
         std::size_t consumed = 0;
         for (;;) {
             ResponseHead head;
@@ -39,11 +38,8 @@ private:
             parser_ = HeadParser();
         }
         deadline_.reset();
-        stands_ = true;
-        lend_transport_to(*inside_);
-        inside_->connected();
-        const Bytes rest = input.subspan(consumed);
-        return rest.empty() || !transport().reading() ? consumed : consumed + inside_->received(rest);
+        hand_over_to(std::move(inside_));  // the end has not begun, as it is receiving
+        return consumed;
     }
 
     std::size_t give_up(Bytes input, Problem problem) {
@@ -51,21 +47,11 @@ private:
         return input.size();
     }
 
-    void end_of_stream() override { stands_ ? inside_->end_of_stream() : transport().abort(Problem::refused_by_proxy); }
-    void draining() override { stands_ ? inside_->draining() : transport().close(); }
-    void closing() override {
-        if (stands_) inside_->closing();
-    }
+    void end_of_stream() override { transport().abort(Problem::refused_by_proxy); }
     void connect_failed(const std::vector<ConnectFailure>& failures) override { inside_->connect_failed(failures); }
     void disconnected(std::error_code reason) override {
         deadline_.reset();
         inside_->disconnected(reason);
-    }
-    void pause_writing() override {
-        if (stands_) inside_->pause_writing();
-    }
-    void resume_writing() override {
-        if (stands_) inside_->resume_writing();
     }
 
     const std::string authority_;
@@ -73,7 +59,6 @@ private:
     std::unique_ptr<Protocol> inside_;
     HeadParser parser_;
     std::optional<Timer> deadline_;
-    bool stands_ = false;
 };
 
 }  // namespace

@@ -182,13 +182,11 @@ void Exchange::upgrade(std::string_view name, std::unique_ptr<Protocol> protocol
     ServerConnection& connection = *connection_;
     require_not_begun();
     if (connection.content_to_come()) throw std::logic_error("http::Exchange: upgrade() before the content has come");
+    if (!connection.hand_over_to(std::move(protocol))) return connection.transport().close();
+    connection.set(ServerConnection::handed_over);
     connection.write_head(101, {}, std::nullopt, {});
     connection.let_go();
     connection.work_.reset();
-    connection.upgraded_ = std::move(protocol);
-    connection.lend_transport_to(*connection.upgraded_);
-    connection.upgraded_->connected();
-    connection.release();
 }
 
 }  // namespace reactor::http

@@ -112,12 +112,10 @@ void ServerConnection::let_go() noexcept {
 }
 
 std::size_t ServerConnection::received(Bytes input) {
-    if (upgraded_ != nullptr) return upgraded_->received(input);
     std::size_t consumed = 0;
-    while (consumed < input.size() && !is(ending)) {
+    while (consumed < input.size() && !is(ending | handed_over)) {
         const Bytes rest = input.subspan(consumed);
         std::size_t taken = 0;
-        if (upgraded_ != nullptr) return consumed + upgraded_->received(rest);
         if (content_to_come()) {
             taken = take_content(rest);
         } else if (!is(answering)) {
@@ -191,7 +189,6 @@ std::size_t ServerConnection::take_content(Bytes input) {
 }
 
 void ServerConnection::end_of_stream() {
-    if (upgraded_ != nullptr) return upgraded_->end_of_stream();
     if (content_to_come()) {
         if (work_->receive != nullptr) (*work_->receive)(Problem::ended_inside_message, {}, true);
         return refuse(Problem::ended_inside_message);
@@ -221,7 +218,6 @@ void ServerConnection::refuse(Problem problem) {
 // ── the end ──
 
 void ServerConnection::draining() {
-    if (upgraded_ != nullptr) return upgraded_->draining();
     if (!is(answering) && !parser_.begun()) {
         if (is(asked)) return transport().close();
         // The first request is on its way. A client asks again if a connection ends that was used before, but not if a
@@ -234,12 +230,7 @@ void ServerConnection::draining() {
     set(drained);
 }
 
-void ServerConnection::closing() {
-    if (upgraded_ != nullptr) upgraded_->closing();
-}
-
 void ServerConnection::disconnected(std::error_code reason) {
-    if (upgraded_ != nullptr) return upgraded_->disconnected(reason);
     set(ending);
     let_go();
     if (work_ == nullptr) return;
@@ -249,12 +240,7 @@ void ServerConnection::disconnected(std::error_code reason) {
     }
 }
 
-void ServerConnection::pause_writing() {
-    if (upgraded_ != nullptr) upgraded_->pause_writing();
-}
-
 void ServerConnection::resume_writing() {
-    if (upgraded_ != nullptr) return upgraded_->resume_writing();
     if (work_ != nullptr && work_->writable != nullptr && is(answering)) (*work_->writable)();
 }
 

@@ -44,6 +44,7 @@ private:
         answering = 256,       // a request is not completely answered
         drained = 512,         // the request under way is the last
         asked = 1024,          // a request has come on this connection
+        handed_over = 2048,    // another protocol speaks, after an upgrade
     };
     bool is(std::uint16_t flags) const noexcept { return (flags_ & flags) != 0; }
     void set(std::uint16_t flags) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flags); }
@@ -52,9 +53,7 @@ private:
     std::size_t received(Bytes input) override;
     void end_of_stream() override;
     void draining() override;
-    void closing() override;
     void disconnected(std::error_code reason) override;
-    void pause_writing() override;
     void resume_writing() override;
 
     Work& work();
@@ -81,9 +80,8 @@ private:
     void ask_for_content();
 
     std::shared_ptr<Service> service_;
-    Exchange* exchange_ = nullptr;        // the handle of the request that is being answered
-    std::unique_ptr<Work> work_;          // for requests that take more than one head and one answer
-    std::unique_ptr<Protocol> upgraded_;  // the protocol that speaks after an upgrade
+    Exchange* exchange_ = nullptr;  // the handle of the request that is being answered
+    std::unique_ptr<Work> work_;    // for requests that take more than one head and one answer
     HeadParser parser_;
     std::uint16_t flags_ = 0;
 };

@@ -135,7 +135,6 @@ private:
     void connected() override { transport().write(std::exchange(request_, {})); }
 
     std::size_t received(Bytes input) override {
-        if (speaking_) return socket_->received(input);
         http::ResponseHead head;
         const http::Parsed parsed = parser_.response(input, head);
         if (parsed.state == http::Parsed::State::need_more) return 0;
@@ -157,43 +156,28 @@ private:
             refuse(0, std::make_error_code(std::errc::protocol_error));
             return input.size();
         }
-        speaking_ = true;
         socket_->deflates_ = deflates;
         if (deflates) socket_->decoder_.allow_compression();
-        lend_transport_to(*socket_);
-        socket_->connected();
-        std::size_t consumed = parsed.consumed;
-        if (consumed < input.size() && transport().reading()) consumed += socket_->received(input.subspan(consumed));
-        return consumed;
+        hand_over_to(std::move(socket_));  // the end has not begun, as it is receiving
+        return parsed.consumed;
     }
 
     void refuse(int status, std::error_code error) {
         socket_->refused(status);
-        socket_->over_ = true;
+        refused_ = true;
         transport().abort(error);
     }
 
-    void end_of_stream() override { speaking_ ? socket_->end_of_stream() : transport().close(); }
-    void draining() override { speaking_ ? socket_->draining() : transport().close(); }
-    void closing() override {
-        if (speaking_) socket_->closing();
-    }
     void connect_failed(const std::vector<ConnectFailure>& failures) override { socket_->connect_failed(failures); }
     void disconnected(std::error_code reason) override {
-        if (!speaking_ && !std::exchange(socket_->over_, true)) socket_->refused(0);
+        if (!refused_) socket_->refused(0);
         socket_->disconnected(reason);
-    }
-    void pause_writing() override {
-        if (speaking_) socket_->pause_writing();
-    }
-    void resume_writing() override {
-        if (speaking_) socket_->resume_writing();
     }
 
     std::unique_ptr<WebSocket> socket_;
     std::string key_, request_;
     http::HeadParser parser_;
-    bool speaking_ = false;
+    bool refused_ = false;
     bool offers_ = false;
 };
 

@@ -202,6 +202,7 @@ void WebSocket::check_idle() {
 
 void WebSocket::connected() {
     is_open_ = true;
+    over_ = false;
     if (more_ != nullptr && more_->ping_after > Duration::zero()) {
         more_->idle_timer.emplace(transport().reactor(), [this] { check_idle(); });
         more_->idle_timer->start_periodic(more_->ping_after);

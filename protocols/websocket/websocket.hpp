@@ -142,7 +142,7 @@ private:
     bool may_compress_;
     bool is_open_ = false;
     bool close_sent_ = false;
-    bool over_ = false;   // `closed` was called, or will not be
+    bool over_ = true;    // `closed` was called, or will not be, as before `opened`
     bool heard_ = false;  // since the last look for idleness
     bool sending_parts_ = false;
     bool deflates_ = false;  // agreed on

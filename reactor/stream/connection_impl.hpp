@@ -46,7 +46,6 @@ public:
     bool send_descriptors(Bytes data, std::span<const int> descriptors) override;
     FileDescriptor take_descriptor() noexcept override;
     void move_to(Reactor& target, MoveOnlyFunction<void()> arrived) override;
-    bool dress(std::unique_ptr<DressedProtocol> around) override;
     const reactor::Workspace* shares() const noexcept override { return group_->workspace; }
 
     /// Its protocol, if it is in `group` and has not ended.
@@ -88,6 +87,7 @@ private:
     void update_interest() override;
     void call_soon() noexcept override { trigger(Interest::writable); }
     void read_soon() noexcept override { trigger(Interest::readable); }
+    void protocol_changes() override;
     void prepare() override;
     void settled() override;
     void ended(std::error_code reason, std::size_t unsent) noexcept override;

@@ -195,10 +195,9 @@ void SocketConnection::prepare() {
     plan_deadline();
 }
 
-bool SocketConnection::dress(std::unique_ptr<DressedProtocol> around) {
+void SocketConnection::protocol_changes() {
     stop_passing_on();
     leave_short_way();
-    return StreamTransport::dress(std::move(around));
 }
 
 Transport::Answer SocketConnection::ask(Question question) const {

@@ -1,5 +1,5 @@
-// Gathering: what connections were given to write from outside in this iteration, in another connection's callback for
-// instance. It leaves at the iteration's end, with one send for each. Not installed.
+// Gathering: the writes that connections were given from outside in this iteration, in another connection's callback
+// for instance. It leaves at the iteration's end, with one send for each. Not installed.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -36,7 +36,7 @@ public:
         entries_.push_back({&connection, piece.empty() ? Bytes() : kept(piece)});
         return std::uint32_t(entries_.size() - 1);
     }
-    /// What is kept for this place; it is the caller's to send.
+    /// The piece that is kept for this place, if any; it is the caller's to send.
     Bytes take(std::uint32_t place) noexcept { return std::exchange(entries_[place].piece, Bytes()); }
     void leave(std::uint32_t place) noexcept { entries_[place] = {}; }
     void clear() noexcept {

@@ -93,9 +93,13 @@ protected:
     /// about.
     Transport& transport() const noexcept { return *transport_; }
 
-    /// For a protocol that lets another one speak in its place, after an upgrade for instance: `other` gets the same
-    /// transport. This protocol still gets all the calls, and hands them on. Lifetime: it owns `other`, or ends before.
-    void lend_transport_to(Protocol& other) const noexcept { other.transport_ = transport_; }
+    /// From now on `next` is the protocol of this connection, after an upgrade for instance. Its first call is
+    /// `connected`, from the loop, and then it is given the input that this one leaves unconsumed. Reading is not
+    /// paused then. This one gets no further call, and is destroyed from the loop, soon. Handles stay good. False, and
+    /// nothing has changed but that `next` is gone, once the end has begun in either direction. Throws
+    /// std::invalid_argument for a null pointer; std::logic_error before `connected`, a second time, and for a
+    /// transport that is the program's own; std::bad_alloc.
+    bool hand_over_to(std::unique_ptr<Protocol> next);
 
 private:
     friend class Transport;

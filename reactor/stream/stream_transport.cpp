@@ -161,19 +161,48 @@ bool StreamTransport::run_posted(Transport& transport, HandleState::Call& posted
     return true;
 }
 
-// To the one around, the stream begins here.
+// ── another protocol ──
+
+bool StreamTransport::may_change_protocol() const {
+    return !is(shutting | input_ended | closing | output_broken | over);
+}
+
 bool StreamTransport::dress(std::unique_ptr<DressedProtocol> around) {
-    if (is(shutting | input_ended | closing | output_broken | over)) return false;
+    if (!may_change_protocol()) return false;
     if (is(fresh) || as_dressed(protocol_.get()) != nullptr)
         throw std::logic_error("start_tls: before `connected`, or a second time");
-    attach(*around, this);
+    protocol_changes();
     around->carry(std::move(protocol_), state_);
-    protocol_ = std::move(around);
+    begin_anew(std::move(around));
+    return true;
+}
+
+bool StreamTransport::hand_over(std::unique_ptr<Protocol> next) {
+    if (!may_change_protocol()) return false;
+    if (is(fresh)) throw std::logic_error("Protocol::hand_over_to: before `connected`, or a second time");
+    DestroyedLater previous(reactor());
+    protocol_changes();
+    previous.takes(std::move(protocol_));
+    state_.unset(pause_called);  // which the next one has not been told
+    begin_anew(std::move(next));
+    return true;
+}
+
+// To this one the stream begins here.
+void StreamTransport::begin_anew(std::unique_ptr<Protocol> protocol) {
+    protocol_ = std::move(protocol);
+    attach(*protocol_, this);
     state_.unset(paused);
     state_.set(fresh | input_due);
     update_interest();
     read_soon();
-    return true;
+}
+
+bool Protocol::hand_over_to(std::unique_ptr<Protocol> next) {
+    if (next == nullptr) throw std::invalid_argument("Protocol::hand_over_to: there is no protocol");
+    if (const auto stream = dynamic_cast<StreamTransport*>(transport_)) return stream->hand_over(std::move(next));
+    if (const auto dressed = dynamic_cast<DressedProtocol*>(transport_)) return dressed->hand_over(std::move(next));
+    throw std::logic_error("Protocol::hand_over_to: this transport cannot do it");
 }
 
 // ── what the protocol asks for ──

@@ -200,9 +200,8 @@ Transport::Answer MemoryTransport::ask(Question question) const {
     return {question == Question::peer ? memory_->peer : memory_->local};
 }
 
-bool MemoryTransport::dress(std::unique_ptr<DressedProtocol> around) {
-    if (memory_->kept) throw std::logic_error("start_tls: the test keeps the protocol, so nothing else can own it");
-    return StreamTransport::dress(std::move(around));
+void MemoryTransport::protocol_changes() {
+    if (memory_->kept) throw std::logic_error("the test keeps the protocol, so nothing else can own it");
 }
 
 // ── what follows ──

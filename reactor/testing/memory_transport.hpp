@@ -103,7 +103,6 @@ public:
     /// happens in the test's calls; a test need not run it. It has no descriptors: to watch one waits for ever.
     Reactor& reactor() const override;
     Answer ask(Question question) const override;
-    bool dress(std::unique_ptr<DressedProtocol> around) override;
 
 private:
     void let_go() noexcept;
@@ -118,6 +117,7 @@ private:
     void update_interest() override {}
     void call_soon() noexcept override {}
     void read_soon() noexcept override {}
+    void protocol_changes() override;
     void prepare() override {}
     void ended(std::error_code reason, std::size_t unsent) noexcept override;
     std::string name() const override { return "memory"; }

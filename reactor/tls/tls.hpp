@@ -79,8 +79,7 @@ requires(!std::is_convertible_v<Factory, std::unique_ptr<Protocol>>) auto tls(Tl
 ///
 /// False, and nothing has changed, once the end has begun in either direction. Throws std::logic_error before
 /// `connected`, over TLS, and for a transport that is no connection, PipeTransport or MemoryTransport;
-/// std::invalid_argument if `context` is a client's; std::bad_alloc. Not for a protocol that was lent its transport
-/// (Protocol::lend_transport_to): it would go on in the clear.
+/// std::invalid_argument if `context` is a client's; std::bad_alloc.
 REACTOR_EXPORT bool start_tls(Transport& transport, const TlsContext& context,
                               MoveOnlyFunction<void()> secured = nullptr);
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 namespace reactor {
@@ -130,12 +131,16 @@ void TlsTransport::handshake_done() {
     deadline_.reset();
     state_.unset(shakes_hands);
     if (state_.is(StreamState::fresh)) make(state_.next_call(waiting(), limits()));
-    if (const auto early = std::exchange(early_calls_, nullptr)) {
-        for (HandleState::Call& posted : *early) run_posted(posted);
-    }
+    make_early_calls();
     if (!state_.open()) return;
     leave_callback();
     if (state_.is(StreamState::over_high)) wake();  // passed before TLS was started
+}
+
+void TlsTransport::make_early_calls() {
+    if (const auto early = std::exchange(early_calls_, nullptr)) {
+        for (HandleState::Call& posted : *early) run_posted(posted);
+    }
 }
 
 void TlsTransport::resume_handshake() {
@@ -243,7 +248,7 @@ void TlsTransport::end_of_stream() {
 
 // The carrier reads if the protocol does. It also reads on behind a close_notify, to see its own end.
 void TlsTransport::update_carrier() {
-    const bool pauses = state_.is(StreamState::paused | StreamState::held_back) &&
+    const bool pauses = state_.is(StreamState::paused | StreamState::held_back | hands_over) &&
                         !state_.is(shakes_hands | StreamState::closing | StreamState::over);
     if (pauses == carrier_paused_) return;
     carrier_paused_ = pauses;
@@ -267,7 +272,11 @@ void TlsTransport::message_received() {
 bool TlsTransport::make(StreamState::Call due) {
     switch (due) {
         case StreamState::Call::none: return false;
-        case StreamState::Call::connected: call([this] { protocol_->connected(); }); return true;
+        case StreamState::Call::connected:
+            state_.unset(hands_over);
+            call([this] { protocol_->connected(); });
+            if (!handshaking()) make_early_calls();
+            return true;
         case StreamState::Call::received:
             if (!rest_.empty()) give(rest_.view());
             return true;
@@ -306,6 +315,20 @@ void TlsTransport::leave_callback() {
     update_carrier();
 }
 
+bool TlsTransport::hand_over(std::unique_ptr<Protocol> next) {
+    if (state_.is(StreamState::shutting | StreamState::input_ended) || !state_.open() || end_due_) return false;
+    if (state_.is(StreamState::fresh))
+        throw std::logic_error("Protocol::hand_over_to: before `connected`, or a second time");
+    DestroyedLater previous(reactor());
+    previous.takes(std::exchange(protocol_, std::move(next)));
+    attach(*protocol_, this);
+    state_.unset(StreamState::paused | StreamState::pause_called);
+    state_.set(StreamState::fresh | StreamState::input_due | hands_over);
+    if (!inside_) update_carrier();
+    wake();
+    return true;
+}
+
 // Something is due outside the carrier's calls: it comes from the loop, as a call of the carrier's protocol.
 void TlsTransport::wake() {
     if (woken_) return;
@@ -336,7 +359,7 @@ TransportHandle TlsTransport::handle() {
 void TlsTransport::run_posted(HandleState::Call& posted) {
     if (woken_ && !posted) return woken();
     if (!state_.open()) return;
-    if (handshaking()) return early_calls().push_back(std::move(posted));
+    if (state_.is(shakes_hands | hands_over)) return early_calls().push_back(std::move(posted));
     DressedProtocol* const dressed = as_dressed(protocol_.get());  // TLS inside TLS
     call([&] { dressed == nullptr ? posted(*this, *protocol_) : dressed->run_posted(posted); });
 }

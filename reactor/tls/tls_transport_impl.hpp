@@ -55,6 +55,7 @@ public:
     Protocol& inside() noexcept override { return *protocol_; }
     void carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept override;
     void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) override;
+    bool hand_over(std::unique_ptr<Protocol> next) override;
     void leaves() noexcept override;
     void arrives() override;
 
@@ -80,6 +81,8 @@ private:
     static constexpr std::uint32_t carrier_holds = StreamState::of_transport << 0;
     // Another one: the handshake is not done. Input in the clear is not taken for input behind it.
     static constexpr std::uint32_t shakes_hands = StreamState::of_transport << 1;
+    // And a third: the next protocol's `connected` is still to come.
+    static constexpr std::uint32_t hands_over = StreamState::of_transport << 2;
 
     void requested(Request request) override;
 
@@ -99,6 +102,7 @@ private:
     bool shake_hands(Bytes& source);
     void handshake_done();
     std::vector<HandleState::Call>& early_calls();
+    void make_early_calls();
     void read_records(Bytes& source);
     void deliver(Bytes plain);
     void give(Bytes input);

@@ -43,7 +43,7 @@ bool echoes(Reactor& reactor, const Socket& client, std::string_view text = "hel
 }
 
 // The calls of one connection, and the action that the test wants when it is asked to end.
-struct Notes {
+struct PacketNotes {
     int opened = 0, draining = 0, closed = 0;
     std::error_code reason;
     DatagramTransport* transport = nullptr;
@@ -52,7 +52,7 @@ struct Notes {
 
 class Noted final : public DatagramProtocol {
 public:
-    explicit Noted(Notes& notes) : notes_(notes) {}
+    explicit Noted(PacketNotes& notes) : notes_(notes) {}
 
 private:
     void opened() override {
@@ -69,7 +69,7 @@ private:
         ++notes_.closed;
         notes_.reason = reason;
     }
-    Notes& notes_;
+    PacketNotes& notes_;
 };
 
 const auto make_echo = [] { return std::make_unique<DatagramEcho>(); };
@@ -145,7 +145,7 @@ TEST_CASE("S27: out of descriptors an acceptor of packets sheds, says so, does n
 TEST_CASE("A drain of packets tells each protocol once, cuts what is left at its deadline, and reports both") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    std::deque<Notes> notes;
+    std::deque<PacketNotes> notes;
     PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         return std::make_unique<Noted>(notes.back());
@@ -180,7 +180,7 @@ TEST_CASE("A drain of packets tells each protocol once, cuts what is left at its
 
     clock.advance(std::chrono::seconds(30));
     run_until(reactor, [&] { return report.has_value(); });
-    for (const Notes& one : notes) {
+    for (const PacketNotes& one : notes) {
         CHECK(one.draining == 1);
         CHECK(one.closed == 1);
     }
@@ -211,7 +211,7 @@ TEST_CASE("A drain of packets that leaves connections alone ends with the last o
 TEST_CASE("A loop that is drained drains its acceptors and connections of packets with all others") {
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
-    std::deque<Notes> notes;
+    std::deque<PacketNotes> notes;
     PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         return std::make_unique<Noted>(notes.back());
@@ -245,7 +245,7 @@ TEST_CASE("S69: a protocol of packets that throws when it is told of a drain end
     Reactor reactor;
     int hooked = 0;
     reactor.on_exception([&](std::exception_ptr) { ++hooked; });
-    std::deque<Notes> notes;
+    std::deque<PacketNotes> notes;
     PacketAcceptor acceptor(reactor, new_unix_name(), [&]() -> std::unique_ptr<DatagramProtocol> {
         notes.emplace_back();
         notes.back().on_draining = [] { throw std::runtime_error("as planned"); };
@@ -258,7 +258,7 @@ TEST_CASE("S69: a protocol of packets that throws when it is told of a drain end
     run_until(reactor, [&] { return report.has_value(); });
     CHECK(report->cut == 3);
     CHECK(hooked == 1);
-    for (const Notes& one : notes) CHECK(one.reason == Error::exception);
+    for (const PacketNotes& one : notes) CHECK(one.reason == Error::exception);
 }
 
 TEST_CASE("A socket of packets is handed on: who waits is served by the successor, and the file stays") {
@@ -331,7 +331,7 @@ TEST_CASE("S95: an acceptor of packets refuses a socket that does not listen") {
 
 TEST_CASE("S101: a protocol of packets is told once of one drain, and again of the next") {
     Reactor reactor;
-    Notes notes;
+    PacketNotes notes;
     PacketAcceptor acceptor(reactor, new_unix_name(), [&] { return std::make_unique<Noted>(notes); });
     const Socket client = connect_to(acceptor.address());
     CHECK(echoes(reactor, client));
@@ -353,7 +353,7 @@ TEST_CASE("S101: a protocol of packets is told once of one drain, and again of t
 
 TEST_CASE("S101: a protocol of packets whose acceptor and loop begin to drain in one iteration is asked to end once") {
     Reactor reactor;
-    Notes notes;
+    PacketNotes notes;
     PacketAcceptor acceptor(reactor, new_unix_name(), [&] { return std::make_unique<Noted>(notes); });
     const Socket client = connect_to(acceptor.address());
     CHECK(echoes(reactor, client));

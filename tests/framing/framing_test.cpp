@@ -597,7 +597,7 @@ TEST_CASE("S91: a framing takes any maximum, and any length that a peer announce
             }
         }
     }
-    // A machine of 32 bits does not wait for what it could not hold.
+    // A machine of 32 bits does not wait for more than it could hold.
     const Error refusal = sizeof most == 8 ? Error::ended_inside_message : Error::message_too_long;
     for (const bool in_parts : {false, true}) {
         for (const std::string_view announced :

@@ -41,22 +41,16 @@ public:
 
 private:
     std::size_t received(Bytes input) override {
-        if (stands_) return behind_->received(input);
         const std::size_t end = text_of(input).find("\r\n\r\n");
         if (end == std::string_view::npos) return 0;
         asked_.emplace_back(text_of(input).substr(0, end));
         transport().write("HTTP/1.1 200 Connection established\r\n\r\n");
-        stands_ = true;
-        lend_transport_to(*behind_);
-        behind_->connected();
+        hand_over_to(std::move(behind_));
         return end + 4;
     }
-    void end_of_stream() override { stands_ ? behind_->end_of_stream() : transport().close(); }
-    void disconnected(std::error_code reason) override { behind_->disconnected(reason); }
 
     std::vector<std::string>& asked_;
     std::unique_ptr<Protocol> behind_;
-    bool stands_ = false;
 };
 
 Task<> ask_twice(http::Client& client, std::string url, std::vector<std::string>& contents) {
@@ -124,4 +118,31 @@ TEST_CASE("https goes through a proxy's tunnel, end to end") {
     network.settle();
     CHECK(contents == std::vector<std::string>{"hello from localhost", "hello from localhost"});
     CHECK(asked == std::vector<std::string>{"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443"});
+}
+
+TEST_CASE("a download through a tunnel that pauses again and again arrives whole") {
+    testing::MemoryNetwork network;
+    const auto service = hello();
+    std::vector<std::string> asked;
+    const TlsContext context(server_options());
+    Acceptor proxy(network.reactor(), "proxy", 3128, [&]() -> std::unique_ptr<Protocol> {
+        return std::make_unique<Proxy>(asked, tls(context, std::make_unique<http::ServerConnection>(service)));
+    });
+    http::ClientOptions options = with_tls();
+    options.proxy = "http://proxy:3128";
+    http::Client client(network.reactor(), std::move(options));
+    std::size_t got = 0, pauses = 0;
+    http::Call call;
+    call = client.send({.url = "https://localhost/large"},
+                       http::Client::Parts{.part = [&](std::error_code, Bytes part, bool) {
+                           got += part.size();
+                           ++pauses;
+                           call.pause();
+                       }});
+    for (int turn = 0; turn < 10'000 && call.open(); ++turn) {
+        network.settle();
+        call.resume();
+    }
+    CHECK(got == 1'000'000);
+    CHECK(pauses > 10);
 }

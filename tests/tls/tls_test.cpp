@@ -1,4 +1,5 @@
 // The TLS transport as its protocols see it, in memory.
+#include "../support/giver.hpp"
 #include "pair.hpp"
 
 #include <openssl/err.h>
@@ -624,4 +625,110 @@ TEST_CASE("A connection that fails leaves no error for the next one") {
     refused.run();
     CHECK(refused.of_client.reason.category() == certificate_category());
     CHECK(ERR_peek_error() == 0);
+}
+
+namespace {
+
+/// A client that talks to a Giver over TLS, in memory.
+struct GivingPair {
+    GivingPair()
+        : server(tls(TlsContext(server_options()), std::make_unique<Giver>(log)), large_reads()),
+          client(tls(TlsContext(client_options()), "localhost", std::make_unique<Recorder>(of_client))) {
+        run();
+    }
+    static Limits large_reads() {  // so that one brings more than a TLS transport decrypts at once
+        Limits limits;
+        limits.read_size = 400'000;
+        return limits;
+    }
+    void run() { testing::converse(server, client); }
+    void say(std::string_view text) {
+        of_client.transport->write(text);
+        run();
+    }
+
+    Giver::Log log;
+    Journal of_client;
+    testing::MemoryTransport server;
+    testing::MemoryTransport client;
+};
+
+}  // namespace
+
+TEST_CASE("over TLS a protocol hands over in its call, and the next one gets what was left and all that follows") {
+    GivingPair pair;
+    SUBCASE("in one record") {
+        pair.say("next\nleft");
+    }
+    SUBCASE("in several records that arrive together") {
+        pair.of_client.transport->write("next\nle");
+        pair.of_client.transport->write("ft");
+        pair.run();
+    }
+    SUBCASE("with much behind it") {
+        const std::string much = random_bytes(300'000, 7);
+        pair.of_client.transport->write("next\n");
+        pair.of_client.transport->write(much);
+        pair.run();
+        CHECK(pair.log.next.calls.front() == "connected");
+        CHECK(pair.log.next.input == much);
+        pair.log.next.input = "left";
+    }
+    SUBCASE("with a pause before it") {
+        pair.log.in_received = [&](Giver& giver) {
+            giver.transport().pause_reading();
+            REQUIRE(giver.give());
+        };
+        pair.say("next\nleft");
+    }
+    SUBCASE("outside of its call") {
+        pair.log.giver->transport().pause_reading();
+        pair.say("left");
+        REQUIRE(pair.log.giver->give());
+        pair.server.advance(Duration::zero());
+        pair.run();
+    }
+    CHECK(pair.log.gone);
+    CHECK(pair.log.next.input == "left");
+    pair.say(" and more");
+    CHECK(pair.log.next.input == "left and more");
+    CHECK(pair.log.next.calls.front() == "connected");
+    pair.log.next.transport->write("answer");
+    pair.run();
+    CHECK(pair.of_client.input.ends_with("answer"));
+    pair.of_client.transport->close();
+    pair.run();
+    CHECK(pair.log.next.over);
+    CHECK_FALSE(pair.log.next.reason);
+}
+
+TEST_CASE("over TLS a handle's call comes to the next protocol behind its beginning, and an end comes to it alone") {
+    GivingPair pair;
+    std::string seen;
+    pair.log.in_received = [&](Giver& giver) {
+        giver.transport().handle().post(
+            [&](Protocol&) { seen = pair.log.next.calls.empty() ? "too early" : "behind"; });
+        REQUIRE(giver.give());
+        CHECK_THROWS_AS(giver.give(), std::logic_error);
+    };
+    SUBCASE("as it should") {
+        pair.say("next\nleft");
+        CHECK(seen == "behind");
+        CHECK(pair.log.next.input == "left");
+    }
+    SUBCASE("with an end between") {
+        pair.log.in_received = [&](Giver& giver) {
+            REQUIRE(giver.give());
+            giver.transport().abort();
+        };
+        pair.say("next\nleft");
+        CHECK(pair.log.next.calls == std::vector<std::string>{"disconnected"});
+    }
+    SUBCASE("with the peer's end behind it") {
+        pair.of_client.transport->write("next\nleft");
+        pair.of_client.transport->close();
+        pair.run();
+        CHECK(pair.log.next.input == "left");
+        CHECK(pair.log.next.count("end") == 1);
+    }
 }

@@ -37,7 +37,10 @@ public:
     /// this has passed. Its `connected` comes from the loop, and unconsumed input is its first. False, and nothing has
     /// changed, once the end has begun in either direction. Throws std::logic_error before `connected`, and a second
     /// time.
-    virtual bool dress(std::unique_ptr<DressedProtocol> around);
+    bool dress(std::unique_ptr<DressedProtocol> around);
+
+    /// As Protocol::hand_over_to.
+    bool hand_over(std::unique_ptr<Protocol> next);
 
 protected:
     /// The flags of the state, under their own names.
@@ -77,6 +80,8 @@ protected:
     virtual void call_soon() noexcept = 0;
     /// The same as if bytes could be read, which makes `connected` and gives unconsumed input again.
     virtual void read_soon() noexcept = 0;
+    /// Another protocol takes the place of the present one. Throws if that cannot be.
+    virtual void protocol_changes() {}
     /// `connected` is the next call.
     virtual void prepare() { plan_deadline(); }
     /// Nothing is left to be done now.
@@ -128,6 +133,8 @@ protected:
 private:
     friend struct StreamParts;
     static bool run_posted(Transport& transport, MoveOnlyFunction<void(Transport&, Protocol&)>& posted);
+    bool may_change_protocol() const;
+    void begin_anew(std::unique_ptr<Protocol> protocol);
     void begin_close();
     void keep_rest(Bytes input, std::size_t consumed);
     template <class Append>
