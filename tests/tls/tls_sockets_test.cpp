@@ -136,8 +136,7 @@ TEST_CASE("Over TLS a producer that writes until the high watermark is passed is
                         produce();
                     };
                     of_server.on_connected = of_server.on_resume = begin;
-                    for (int turns = 0; turns < 1000 && of_client.input.size() < all; ++turns)
-                        reactor.run_once(Duration::zero());
+                    run_until(reactor, [&] { return of_client.input.size() >= all; });
                     CHECK(of_client.input.size() == all);
                 }
             }
