@@ -127,7 +127,7 @@ public:
     void resume();
 
     /// Answers 101 with the fields that were set, and gives the connection to `protocol`, which speaks from now on;
-    /// `connected` is its first call. Input behind the request is received by it.
+    /// `connected` is its first call, from the loop. Input behind the request is received by it.
     void upgrade(std::string_view name, std::unique_ptr<Protocol> protocol);
 
 private:
