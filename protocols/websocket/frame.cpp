@@ -157,7 +157,7 @@ FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, un
         }
         if (step.last && !text_.complete()) return refuse(close_code::invalid_data, "a text ends inside a character");
     }
-    if (size == 0 && !step.last) {  // nothing to tell yet: the head is consumed
+    if (size == 0 && !step.last) {  // no event yet: the head is consumed
         step.event = Event::need_more;
         return step;
     }

@@ -1,4 +1,4 @@
-// Utf8Check: tells text in UTF-8 from other bytes, in whatever pieces it comes.
+// Utf8Check: whether bytes are UTF-8, in whatever pieces they come.
 #pragma once
 
 #include <reactor/bytes.hpp>

@@ -183,7 +183,7 @@ bool StreamTransport::hand_over(std::unique_ptr<Protocol> next) {
     DestroyedLater previous(reactor());
     protocol_changes();
     previous.takes(std::move(protocol_));
-    state_.unset(pause_called);  // which the next one has not been told
+    state_.unset(pause_called);  // the next one is owed it
     begin_anew(std::move(next));
     return true;
 }

@@ -38,7 +38,7 @@ TlsTransport::TlsTransport(std::shared_ptr<TlsContext::State> context, std::stri
 }
 
 // It is connected already, and may be in a call. A pause is its own; that of the carrier ends. The high watermark, if
-// it has been told of it, was passed by plain bytes that the carrier still holds.
+// it has heard of it, was passed by plain bytes that the carrier still holds.
 void TlsTransport::carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept {
     protocol_ = std::move(protocol);
     attach(*protocol_, this);

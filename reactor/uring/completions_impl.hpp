@@ -116,7 +116,7 @@ public:
     bool watched_is_ready() const noexcept { return watched_ready_; }
     bool take_watched_ready() noexcept { return std::exchange(watched_ready_, false); }
 
-    /// Is there something to be told, or to be handed over, for which no wait may sleep?
+    /// Is there an event, or something to be handed over, for which no wait may sleep?
     bool ready() const noexcept;
     bool waits_to_be_handed_over() const noexcept {
         return queue_->waiting() > 0 || !due_.empty() || !watching_ || watched_ready_;

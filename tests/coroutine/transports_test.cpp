@@ -156,7 +156,7 @@ TEST_CASE("an exception out of a coroutine ends its connection, whatever the tra
         reactor.on_exception([&](std::exception_ptr) { ++exceptions; });
         Stream stream = connect_ends(reactor, coroutine(fail)());
         const std::string end = run(reactor, provoke(std::move(stream)));
-        // The end of a pipe cannot be told from a reset.
+        // The end of a pipe looks like a reset.
         CHECK(end == (name == "TCP" ? "(" + std::make_error_code(std::errc::connection_reset).message() + ")" : ""));
         CHECK(exceptions == 1);
     }
