@@ -17,6 +17,8 @@
 
 namespace reactor {
 
+class Acceptor;
+
 /// SOCK_STREAM, SOCK_DGRAM and SOCK_SEQPACKET (socket(2)).
 enum class SocketKind { stream, datagram, sequenced_packets };
 
@@ -123,6 +125,7 @@ public:
     std::optional<std::chrono::seconds> linger() const;
 
 private:
+    friend class Acceptor;
     explicit Socket(FileDescriptor descriptor) noexcept : descriptor_(std::move(descriptor)) {}
 
     FileDescriptor descriptor_;

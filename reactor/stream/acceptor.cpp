@@ -9,6 +9,7 @@
 #include <reactor/net/detail/network.hpp>
 #include <reactor/stream/connection_impl.hpp>
 #include <reactor/stream/dressed_impl.hpp>
+#include <reactor/stream/listener_impl.hpp>
 #include <reactor/stream/listening_socket_impl.hpp>
 #include <reactor/stream/peer_counts_impl.hpp>
 
@@ -56,42 +57,6 @@ std::vector<Address> addresses_of(const Reactor& reactor, std::string_view host,
 
 }  // namespace
 
-struct Acceptor::Listener final : EventHandler {
-    Listener(Acceptor& owner, ListeningSocket listening)
-        : acceptor(owner),
-          socket(std::move(listening)),
-          address(socket.local()),
-          registration(owner.reactor_.watch(socket->get(), Interest::readable, *this)) {}
-    ~Listener() { close(); }
-
-    void readable() override { acceptor.accept_from(*this); }
-    // Closed behind our back: nothing arrives any more, and the connections continue. Otherwise the kernel had no room
-    // to watch it (ENOMEM, ENOSPC), and may have some later.
-    void lost(std::error_code reason) override {
-        registration.reset();
-        // The number must not be closed here: it may be another file's by now.
-        if (reason == std::errc::bad_file_descriptor) {
-            socket.forget();
-            return acceptor.lose(*this);
-        }
-        // A registration that is lost stays inert for good. A new one without an interest asks nothing of the kernel
-        // yet.
-        registration = acceptor.reactor_.watch(socket->get(), Interest::none, *this);
-        acceptor.back_off(reason);
-        acceptor.update_interest();
-    }
-
-    void close() noexcept {
-        registration.reset();
-        socket.close();
-    }
-
-    Acceptor& acceptor;
-    ListeningSocket socket;
-    const Address address;  // a TCP socket that was shut down may have given back its port
-    Registration registration;
-};
-
 Acceptor::Acceptor(Reactor& reactor, std::string_view host, std::uint16_t port, AcceptorFactory factory,
                    AcceptorOptions options)
     : Acceptor(reactor, addresses_of(reactor, host, port), std::move(factory), std::move(options)) {}
@@ -124,7 +89,7 @@ Acceptor::Acceptor(Reactor& reactor, std::vector<Socket> sockets, AcceptorFactor
     for (Socket& given : sockets) {
         Socket socket = listening(std::move(given));
         options_.connection.apply_to(socket);
-        listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket))));
+        listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(std::move(socket)), false));
     }
     join_sharing();
 }
@@ -141,7 +106,7 @@ Acceptor::Acceptor(Reactor& reactor, const Address& address, SocketKind sockets,
 
 Acceptor::Acceptor(Reactor& reactor, Socket socket, Opener opener, AcceptorOptions options)
     : Acceptor(reactor, nullptr, std::move(opener), std::move(options)) {
-    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(listening(std::move(socket)))));
+    listeners_.push_back(std::make_unique<Listener>(*this, ListeningSocket(listening(std::move(socket))), false));
 }
 
 void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind sockets) {
@@ -150,7 +115,7 @@ void Acceptor::listen_on(const std::vector<Address>& addresses, SocketKind socke
         return open_listening_socket(address, sockets, options_, network);
     };
     for (ListeningSocket& socket : bind_everywhere(addresses, listen))
-        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+        listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket), accepts_ahead()));
 }
 
 Acceptor::~Acceptor() {
@@ -201,7 +166,10 @@ void Acceptor::close() noexcept {
 std::vector<int> Acceptor::listening_sockets() const {
     std::vector<int> result;
     for (const auto& listener : listeners_)
-        if (listener->socket) result.push_back(listener->socket->get());
+        if (listener->socket) {
+            listener->leave_to_kernel();  // another process is about to accept as well
+            result.push_back(listener->socket->get());
+        }
     return result;
 }
 
@@ -223,7 +191,7 @@ void Acceptor::accept_from(Listener& listener) {
         for (std::size_t count = 0; count < accepts_per_turn && wants_more(listener); ++count) {
             Socket socket;
             Address peer;
-            const std::error_code error = listener.socket->accept(socket, peer);
+            const std::error_code error = listener.accept(socket, peer);
             if (!error) {
                 // That one came through says that whatever failed before is over.
                 ++counters_.accepted;
@@ -328,6 +296,13 @@ void Acceptor::adopt(Connection& connection) {
     drain_.tell_again();
     count_shared();
     update_interest();
+}
+
+// May the kernel hand connections over before they are asked for? Not where some may have to wait in its queue, for
+// this acceptor or for another, and not where the address of each is wanted.
+bool Acceptor::accepts_ahead() const noexcept {
+    return !opener_ && !factory_takes_peer_ && peers_ == nullptr && options_.sharing == nullptr &&
+           options_.max_connections == SIZE_MAX;
 }
 
 bool Acceptor::has_room() const noexcept {

@@ -149,7 +149,8 @@ public:
         drain(Duration::max(), [done = std::move(done)](const Drained&) mutable { done(); });
     }
 
-    /// Its listening sockets, for a Successor: in the order of the addresses, and this acceptor's until it closes.
+    /// Its listening sockets, for a Successor: in the order of the addresses, and this acceptor's until it closes. From
+    /// now on connections stay in the kernel until they are accepted, on io_uring too.
     std::vector<int> listening_sockets() const;
     /// The files of its Unix sockets stay when it closes: another process listens on them now.
     void leave_files() noexcept;
@@ -191,6 +192,7 @@ private:
     void count_shared(std::size_t arrived = 0) noexcept;
     void accept_from(Listener& listener);
     bool wants_more(const Listener& listener) const noexcept;
+    bool accepts_ahead() const noexcept;
     bool has_room() const noexcept;
     bool shed(Listener& listener) noexcept;
     void back_off(std::error_code reason) noexcept;

@@ -7,6 +7,7 @@
 #include <reactor/uring/uring_impl.hpp>
 #include <reactor/without_sigpipe_impl.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -51,6 +52,10 @@ CompletionQueue::Place ScriptedCompletions::receive(int descriptor, std::uint64_
     return add({Kind::receive, descriptor, data});
 }
 
+CompletionQueue::Place ScriptedCompletions::accept(int descriptor, std::uint64_t data) {
+    return add({Kind::accept, descriptor, data});
+}
+
 CompletionQueue::Place ScriptedCompletions::send(int descriptor, Bytes bytes, std::uint64_t data) {
     return add({Kind::send, descriptor, data, bytes});
 }
@@ -68,6 +73,7 @@ void ScriptedCompletions::hand_over(const Request& request) {
         case Kind::nothing: return;
         case Kind::receive: receives_.push_back(request); return;
         case Kind::poll: polls_.push_back(request); return;
+        case Kind::accept: accepts_.push_back(request); return;
         case Kind::cancel: return end(request);
         case Kind::send: break;
     }
@@ -81,10 +87,12 @@ void ScriptedCompletions::hand_over(const Request& request) {
 
 void ScriptedCompletions::end(const Request& request) {
     const auto is_meant = [&](const Request& other) { return other.data == request.data; };
-    for (std::vector<Request>* list : {&receives_, &polls_}) {
+    for (std::vector<Request>* list : {&receives_, &accepts_, &polls_}) {
         const auto found = std::find_if(list->begin(), list->end(), is_meant);
         if (found == list->end()) continue;
-        if (list == &receives_ && happens(&Odds::too_late) && !piece(*found)) {
+        const bool goes_on =
+            list == &polls_ || !happens(&Odds::too_late) || (list == &receives_ ? piece(*found) : connection(*found));
+        if (!goes_on) {
             list->erase(found);  // which was its last word
             return;
         }
@@ -120,9 +128,32 @@ bool ScriptedCompletions::piece(Request& receive) {
     return !ends;
 }
 
+// The same for a request to accept.
+bool ScriptedCompletions::connection(const Request& accept) {
+    if ((state_of(accept.descriptor, POLLIN) & POLLIN) == 0) return true;
+    if (happens(&Odds::refused)) {
+        completions_.push_back({accept.data, -ECONNABORTED, 0});
+        return false;
+    }
+    const int accepted = ::accept(accept.descriptor, nullptr, nullptr);
+    if (accepted < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+    const bool ends = accepted < 0 || happens(&Odds::ends);
+    if (accepted >= 0) {
+        ::fcntl(accepted, F_SETFD, FD_CLOEXEC);
+        ::fcntl(accepted, F_SETFL, O_NONBLOCK);
+    }
+    completions_.push_back({accept.data, accepted < 0 ? -errno : accepted, ends ? 0 : Completion::more});
+    return !ends;
+}
+
 void ScriptedCompletions::look() {
     std::shuffle(receives_.begin(), receives_.end(), random_);
     std::shuffle(polls_.begin(), polls_.end(), random_);
+    std::erase_if(accepts_, [&](const Request& accept) {
+        for (unsigned connections = random_() % 4; connections > 0; --connections)
+            if (!connection(accept)) return true;
+        return false;
+    });
     const auto look_at_receives = [&] {
         std::erase_if(receives_, [&](Request& receive) {
             for (unsigned pieces = random_() % 4; pieces > 0; --pieces)
@@ -152,6 +183,7 @@ void ScriptedCompletions::sleep(std::optional<Duration> limit) {
     std::vector<pollfd> entries;
     for (const Request& receive : receives_)
         if (!receive.deaf) entries.push_back({receive.descriptor, POLLIN, 0});
+    for (const Request& accept : accepts_) entries.push_back({accept.descriptor, POLLIN, 0});
     for (const Request& request : polls_)
         entries.push_back({request.descriptor, short(backends::poll_events(request.interest) | end_of_peer), 0});
     if (backends::poll_entries(entries, limit) < 0 && errno != EINTR)

@@ -1,6 +1,7 @@
 // A queue of completions that plays the kernel's part on real sockets, and makes use of all that the kernel may do: it
 // completes in any order, in pieces of any size, ends what could go on, has no buffers, sends in part, and lets a
-// cancellation come too late. All of it is decided by a seed, and is the same each time.
+// cancellation come too late, of receives and of requests to accept. All of it is decided by a seed, and is the same
+// each time.
 //
 //     Reactor reactor(testing::io_uring(std::make_unique<testing::ScriptedCompletions>(seed)));
 #pragma once
@@ -33,12 +34,14 @@ public:
         unsigned too_late = 3;      ///< a piece comes before the cancellation
         unsigned overlooked = 3;    ///< a receive that found input does not tell of an end behind it
         unsigned interrupted = 20;  ///< a wait ends with nothing
+        unsigned refused = 10;      ///< a request to accept fails
     };
 
     explicit ScriptedCompletions(unsigned seed) : ScriptedCompletions(seed, Odds()) {}
     ScriptedCompletions(unsigned seed, Odds odds) : random_(seed), odds_(odds) {}
 
     Place receive(int descriptor, std::uint64_t data) override;
+    Place accept(int descriptor, std::uint64_t data) override;
     Place send(int descriptor, Bytes bytes, std::uint64_t data) override;
     Place poll(int descriptor, Interest interest, std::uint64_t data) override;
     void cancel(std::uint64_t data) override;
@@ -53,10 +56,10 @@ public:
     /// How often each thing of Odds has happened, for a test that wants to have met all of them.
     const Odds& happened() const noexcept { return happened_; }
     /// Requests that have not ended.
-    std::size_t under_way() const noexcept { return receives_.size() + polls_.size(); }
+    std::size_t under_way() const noexcept { return receives_.size() + accepts_.size() + polls_.size(); }
 
 private:
-    enum class Kind : std::uint8_t { nothing, receive, send, poll, cancel };
+    enum class Kind : std::uint8_t { nothing, receive, accept, send, poll, cancel };
     struct Request {
         Kind kind = Kind::nothing;
         int descriptor = -1;
@@ -71,14 +74,15 @@ private:
     void hand_over(const Request& request);
     void end(const Request& request);
     bool piece(Request& receive);
+    bool connection(const Request& accept);
     void look();
     void sleep(std::optional<Duration> limit);
 
     std::mt19937 random_;
     Odds odds_;
-    Odds happened_ = {0, 0, 0, 0, 0, 0, 0};
+    Odds happened_ = {0, 0, 0, 0, 0, 0, 0, 0};
     Place first_ = 0;
-    std::vector<Request> requests_, receives_, polls_;
+    std::vector<Request> requests_, receives_, accepts_, polls_;
     std::deque<std::pair<std::uint16_t, std::span<std::byte>>> pool_;
     std::vector<Completion> completions_;
 };

@@ -37,6 +37,9 @@ public:
     /// Receives into buffers of the pool until it is cancelled or ends: a completion for each piece. Without a free
     /// buffer it ends with ENOBUFS.
     virtual Place receive(int descriptor, std::uint64_t data) = 0;
+    /// Accepts connections from a listening socket until it is cancelled or ends: a completion for each, with its
+    /// descriptor, which is non-blocking and closed on exec.
+    virtual Place accept(int descriptor, std::uint64_t data) = 0;
     /// Sends at once as much as the socket takes, and never waits. Completes only if that is not all of it: with the
     /// number of bytes, or an error. The bytes must stay until the request is handed over.
     virtual Place send(int descriptor, Bytes bytes, std::uint64_t data) = 0;

@@ -94,6 +94,7 @@ void Completions::leave(int descriptor) noexcept {
     forget_collected(descriptor, slot);
     stop(descriptor);
     drop_input(slot);
+    if (slot.listens) leave_listener(descriptor);
     ++slot.life;
     slot.joined = false;
     --joined_;
@@ -252,6 +253,7 @@ void Completions::collect_completions(std::span<const Completion> completions) n
     for (const Completion& completion : completions) {
         switch (Kind(completion.data >> 60)) {
             case Kind::receive: received(completion); break;
+            case Kind::accept: accepted(completion); break;
             case Kind::end: end_came(completion); break;
             case Kind::send: unsent_.push_back(completion); break;
             case Kind::watch:

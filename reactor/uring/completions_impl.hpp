@@ -9,6 +9,9 @@
 //   before a connection touches its socket or its output in any other way, it sends it at once (`send_collected`).
 // - Memory that the kernel may write to, the pool, lives as long as the engine. A connection may go at any time: its
 //   completions that come late find another life of the descriptor's slot, and only give their buffer back.
+// - Connections that the kernel has accepted wait here too, and make their listening socket readable, until the
+// acceptor
+//   takes them (completions_accepting.cpp).
 // - What completions have nothing for (bulk, room to write, errors, descriptors, rates, files, splice) goes the way of
 //   readiness: epoll says when, and the connection calls recv(2) and send(2) itself. The ring's own poll would not do.
 //   It completes at once, whatever was asked for, when the peer has shut its side (POLLRDHUP, Linux 6.18), and it holds
@@ -19,6 +22,7 @@
 #include <reactor/demultiplexer.hpp>
 #include <reactor/event_handler.hpp>
 #include <reactor/export.hpp>
+#include <reactor/file_descriptor.hpp>
 #include <reactor/uring/completion_queue.hpp>
 
 #include <sys/types.h>
@@ -55,6 +59,11 @@ public:
     void leave_soon(int descriptor) noexcept;
     /// It is not any more. When this returns the kernel has let go of the file.
     void leave(int descriptor) noexcept;
+    /// From now on this listening socket's connections are accepted ahead, while it wants to read: they wait here, and
+    /// make it readable. It leaves as a connection does. Throws std::bad_alloc.
+    void join_listener(int descriptor);
+    /// The next connection that waits here; none if there is none.
+    FileDescriptor accept(int descriptor) noexcept;
     /// Nothing is received ahead of the connection: as with readiness. Or it is again.
     void receive_ahead(int descriptor, bool ahead) noexcept;
     /// Stops receiving, and waits until that is so. Input that had come waits here.
@@ -140,7 +149,7 @@ private:
     // So many small reads in a row, and input is received ahead again.
     static constexpr std::uint8_t bulk_reads = 64;
 
-    enum class Kind : std::uint64_t { watch, receive, end, send, none = CompletionQueue::of_no_request >> 60 };
+    enum class Kind : std::uint64_t { watch, receive, end, send, none = CompletionQueue::of_no_request >> 60, accept };
     struct Slot {
         std::uint32_t generation = 0;  // of the token
         std::uint32_t life = 0;        // of a connection; completions carry it
@@ -158,13 +167,20 @@ private:
         bool at_end : 1 = false;     // the end of the stream is behind the input
         bool by_readiness : 1 = false;
         bool awaits_end : 1 = false;    // by a request that has not ended
-        bool end_stopping : 1 = false;  // which is cancelled
         bool ended : 1 = false;         // at least in the peer's direction
         bool lost : 1 = false;          // readiness does not take it
         bool listed : 1 = false;        // in ready_
         bool due : 1 = false;           // in due_
+        bool end_stopping : 1 = false;  // awaits_end, and is cancelled
+        bool listens : 1 = false;       // a listening socket; at its end are connections that wait
     };
     static_assert(sizeof(Slot) == 32, "two lie in a line of the cache, and are found without a multiplication");
+    // The connections of a listening socket that wait here.
+    struct Accepted {
+        int listener;
+        std::vector<int> descriptors;
+        std::size_t taken = 0;  // so many of them
+    };
     struct Collected {
         void* sender;  // null once it has been sent by itself, or its connection has left
         const std::byte* data;
@@ -196,6 +212,11 @@ private:
     void keep(Slot& slot, std::uint16_t buffer, std::uint16_t size) noexcept;
     void collect_completions(std::span<const Completion> completions) noexcept;
     void received(const Completion& completion) noexcept;
+    void accepted(const Completion& completion) noexcept;
+    Accepted& accepted_of(int descriptor) noexcept;
+    static void drop(Accepted& accepted) noexcept;
+    void leave_listener(int descriptor) noexcept;
+    void request_accept(int descriptor, Slot& slot);
     void refused(Slot& slot, int error) noexcept;
     void not_cancelled(const Completion& completion) noexcept;
     void end_came(const Completion& completion) noexcept;
@@ -232,6 +253,7 @@ private:
     std::vector<Completion> unsent_;
     std::unique_ptr<std::byte[]> arena_;
     std::size_t arena_used_ = 0;
+    std::vector<Accepted> accepted_;
     bool watching_ = false, watched_ready_ = false;
     std::uint32_t watch_ = 0;  // which of them
 };

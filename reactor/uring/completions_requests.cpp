@@ -2,6 +2,7 @@
 // way. They are handed over by a wait. Behind a fork, and on another thread, all are made anew.
 #include <reactor/uring/completions_impl.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -79,6 +80,7 @@ void Completions::make_requests() {
 void Completions::request(int descriptor, Slot& slot) {
     slot.due = false;
     if (!slot.joined) return;
+    if (slot.listens) return request_accept(descriptor, slot);
     Interest to_watch = slot.wanted;
     const bool reads = any(slot.wanted, Interest::readable);
     if (reads && !slot.by_readiness && !slot.ended && slot.bulk == 0) {
@@ -136,7 +138,8 @@ void Completions::stop_receiving(int descriptor, Slot& slot) noexcept {
     if (withdrawn(slot.receive_at)) {
         slot.receiving = false;
     } else {
-        slot.stopping = cancelled(data_of(Kind::receive, std::uint64_t(descriptor), slot.life));
+        slot.stopping =
+            cancelled(data_of(slot.listens ? Kind::accept : Kind::receive, std::uint64_t(descriptor), slot.life));
     }
 }
 
@@ -173,8 +176,8 @@ void Completions::flush() noexcept {
     }
 }
 
-// In a child of fork(2) all input that has come, and all sends that were collected, are the parent's, which has them as
-// well.
+// In a child of fork(2) all input that has come, all connections, and all sends that were collected, are the parent's,
+// which has them as well.
 void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
     std::vector<bool> held(buffers_);
     if (!forked) flush();  // completions that are there already
@@ -197,9 +200,11 @@ void Completions::renew(std::unique_ptr<CompletionQueue> queue, bool forked) {
             slot.first = slot.last = none;
             slot.taken = slot.error = 0;
         }
+        if (forked && slot.listens) slot.at_end = false;
         for (std::uint16_t at = slot.first; at != none; at = next_[at]) held[at] = true;
         if (slot.joined) make_due(int(index), slot);
     }
+    if (forked) std::for_each(accepted_.begin(), accepted_.end(), drop);
     for (std::size_t index = 0; index < buffers_; ++index)
         if (!held[index]) release(std::uint16_t(index));
 }

@@ -77,6 +77,7 @@ public:
     Ring();
 
     Place receive(int descriptor, std::uint64_t data) override;
+    Place accept(int descriptor, std::uint64_t data) override;
     Place send(int descriptor, Bytes bytes, std::uint64_t data) override;
     Place poll(int descriptor, Interest interest, std::uint64_t data) override;
     void cancel(std::uint64_t data) override;
@@ -172,6 +173,13 @@ CompletionQueue::Place Ring::receive(int descriptor, std::uint64_t data) {
     entry.ioprio = IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST;
     entry.flags = IOSQE_BUFFER_SELECT;
     entry.buf_group = pool_group;
+    return tail_ - 1;
+}
+
+CompletionQueue::Place Ring::accept(int descriptor, std::uint64_t data) {
+    io_uring_sqe& entry = next(descriptor, IORING_OP_ACCEPT, data);
+    entry.ioprio = IORING_ACCEPT_MULTISHOT;
+    entry.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
     return tail_ - 1;
 }
 

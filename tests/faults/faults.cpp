@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -657,6 +658,29 @@ ssize_t splice(int from, off_t* from_offset, int to, off_t* to_offset, size_t si
 }
 
 #if REACTOR_HAS(IO_URING)
+// The rings are all made alike.
+static io_uring_params made;
+
+// Where accept4(2) may fail the ring accepts nothing: its requests to do so fail (EBADF), however often they are made.
+static void spoil_accepts(int ring, unsigned requests) noexcept {
+    const std::size_t size = made.sq_off.array + made.sq_entries * sizeof(unsigned);
+    const std::size_t entries_size = made.sq_entries * sizeof(io_uring_sqe);
+    const auto map = [ring](std::size_t length, std::uint64_t offset) {
+        return ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, ring, off_t(offset));
+    };
+    void* const shared = map(size, IORING_OFF_SQ_RING);
+    void* const entries = map(entries_size, IORING_OFF_SQES);
+    if (shared != MAP_FAILED && entries != MAP_FAILED) {
+        const unsigned tail = *reinterpret_cast<unsigned*>(static_cast<char*>(shared) + made.sq_off.tail);
+        for (unsigned at = tail - requests; at != tail; ++at) {
+            io_uring_sqe& entry = static_cast<io_uring_sqe*>(entries)[at & (made.sq_entries - 1)];
+            if (entry.opcode == IORING_OP_ACCEPT) entry.fd = -1;
+        }
+    }
+    if (shared != MAP_FAILED) ::munmap(shared, size);
+    if (entries != MAP_FAILED) ::munmap(entries, entries_size);
+}
+
 // One that waits: first it hands over, as the real one does.
 static long enter_ring(long (*real)(long, ...), const long (&arguments)[6]) noexcept {
     const long ring = arguments[0], requests = arguments[1];
@@ -713,11 +737,16 @@ long syscall(long number, ...) noexcept(in_glibc) {
     }
     if (number == SYS_pidfd_send_signal && fails(Call::pidfd_send_signal)) return -1;
 #if REACTOR_HAS(IO_URING)
-    if (number == SYS_io_uring_setup)
-        return fails(Call::io_uring_setup) ? -1 : opened(int(real(number, arguments[0], arguments[1])));
+    if (number == SYS_io_uring_setup) {
+        if (fails(Call::io_uring_setup)) return -1;
+        const int ring = opened(int(real(number, arguments[0], arguments[1])));
+        if (ring >= 0) made = *reinterpret_cast<const io_uring_params*>(arguments[1]);
+        return ring;
+    }
     if (number == SYS_io_uring_register && fails(Call::io_uring_register)) return -1;
     if (number == SYS_io_uring_enter) {
         if (fails(Call::io_uring_enter)) return -1;
+        if (state.armed && state.plan.call == Call::accept4) spoil_accepts(int(arguments[0]), unsigned(arguments[1]));
         if (state.armed && arguments[2] > 0) return enter_ring(real, arguments);
     }
 #endif

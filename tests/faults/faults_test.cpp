@@ -538,7 +538,9 @@ TEST_CASE("S27: a connection that ends ends the listener's rest, and who has acc
     testing::ManualClock clock;
     Reactor reactor("auto", clock);
     std::vector<std::error_code> reasons;
-    Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons));
+    AcceptorOptions options;
+    options.max_connections = 1'000;  // so that accept4(2) is called on io_uring too
+    Acceptor acceptor(reactor, {*Address::ip("127.0.0.1", 0)}, serve<RawEcho>(reasons), options);
     const auto connect = [&] {
         Socket client = Socket::open(Address::Family::ipv4);
         (void)client.connect(acceptor.addresses().at(0));

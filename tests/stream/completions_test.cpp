@@ -43,7 +43,7 @@ namespace {
 
 using Odds = ScriptedCompletions::Odds;
 
-constexpr Odds never{0, 0, 0, 0, 0, 0, 0};
+constexpr Odds never{0, 0, 0, 0, 0, 0, 0, 0};
 
 // A loop over a script, and the script.
 struct Scripted {
@@ -59,6 +59,7 @@ struct Scripted {
 struct Failing final : CompletionQueue {
     explicit Failing(unsigned seed, Odds odds = Odds()) : queue(seed, odds) {}
     Place receive(int descriptor, std::uint64_t data) override { return queue.receive(descriptor, data); }
+    Place accept(int descriptor, std::uint64_t data) override { return queue.accept(descriptor, data); }
     Place send(int descriptor, Bytes bytes, std::uint64_t data) override { return queue.send(descriptor, bytes, data); }
     Place poll(int descriptor, Interest interest, std::uint64_t data) override {
         return queue.poll(descriptor, interest, data);
