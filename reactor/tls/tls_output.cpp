@@ -116,6 +116,8 @@ std::size_t TlsTransport::waiting() const noexcept {
 // `gathered`: bytes that the protocol saw waiting until now. They may all leave at once, without a word of the
 // carrier's.
 void TlsTransport::note_watermark(std::size_t gathered) {
+    // The usual case, for which the carrier need not be asked: it holds no more than `plain_sent_`.
+    if (queue_ == nullptr && !state_.is(StreamState::over_high) && gathered + plain_sent_ <= limits().high_mark) return;
     if (state_.output_queued(gathered + waiting(), limits(), answering_) && !inside_ && !handshaking()) wake();
 }
 
