@@ -90,6 +90,7 @@ void ScriptedCompletions::end(const Request& request) {
     for (std::vector<Request>* list : {&receives_, &accepts_, &polls_}) {
         const auto found = std::find_if(list->begin(), list->end(), is_meant);
         if (found == list->end()) continue;
+        if (happens(&Odds::worked_on)) return completions_.push_back({of_cancellation(request.data), -EALREADY, 0});
         const bool goes_on =
             list == &polls_ || !happens(&Odds::too_late) || (list == &receives_ ? piece(*found) : connection(*found));
         if (!goes_on) {

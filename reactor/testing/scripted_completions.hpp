@@ -35,6 +35,7 @@ public:
         unsigned overlooked = 3;    ///< a receive that found input does not tell of an end behind it
         unsigned interrupted = 20;  ///< a wait ends with nothing
         unsigned refused = 10;      ///< a request to accept fails
+        unsigned worked_on = 6;     ///< a cancellation fails (EALREADY), and its request goes on
     };
 
     explicit ScriptedCompletions(unsigned seed) : ScriptedCompletions(seed, Odds()) {}
@@ -80,7 +81,7 @@ private:
 
     std::mt19937 random_;
     Odds odds_;
-    Odds happened_ = {0, 0, 0, 0, 0, 0, 0, 0};
+    Odds happened_ = {0, 0, 0, 0, 0, 0, 0, 0, 0};
     Place first_ = 0;
     std::vector<Request> requests_, receives_, accepts_, polls_;
     std::deque<std::pair<std::uint16_t, std::span<std::byte>>> pool_;

@@ -150,6 +150,10 @@ private:
 
     std::unique_ptr<Reactor> make_reactor(std::string_view backend);
     void note_turn();
+    // Time passes even in the loop's destructor: on io_uring it waits for its cancellations.
+    void stop() {
+        if (!tearing_down_) reactor_->stop();
+    }
     std::unique_ptr<Protocol> make(const Server& server, bool client);
     std::unique_ptr<Protocol> make_plain(const Server& server, bool client);
     void add_server();
@@ -835,7 +839,7 @@ World::World(std::uint64_t seed, std::string_view backend, bool traced)
     reactor_ = make_reactor(backend);
     turns_.emplace(*reactor_, Hook::When::before_wait, [this] { note_turn(); });
     descriptors_at_first_ = kernel_->open_descriptors();
-    kernel_->on_failure = [this] { reactor_->stop(); };
+    kernel_->on_failure = [this] { stop(); };
     hook_ = dice_.chance(500);
     if (hook_) reactor_->on_exception([](std::exception_ptr) {});
 
@@ -971,7 +975,7 @@ void World::begin() {
         meddle();
         kernel_->at(dice_.delay(seconds(5)), [this] {
             end_due_ = true;
-            reactor_->stop();
+            stop();
         });
     }
 }
@@ -1061,7 +1065,7 @@ void World::turn() {
         else if (way == 8)
             reactor_->run_for(dice_.delay(milliseconds(20)));
         else {
-            kernel_->at(dice_.delay(milliseconds(20)), [this] { reactor_->stop(); });
+            kernel_->at(dice_.delay(milliseconds(20)), [this] { stop(); });
             reactor_->run();
         }
     } catch (const Thrown&) {

@@ -31,7 +31,7 @@ struct Echoing final : Protocol {
 
 using Odds = ScriptedCompletions::Odds;
 
-constexpr Odds nothing_happens{0, 0, 0, 0, 0, 0, 0, 0};
+constexpr Odds nothing_happens{0, 0, 0, 0, 0, 0, 0, 0, 0};
 
 std::unique_ptr<Demultiplexer> script(unsigned seed, Odds odds = nothing_happens) {
     return testing::io_uring(std::make_unique<ScriptedCompletions>(seed, odds));

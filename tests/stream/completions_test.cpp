@@ -43,7 +43,7 @@ namespace {
 
 using Odds = ScriptedCompletions::Odds;
 
-constexpr Odds never{0, 0, 0, 0, 0, 0, 0, 0};
+constexpr Odds never{0, 0, 0, 0, 0, 0, 0, 0, 0};
 
 // A loop over a script, and the script.
 struct Scripted {
@@ -131,11 +131,11 @@ TEST_CASE("Whatever completes in whatever order and pieces, an echo comes back e
         run_until(loop.reactor, [&] { return talk.journal.over; });
         CHECK_FALSE(talk.journal.reason);
         for (const auto what : {&Odds::no_buffer, &Odds::ends, &Odds::unsent, &Odds::sent_less, &Odds::too_late,
-                                &Odds::overlooked, &Odds::interrupted})
+                                &Odds::overlooked, &Odds::interrupted, &Odds::worked_on})
             met.*what += loop.script.happened().*what;
     }
     for (const auto what : {&Odds::no_buffer, &Odds::ends, &Odds::unsent, &Odds::sent_less, &Odds::too_late,
-                            &Odds::overlooked, &Odds::interrupted})
+                            &Odds::overlooked, &Odds::interrupted, &Odds::worked_on})
         CHECK(met.*what > 0);
 }
 
