@@ -91,7 +91,7 @@ Bytes SocketConnection::gathered_piece() const noexcept {
 // Its piece becomes its output, where all that asks for the size of that finds it. Without memory it is sent now.
 void SocketConnection::keep_gathered() {
     const Bytes piece = gathered_piece();
-    if (piece.empty()) return;
+    if (piece.empty() || is(output_broken)) return;
     try {
         make_extra().output.append(piece);
         workspace().gathering.take(place_);

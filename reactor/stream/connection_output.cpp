@@ -42,8 +42,9 @@ void SocketConnection::writable() {
 
 // Sends of the queue what the kernel takes at once.
 void SocketConnection::flush() {
-    unset(gathers);
     send_collected();
+    keep_gathered();  // also where it is writable for another reason, before the iteration has ended
+    unset(gathers);
     if (output_size() == 0 || is(output_spent | over)) return;
     if (extra()->channel != nullptr && extra()->channel->held > 0) return send_channel();
     // Bytes in front of a file leave with its beginning.

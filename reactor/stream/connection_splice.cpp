@@ -74,6 +74,7 @@ void SocketConnection::pass_on_from(SocketConnection& source) {
 // Instead of reading. False: it is to be read after all.
 bool SocketConnection::pass_on_input() {
     SocketConnection& target = *extra()->passes_to;
+    target.send_gathered();  // it was written before
     if (!target.can_be_passed_on_to() || !unconsumed().empty()) {
         pass_on_no_longer();
         return false;

@@ -456,3 +456,37 @@ TEST_CASE("S109: who waits for a receiver that takes nothing is seen to reset al
     CHECK(way.one.reason == std::errc::connection_reset);
     CHECK_FALSE(way.other.over);
 }
+
+// One of the two that speak is called before the connection that is passed on, whatever the backend's order is.
+TEST_CASE("What another connection's callback writes is not overtaken by bytes that are passed on behind it") {
+    Reactor reactor;
+    Conversation first(reactor, Socket::pair(), {}), target(reactor, Socket::pair(), {});
+    settle(reactor);
+    auto [peer, socket] = Socket::pair();
+    Journal passed;
+    auto protocol = std::make_unique<Sender>(passed);
+    protocol->target = target.journal.transport;
+    Connection::open(reactor, std::move(socket), std::move(protocol));
+    Conversation last(reactor, Socket::pair(), {});
+    settle(reactor);
+    std::string got, sent;
+    std::vector<std::size_t> places;
+    first.journal.on_received = last.journal.on_received = [&](Bytes input) {
+        got += read_all(target.peer);
+        places.push_back(got.size() + target.journal.transport->queued());
+        target.journal.transport->write("line");
+        return input.size();
+    };
+    const std::string block = random_bytes(64 * 1024, 7);  // fills what is read at once
+    for (int i = 0; i < 6; ++i) {
+        if (i >= 3) write_some(i % 2 == 0 ? first.peer : last.peer, "go");
+        REQUIRE(write_some(peer, block) == block.size());
+        sent += block;
+        settle(reactor);
+        got += read_all(target.peer);
+    }
+    REQUIRE(places.size() == 3);
+    for (const std::size_t place : places) sent.insert(place, "line");
+    CHECK(got == sent);
+    if (kernel_can) CHECK(passed.input.size() < sent.size() / 2);
+}

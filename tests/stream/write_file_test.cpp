@@ -669,3 +669,27 @@ TEST_CASE("In memory a protocol's file is read at once") {
     memory.close();
     CHECK_FALSE(memory.write_file(file.open()));
 }
+
+// Written from outside it waits for the iteration's end, alone. The one that speaks is called before it or behind it,
+// as the backend likes: with one of the two it is before.
+TEST_CASE("What another connection's callback writes behind a file is not lost where the socket is writable again") {
+    const File file(random_bytes(20'000, 9));
+    for (const bool first_speaks : {true, false}) {
+        CAPTURE(first_speaks);
+        Reactor reactor;
+        ConnectionOptions options;
+        options.limits.read_size = 1;  // each byte is an iteration's
+        Conversation first(reactor, Socket::pair(), options), target(reactor, Socket::pair(), options),
+            last(reactor, Socket::pair(), options);
+        settle(reactor);
+        Conversation& speaker = first_speaks ? first : last;
+        speaker.journal.on_received = [&](Bytes input) {
+            if (text_of(input) == "f") target.journal.transport->write_file(file.open());
+            if (text_of(input) == "l") target.journal.transport->write("line");
+            return input.size();
+        };
+        write_some(speaker.peer, "fl");
+        settle(reactor);
+        CHECK(read_all(target.peer) == file.content + "line");
+    }
+}
