@@ -158,7 +158,8 @@ private:
         }
         socket_->deflates_ = deflates;
         if (deflates) socket_->decoder_.allow_compression();
-        hand_over_to(std::move(socket_));  // the end has not begun, as it is receiving
+        if (!transport().write(Bytes())) return input.size();  // the end is on its way, and is this one's to report
+        hand_over_to(std::move(socket_));
         return parsed.consumed;
     }
 

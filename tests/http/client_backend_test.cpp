@@ -2,7 +2,7 @@
 #include "../support/loop.hpp"
 #include "../support/unix_name.hpp"
 
-#include <protocols/http/client.hpp>
+#include <protocols/http/client_impl.hpp>
 #include <protocols/http/server.hpp>
 
 #include <optional>
@@ -177,4 +177,17 @@ TEST_CASE("calls of a client of HTTP that are cancelled leave no connection and 
     }
     settle(reactor);
     CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("a proxy that grants a tunnel and resets before it was asked ends the protocol inside, which never began") {
+    Reactor reactor;
+    auto [proxy, socket] = tcp_pair();
+    write_some(proxy, "HTTP/1.1 200 OK\r\n\r\n");
+    proxy.set_linger(0s);
+    proxy.close();
+    Journal inside;
+    Connection::open(reactor, std::move(socket), http::through_tunnel("b:443", 1s, std::make_unique<Recorder>(inside)));
+    run_until(reactor, [&] { return inside.over; });
+    CHECK(inside.reason);
+    CHECK(inside.calls == std::vector<std::string>{"disconnected"});
 }

@@ -362,6 +362,17 @@ TEST_CASE("a client ends where the server refuses, or grants what was not asked 
     CHECK(calls == std::vector<std::string>{"refused 0"});
 }
 
+TEST_CASE("a client that can say nothing any more when it is granted the handshake is refused") {
+    std::vector<std::string> calls;
+    MemoryTransport server(client("a", "/", std::make_unique<Noting>(calls)));
+    const std::string request = server.take();
+    server.shutdown_write();
+    server.feed("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
+                accept_value(request.substr(request.find("Sec-WebSocket-Key: ") + 19, 24)) + "\r\n\r\n");
+    server.end();
+    CHECK(calls == std::vector<std::string>{"refused 0"});
+}
+
 TEST_CASE("a conversation of WebSocket is the same in whatever pieces it arrives") {
     const std::string input = handshake + "\r\n" + masked(Op::text, "ab", false) + masked(Op::ping, "p") +
                               masked(Op::continuation, "cd") + masked(Op::text, std::string(130, 'x')) +
