@@ -140,7 +140,8 @@ class WebAbuse(ProcessTest):
         for _ in range(500):
             speaker.sendall(frame)
             self.assertEqual(self.receive(speaker, 4 + len(message))[4:], message)
-        self.assert_each_took_at_most(OUTPUT + 32 * KILOBYTE, 100)
+        # A message above the mark, twice, and the holes in the heap where the buffers were before they grew.
+        self.assert_each_took_at_most(OUTPUT + 64 * KILOBYTE, 100)
 
     def test_connections_that_stay(self):
         clients = self.crowd(CONNECTIONS, HEAD % b"/")

@@ -8,6 +8,7 @@
 #include <reactor/reactor.hpp>
 #include <reactor/stream/connection.hpp>
 #include <reactor/stream/pipe.hpp>
+#include <reactor/testing/manual_clock.hpp>
 
 #include <unistd.h>
 
@@ -100,7 +101,8 @@ struct SocketWire final : Wire {
         peer.shutdown_write();
         settle(reactor);
     }
-    Reactor reactor;
+    testing::ManualClock clock;  // on which no step of a handshake takes time that others would have to wait for
+    Reactor reactor{"auto", clock};
     Socket peer;
 };
 
@@ -123,7 +125,8 @@ struct PipeWire final : Wire {
         to.reset();
         settle(reactor);
     }
-    Reactor reactor;
+    testing::ManualClock clock;
+    Reactor reactor{"auto", clock};
     FileDescriptor to;
     Socket from;
 };
