@@ -73,35 +73,29 @@ class HttpServer(ProcessTest):
                 self.assertEqual(answer.split()[1], status)
                 self.assertIn(b"\r\nConnection: close\r\n", answer)
 
-    def test_a_signal_lets_a_transfer_end_and_closes_idle_connections(self):
-        server, port = self.serve()
+    def assert_ends_in_good_order(self, port, end):
+        """A transfer that is under way at the end is whole, and an idle connection is closed."""
         idle, busy = self.connect(port), self.connect(port)
         idle.request("GET", "/")
         idle.getresponse().read()
         busy.request("GET", "/large.bin")
         answer = busy.getresponse()
         first = answer.read(1000)
-        server.signal(signal.SIGTERM)
+        end()
         self.assertEqual(idle.sock.recv(1), b"")
         idle.close()
         self.assertEqual(first + answer.read(), self.large)
         busy.close()
+
+    def test_a_signal_lets_a_transfer_end_and_closes_idle_connections(self):
+        server, port = self.serve()
+        self.assert_ends_in_good_order(port, lambda: server.signal(signal.SIGTERM))
         status, _, errors = server.end()
         self.assertEqual((status, errors), (0, ""))
 
     def test_a_restart_lets_a_transfer_end_and_closes_idle_connections(self):
         server, port = self.serve()
-        idle, busy = self.connect(port), self.connect(port)
-        idle.request("GET", "/")
-        idle.getresponse().read()
-        busy.request("GET", "/large.bin")
-        answer = busy.getresponse()
-        first = answer.read(1000)
-        self.restart(server, server.pid)
-        self.assertEqual(idle.sock.recv(1), b"")
-        idle.close()
-        self.assertEqual(first + answer.read(), self.large)
-        busy.close()
+        self.assert_ends_in_good_order(port, lambda: self.restart(server, server.pid))
         self.assertEqual(server.process.wait(PATIENCE), 0)
         after = self.connect(port)
         after.request("GET", "/")

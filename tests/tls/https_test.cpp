@@ -53,6 +53,25 @@ private:
     std::unique_ptr<Protocol> behind_;
 };
 
+/// A client whose requests go through the tunnel of a proxy.
+struct Tunnel {
+    static http::ClientOptions through_proxy() {
+        http::ClientOptions options = with_tls();
+        options.proxy = "http://proxy:3128";
+        return options;
+    }
+
+    testing::MemoryNetwork network;
+    std::vector<std::string> asked;
+    const std::shared_ptr<http::Service> service = hello();
+    const TlsContext context{server_options()};
+    Acceptor proxy{network.reactor(), "proxy", 3128, [this]() -> std::unique_ptr<Protocol> {
+                       return std::make_unique<Proxy>(asked,
+                                                      tls(context, std::make_unique<http::ServerConnection>(service)));
+                   }};
+    http::Client client{network.reactor(), through_proxy()};
+};
+
 Task<> ask_twice(http::Client& client, std::string url, std::vector<std::string>& contents) {
     for (int i = 0; i < 2; ++i) {
         Result<http::Response> response = co_await client.get(url);
@@ -102,45 +121,27 @@ TEST_CASE("a server whose certificate is not trusted, or for another name, is no
 }
 
 TEST_CASE("https goes through a proxy's tunnel, end to end") {
-    testing::MemoryNetwork network;
-    const auto service = hello();
-    std::vector<std::string> asked;
-    const TlsContext context(server_options());
-    Acceptor proxy(network.reactor(), "proxy", 3128, [&]() -> std::unique_ptr<Protocol> {
-        return std::make_unique<Proxy>(asked, tls(context, std::make_unique<http::ServerConnection>(service)));
-    });
-    http::ClientOptions options = with_tls();
-    options.proxy = "http://proxy:3128";
-    http::Client client(network.reactor(), std::move(options));
+    Tunnel tunnel;
     std::vector<std::string> contents;
-    Scope scope(network.reactor());
-    scope.start(ask_twice(client, "https://localhost/", contents));
-    network.settle();
+    Scope scope(tunnel.network.reactor());
+    scope.start(ask_twice(tunnel.client, "https://localhost/", contents));
+    tunnel.network.settle();
     CHECK(contents == std::vector<std::string>{"hello from localhost", "hello from localhost"});
-    CHECK(asked == std::vector<std::string>{"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443"});
+    CHECK(tunnel.asked == std::vector<std::string>{"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443"});
 }
 
 TEST_CASE("a download through a tunnel that pauses again and again arrives whole") {
-    testing::MemoryNetwork network;
-    const auto service = hello();
-    std::vector<std::string> asked;
-    const TlsContext context(server_options());
-    Acceptor proxy(network.reactor(), "proxy", 3128, [&]() -> std::unique_ptr<Protocol> {
-        return std::make_unique<Proxy>(asked, tls(context, std::make_unique<http::ServerConnection>(service)));
-    });
-    http::ClientOptions options = with_tls();
-    options.proxy = "http://proxy:3128";
-    http::Client client(network.reactor(), std::move(options));
+    Tunnel tunnel;
     std::size_t got = 0, pauses = 0;
     http::Call call;
-    call = client.send({.url = "https://localhost/large"},
-                       http::Client::Parts{.part = [&](std::error_code, Bytes part, bool) {
-                           got += part.size();
-                           ++pauses;
-                           call.pause();
-                       }});
+    call = tunnel.client.send({.url = "https://localhost/large"},
+                              http::Client::Parts{.part = [&](std::error_code, Bytes part, bool) {
+                                  got += part.size();
+                                  ++pauses;
+                                  call.pause();
+                              }});
     for (int turn = 0; turn < 10'000 && call.open(); ++turn) {
-        network.settle();
+        tunnel.network.settle();
         call.resume();
     }
     CHECK(got == 1'000'000);
