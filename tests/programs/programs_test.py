@@ -2,6 +2,7 @@
 names. ECHO_SERVER and ECHO_CLIENT say where the programs are, SANITIZED whether a sanitizer is built into them."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -1329,6 +1330,11 @@ class Forwarder(ProgramTest):
             self.assertEqual((status, output), (1, ""))
             self.assertRegex(errors, r"^forwarder: [^\n]*\n$")
 
+    @staticmethod
+    def is_refused(port):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
     def test_a_target_that_fails_gets_a_line_when_it_begins_to_and_one_when_it_works_again(self):
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
@@ -1345,6 +1351,8 @@ class Forwarder(ProgramTest):
         for _ in range(2):
             self.assert_served(forwarder)
         server.kill()
+        # The ring of a process that was killed is freed later by the kernel, and with it the listening socket.
+        self.until(lambda: self.is_refused(port), "the port to be free")
         turned_away()
         forwarder.signal(signal.SIGTERM)
         status, _, errors = forwarder.end()
