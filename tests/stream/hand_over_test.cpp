@@ -91,8 +91,8 @@ TEST_CASE(
 }
 
 TEST_CASE("A protocol hands over outside of its calls, while reading is paused and output waits above the mark") {
+    Log log;  // before the loop, whose end destroys the protocols
     Reactor reactor;
-    Log log;
     Socket peer;
     ConnectionOptions options;
     options.prepare = send_buffer(4096);
@@ -120,8 +120,8 @@ TEST_CASE("A protocol hands over outside of its calls, while reading is paused a
 }
 
 TEST_CASE("A protocol cannot hand over before it is connected, twice, to nothing, or when the end has begun") {
+    Log log;  // before the loop, whose end destroys the protocols
     Reactor reactor;
-    Log log;
     Socket peer;
     SUBCASE("before it is connected") {
         auto [theirs, ours] = Socket::pair();
@@ -157,8 +157,8 @@ TEST_CASE("A protocol cannot hand over before it is connected, twice, to nothing
 }
 
 TEST_CASE("A connection that ends before the next protocol is connected is over for that one at once") {
+    Log log;  // before the loop, whose end destroys the protocols
     Reactor reactor;
-    Log log;
     Socket peer;
     on_socket(reactor, log, peer);
     log.in_received = [](Giver& giver) {
@@ -174,8 +174,8 @@ TEST_CASE("A connection that ends before the next protocol is connected is over 
 }
 
 TEST_CASE("A call that a handle posts meanwhile comes to the next protocol, behind its beginning") {
+    Log log;  // before the loop, whose end destroys the protocols
     Reactor reactor;
-    Log log;
     Socket peer;
     on_socket(reactor, log, peer);
     std::string seen;
@@ -193,8 +193,8 @@ TEST_CASE("A call that a handle posts meanwhile comes to the next protocol, behi
 
 TEST_CASE("A connection moves to another loop right behind handing over") {
     testing::ManualClock clock;
-    Reactor here("auto", clock), there("auto", clock);
     Log log;
+    Reactor here("auto", clock), there("auto", clock);
     Socket peer;
     on_socket(here, log, peer);
     log.in_received = [&](Giver& giver) {
