@@ -92,19 +92,24 @@ template <class Block>
 
 }  // namespace
 
-bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, const std::array<unsigned char, 4>& mask,
-                std::size_t place) noexcept {
-    std::uint32_t from_place;
-    std::memcpy(&from_place, mask.data(), sizeof from_place);
-    from_place = turned(from_place, place);
-    if (size >= sizeof(Block)) return apply_in_blocks<Block>(from, to, size, from_place);
-    if (size >= sizeof(EightBytes)) return apply_in_blocks<EightBytes>(from, to, size, from_place);
+bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, std::uint32_t mask) noexcept {
+    if (size >= sizeof(Block)) return apply_in_blocks<Block>(from, to, size, mask);
+    if (size >= sizeof(EightBytes)) return apply_in_blocks<EightBytes>(from, to, size, mask);
+    std::array<unsigned char, 4> bytes;
+    std::memcpy(bytes.data(), &mask, sizeof mask);
     unsigned seen = 0;
     for (std::size_t at = 0; at < size; ++at) {
-        to[at] = from[at] ^ std::byte(mask[(place + at) % 4]);
+        to[at] = from[at] ^ std::byte(bytes[at % 4]);
         seen |= std::to_integer<unsigned>(to[at]);
     }
     return (seen & 0x80) == 0;
+}
+
+bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, const std::array<unsigned char, 4>& mask,
+                std::size_t place) noexcept {
+    std::uint32_t from_first;
+    std::memcpy(&from_first, mask.data(), sizeof from_first);
+    return apply_mask(from, to, size, turned(from_first, place));
 }
 
 FrameDecoder::Step FrameDecoder::control(Bytes payload, std::size_t consumed, unsigned opcode) {

@@ -140,18 +140,21 @@ private:
 /// may be the same memory.
 REACTOR_EXPORT bool apply_mask(const std::byte* from, std::byte* to, std::size_t size,
                                const std::array<unsigned char, 4>& mask, std::size_t place) noexcept;
+/// The same from the beginning of the mask, whose four bytes are those of this number in memory.
+REACTOR_EXPORT bool apply_mask(const std::byte* from, std::byte* to, std::size_t size, std::uint32_t mask) noexcept;
 
 inline bool FrameDecoder::next_short(Bytes input, ShortRoom& room, Step& step) noexcept {
     constexpr std::size_t head = 6;
     constexpr unsigned whole_text = 0x81, masked = 0x80;
-    if (input.size() < head || in_frame_ || in_message_ || role_ != Role::server) return false;
+    // Inside a frame is inside a message.
+    if (input.size() < head || in_message_ || role_ != Role::server) return false;
     const unsigned kind = std::to_integer<unsigned>(input[0]) - whole_text;
     const std::size_t size = std::to_integer<unsigned>(input[1]) - masked;
     if (kind > 1 || size > room.size() || size > input.size() - head || size > longest_) return false;
-    std::array<unsigned char, 4> mask;
-    std::memcpy(mask.data(), input.data() + 2, sizeof mask);
+    std::uint32_t mask;
+    std::memcpy(&mask, input.data() + 2, sizeof mask);
     const Bytes payload(room.data(), size);
-    if (!apply_mask(input.data() + head, room.data(), size, mask, 0) && kind == 0) {
+    if (!apply_mask(input.data() + head, room.data(), size, mask) && kind == 0) {
         Utf8Check text;
         if (!text.accept(payload) || !text.complete()) return false;
     }
