@@ -37,9 +37,9 @@ private:
             if (head.status >= 200) break;
             parser_ = HeadParser();
         }
-        if (!transport().write(Bytes())) return input.size();  // the end is on its way, and is this one's to report
+        if (!hand_over_to(std::move(inside_)))
+            return input.size();  // the end is on its way, and is this one's to report
         deadline_.reset();
-        hand_over_to(std::move(inside_));
         return consumed;
     }
 

@@ -111,13 +111,13 @@ http::Handler accept(WebSocketFactory factory, AcceptOptions options) {
 class ClientHandshake final : public Protocol {
 public:
     ClientHandshake(std::string_view host, std::string_view target, std::unique_ptr<WebSocket> socket)
-        : socket_(std::move(socket)) {
+        : socket_(*socket), next_(std::move(socket)) {
         const auto random = random_value<std::array<unsigned char, 16>>();
         key_ = base64(random.data(), random.size());
         request_ = "GET " + std::string(target) + " HTTP/1.1\r\nHost: " + std::string(host) +
                    "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
                    "\r\nSec-WebSocket-Version: 13\r\n";
-        offers_ = deflate::available && socket_->may_compress_;
+        offers_ = deflate::available && socket_.may_compress_;
         if (offers_) request_.append("Sec-WebSocket-Extensions: ").append(deflate::offer).append("\r\n");
         request_ += "\r\n";
         // The server's own parser decides if this can stand in a request.
@@ -128,7 +128,7 @@ public:
             throw std::invalid_argument("websocket::client: not a host and a target: " + std::string(host) + " " +
                                         std::string(target));
         }
-        socket_->decoder_ = FrameDecoder(Role::client, socket_->decoder_.longest());
+        socket_.decoder_ = FrameDecoder(Role::client, socket_.decoder_.longest());
     }
 
 private:
@@ -156,26 +156,26 @@ private:
             refuse(0, std::make_error_code(std::errc::protocol_error));
             return input.size();
         }
-        socket_->deflates_ = deflates;
-        if (deflates) socket_->decoder_.allow_compression();
-        if (!transport().write(Bytes())) return input.size();  // the end is on its way, and is this one's to report
-        hand_over_to(std::move(socket_));
-        return parsed.consumed;
+        socket_.deflates_ = deflates;
+        if (deflates) socket_.decoder_.allow_compression();
+        // False: the end is on its way, and is this one's to report.
+        return hand_over_to(std::move(next_)) ? parsed.consumed : input.size();
     }
 
     void refuse(int status, std::error_code error) {
-        socket_->refused(status);
+        socket_.refused(status);
         refused_ = true;
         transport().abort(error);
     }
 
-    void connect_failed(const std::vector<ConnectFailure>& failures) override { socket_->connect_failed(failures); }
+    void connect_failed(const std::vector<ConnectFailure>& failures) override { socket_.connect_failed(failures); }
     void disconnected(std::error_code reason) override {
-        if (!refused_) socket_->refused(0);
-        socket_->disconnected(reason);
+        if (!refused_) socket_.refused(0);
+        socket_.disconnected(reason);
     }
 
-    std::unique_ptr<WebSocket> socket_;
+    WebSocket& socket_;
+    std::unique_ptr<Protocol> next_;  // the same, until it speaks
     std::string key_, request_;
     http::HeadParser parser_;
     bool refused_ = false;

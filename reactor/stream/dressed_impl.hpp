@@ -20,7 +20,7 @@ public:
     /// Makes a call that a handle of the carrier's has posted, inside one of the carrier's calls.
     virtual void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) = 0;
     /// As Protocol::hand_over_to, for the one that it carries.
-    virtual bool hand_over(std::unique_ptr<Protocol> next) = 0;
+    virtual bool hand_over(std::unique_ptr<Protocol>&& next) = 0;
     /// The carrier is about to leave its loop.
     virtual void leaves() noexcept = 0;
     /// It is on another one now, or still on this one. Throws std::bad_alloc.

@@ -96,10 +96,10 @@ protected:
     /// From now on `next` is the protocol of this connection, after an upgrade for instance. Its first call is
     /// `connected`, from the loop, and then it is given the input that this one leaves unconsumed. Reading is not
     /// paused then. This one gets no further call, and is destroyed from the loop, soon. Handles stay good. False, and
-    /// nothing has changed but that `next` is gone, once the end has begun in either direction. Throws
+    /// nothing has changed, nor is `next` taken, once the end has begun in either direction. Throws
     /// std::invalid_argument for a null pointer; std::logic_error before `connected`, a second time, and for a
     /// transport that is the program's own; std::bad_alloc.
-    bool hand_over_to(std::unique_ptr<Protocol> next);
+    bool hand_over_to(std::unique_ptr<Protocol>&& next);
 
 private:
     friend class Transport;

@@ -163,12 +163,8 @@ bool StreamTransport::run_posted(Transport& transport, HandleState::Call& posted
 
 // ── another protocol ──
 
-bool StreamTransport::may_change_protocol() const {
-    return !is(shutting | input_ended | closing | output_broken | over);
-}
-
 bool StreamTransport::dress(std::unique_ptr<DressedProtocol> around) {
-    if (!may_change_protocol()) return false;
+    if (!state_.open_both_ways()) return false;
     if (is(fresh) || as_dressed(protocol_.get()) != nullptr)
         throw std::logic_error("start_tls: before `connected`, or a second time");
     protocol_changes();
@@ -177,8 +173,8 @@ bool StreamTransport::dress(std::unique_ptr<DressedProtocol> around) {
     return true;
 }
 
-bool StreamTransport::hand_over(std::unique_ptr<Protocol> next) {
-    if (!may_change_protocol()) return false;
+bool StreamTransport::hand_over(std::unique_ptr<Protocol>&& next) {
+    if (!state_.open_both_ways()) return false;
     if (is(fresh)) throw std::logic_error("Protocol::hand_over_to: before `connected`, or a second time");
     DestroyedLater previous(reactor());
     protocol_changes();
@@ -192,13 +188,12 @@ bool StreamTransport::hand_over(std::unique_ptr<Protocol> next) {
 void StreamTransport::begin_anew(std::unique_ptr<Protocol> protocol) {
     protocol_ = std::move(protocol);
     attach(*protocol_, this);
-    state_.unset(paused);
-    state_.set(fresh | input_due);
+    state_.begin_anew();
     update_interest();
     read_soon();
 }
 
-bool Protocol::hand_over_to(std::unique_ptr<Protocol> next) {
+bool Protocol::hand_over_to(std::unique_ptr<Protocol>&& next) {
     if (next == nullptr) throw std::invalid_argument("Protocol::hand_over_to: there is no protocol");
     if (const auto stream = dynamic_cast<StreamTransport*>(transport_)) return stream->hand_over(std::move(next));
     if (const auto dressed = dynamic_cast<DressedProtocol*>(transport_)) return dressed->hand_over(std::move(next));

@@ -315,15 +315,16 @@ void TlsTransport::leave_callback() {
     update_carrier();
 }
 
-bool TlsTransport::hand_over(std::unique_ptr<Protocol> next) {
-    if (state_.is(StreamState::shutting | StreamState::input_ended) || !state_.open() || end_due_) return false;
+bool TlsTransport::hand_over(std::unique_ptr<Protocol>&& next) {
+    if (!state_.open_both_ways() || end_due_) return false;
     if (state_.is(StreamState::fresh))
         throw std::logic_error("Protocol::hand_over_to: before `connected`, or a second time");
     DestroyedLater previous(reactor());
     previous.takes(std::exchange(protocol_, std::move(next)));
     attach(*protocol_, this);
-    state_.unset(StreamState::paused | StreamState::pause_called);
-    state_.set(StreamState::fresh | StreamState::input_due | hands_over);
+    state_.unset(StreamState::pause_called);  // the next one is owed it
+    state_.begin_anew();
+    state_.set(hands_over);
     if (!inside_) update_carrier();
     wake();
     return true;

@@ -55,7 +55,7 @@ public:
     Protocol& inside() noexcept override { return *protocol_; }
     void carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept override;
     void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) override;
-    bool hand_over(std::unique_ptr<Protocol> next) override;
+    bool hand_over(std::unique_ptr<Protocol>&& next) override;
     void leaves() noexcept override;
     void arrives() override;
 

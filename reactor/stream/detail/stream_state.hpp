@@ -65,6 +65,8 @@ public:
     /// Is a write accepted?
     bool accepts_writes() const noexcept { return !is(shutting | closing | output_broken | over); }
 
+    /// Has the end begun in neither direction?
+    bool open_both_ways() const noexcept { return open() && !is(shutting | input_ended); }
     /// Has the end not begun?
     bool open() const noexcept { return !is(closing | output_broken | over); }
     /// Is closing() still to be called? Not of a stream on which connected() never was.
@@ -89,6 +91,12 @@ public:
     }
 
     // ── what happened ──
+
+    /// Another protocol takes the place of the present one: it is owed `connected`, and then the unconsumed input.
+    void begin_anew() noexcept {
+        unset(paused);
+        set(fresh | input_due);
+    }
 
     /// Output was queued: so much waits now. `answer`: it was written inside received(). Only a peer whose answers are
     /// not read is not read from: if other output counted, two peers with much to say would wait for each other for

@@ -40,7 +40,7 @@ public:
     bool dress(std::unique_ptr<DressedProtocol> around);
 
     /// As Protocol::hand_over_to.
-    bool hand_over(std::unique_ptr<Protocol> next);
+    bool hand_over(std::unique_ptr<Protocol>&& next);
 
 protected:
     /// The flags of the state, under their own names.
@@ -133,7 +133,6 @@ protected:
 private:
     friend struct StreamParts;
     static bool run_posted(Transport& transport, MoveOnlyFunction<void(Transport&, Protocol&)>& posted);
-    bool may_change_protocol() const;
     void begin_anew(std::unique_ptr<Protocol> protocol);
     void begin_close();
     void keep_rest(Bytes input, std::size_t consumed);
