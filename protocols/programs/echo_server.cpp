@@ -285,8 +285,7 @@ int serve(const Settings& settings) {
         const auto drained = [&group, how](const Drained& all) {
             // A peer that is asked to close and does not is cut as a matter of course; a connection that was to go on
             // is not.
-            if (all.cut > 0 && how == Draining::left)
-                program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+            if (how == Draining::left) program::say_cut(all);
             group.stop();
         };
         drain(group, drain_longest, drained, how);
@@ -305,8 +304,7 @@ int serve(const Settings& settings) {
         drain_all(Draining::told);
     });
 
-    for (const Address& address : addresses)
-        program::say("listening on {} ({})", address.to_string(), group[0].backend());
+    program::say_listening(addresses, group[0]);
     if (!alone) group.start();
     group[0].post([&predecessor] { predecessor.ready(); });  // when all loops run
     if (alone) {

@@ -5,7 +5,6 @@
 #include <protocols/programs/program.hpp>
 #include <protocols/programs/restart.hpp>
 #include <protocols/programs/tls_options.hpp>
-#include <reactor/net/address.hpp>
 #include <reactor/net/socket.hpp>
 #include <reactor/reactor.hpp>
 #include <reactor/signals.hpp>
@@ -97,7 +96,7 @@ int serve(const Settings& settings) {
     const auto end = [&] {
         ending = true;
         drain(reactor, program::seconds(settings.drain), [&reactor](const Drained& all) {
-            if (all.cut > 0) program::say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+            program::say_cut(all);
             reactor.stop();
         });
     };
@@ -112,8 +111,7 @@ int serve(const Settings& settings) {
         end();
     });
     reactor.post([&] {
-        for (const Address& address : acceptor->addresses())
-            program::say("listening on {} ({})", address.to_string(), reactor.backend());
+        program::say_listening(acceptor->addresses(), reactor);
         predecessor.ready();
     });
     reactor.run();

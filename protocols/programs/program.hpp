@@ -243,6 +243,15 @@ inline std::string quoted(reactor::Bytes bytes) {
     return result + '"';
 }
 
+inline void say_listening(const std::vector<reactor::Address>& addresses, const reactor::Reactor& reactor) {
+    for (const reactor::Address& address : addresses)
+        say("listening on {} ({})", address.to_string(), reactor.backend());
+}
+
+inline void say_cut(const reactor::Drained& all) {
+    if (all.cut > 0) say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+}
+
 /// --drain, for serve_until_signal.
 inline void add_drain(CLI::App& arguments, double& drain) {
     arguments.add_option("--drain", drain, "seconds that connections may take to end after SIGINT and SIGTERM")
@@ -253,12 +262,8 @@ inline void add_drain(CLI::App& arguments, double& drain) {
 /// until a second signal. The exit status.
 inline int serve_until_signal(reactor::Reactor& reactor, const std::vector<reactor::Address>& addresses, double drain,
                               reactor::Draining how) {
-    reactor.post([&] {  // when a signal ends it in good order
-        for (const reactor::Address& address : addresses)
-            say("listening on {} ({})", address.to_string(), reactor.backend());
-    });
-    const reactor::Drained all = run_until_signal(reactor, {SIGINT, SIGTERM}, seconds(drain), how).connections;
-    if (all.cut > 0) say("cut {} connection(s), with {} bytes unsent", all.cut, all.bytes_cut);
+    reactor.post([&] { say_listening(addresses, reactor); });  // when a signal ends it in good order
+    say_cut(run_until_signal(reactor, {SIGINT, SIGTERM}, seconds(drain), how).connections);
     return EXIT_SUCCESS;
 }
 

@@ -26,7 +26,6 @@ public:
         Bytes piece = {};                        // empty: in its output
     };
 
-    bool empty() const noexcept { return entries_.empty(); }
     std::size_t size() const noexcept { return entries_.size(); }
     const Entry& operator[](std::size_t place) const noexcept { return entries_[place]; }
 

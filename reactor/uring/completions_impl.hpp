@@ -9,9 +9,8 @@
 //   before a connection touches its socket or its output in any other way, it sends it at once (`send_collected`).
 // - Memory that the kernel may write to, the pool, lives as long as the engine. A connection may go at any time: its
 //   completions that come late find another life of the descriptor's slot, and only give their buffer back.
-// - Connections that the kernel has accepted wait here too, and make their listening socket readable, until the
-// acceptor
-//   takes them (completions_accepting.cpp).
+// - Connections that the kernel has accepted wait here too, and make their listening socket readable, until its
+//   acceptor takes them (completions_accepting.cpp).
 // - What completions have nothing for (bulk, room to write, errors, descriptors, rates, files, splice) goes the way of
 //   readiness: epoll says when, and the connection calls recv(2) and send(2) itself. The ring's own poll would not do.
 //   It completes at once, whatever was asked for, when the peer has shut its side (POLLRDHUP, Linux 6.18), and it holds
