@@ -27,6 +27,21 @@ ConnectionOptions with_high_mark(std::size_t high_mark) {
     return options;
 }
 
+// Plays with every high watermark and size of piece, begun in a callback and outside.
+template <class Play>
+void each_way(Play&& play) {
+    for (const std::size_t high_mark : high_marks) {
+        for (const std::size_t piece : pieces) {
+            for (const bool from_outside : {false, true}) {
+                CAPTURE(high_mark);
+                CAPTURE(piece);
+                CAPTURE(from_outside);
+                play(high_mark, piece, from_outside);
+            }
+        }
+    }
+}
+
 // Reads at the other end until all has come. False if the loop comes to rest before.
 bool all_comes(Reactor& reactor, const Socket& peer) {
     std::size_t got = 0;
@@ -55,48 +70,34 @@ Task<> echo_all(Stream stream) {
 }  // namespace
 
 TEST_CASE("a producer that writes until the high watermark is passed is called again, wherever it began") {
-    for (const std::size_t high_mark : high_marks) {
-        for (const std::size_t piece : pieces) {
-            for (const bool from_outside : {false, true}) {
-                CAPTURE(high_mark);
-                CAPTURE(piece);
-                CAPTURE(from_outside);
-                Reactor reactor;
-                Conversation talk(reactor, with_high_mark(high_mark));
-                std::size_t left = all_of_it;
-                const auto produce = [&] {
-                    while (left > 0 && talk.journal.transport->queued() <= high_mark) {
-                        const std::size_t size = std::min(piece, left);
-                        left -= size;
-                        talk.journal.transport->write(std::string(size, 'x'));
-                    }
-                };
-                talk.journal.on_resume = produce;
-                talk.journal.on_connected = [&] {
-                    if (from_outside) return void(reactor.post(produce));
-                    produce();
-                };
-                CHECK(all_comes(reactor, talk.peer));
+    each_way([](std::size_t high_mark, std::size_t piece, bool from_outside) {
+        Reactor reactor;
+        Conversation talk(reactor, with_high_mark(high_mark));
+        std::size_t left = all_of_it;
+        const auto produce = [&] {
+            while (left > 0 && talk.journal.transport->queued() <= high_mark) {
+                const std::size_t size = std::min(piece, left);
+                left -= size;
+                talk.journal.transport->write(std::string(size, 'x'));
             }
-        }
-    }
+        };
+        talk.journal.on_resume = produce;
+        talk.journal.on_connected = [&] {
+            if (from_outside) return void(reactor.post(produce));
+            produce();
+        };
+        CHECK(all_comes(reactor, talk.peer));
+    });
 }
 
 TEST_CASE("a coroutine whose writes pass the high watermark goes on") {
-    for (const std::size_t high_mark : high_marks) {
-        for (const std::size_t piece : pieces) {
-            for (const bool from_outside : {false, true}) {
-                CAPTURE(high_mark);
-                CAPTURE(piece);
-                CAPTURE(from_outside);
-                Reactor reactor;
-                auto [peer, socket] = tcp_pair();
-                Connection::open(reactor, std::move(socket), coroutine(produce_in_pieces, piece, from_outside)(),
-                                 with_high_mark(high_mark));
-                CHECK(all_comes(reactor, peer));
-            }
-        }
-    }
+    each_way([](std::size_t high_mark, std::size_t piece, bool from_outside) {
+        Reactor reactor;
+        auto [peer, socket] = tcp_pair();
+        Connection::open(reactor, std::move(socket), coroutine(produce_in_pieces, piece, from_outside)(),
+                         with_high_mark(high_mark));
+        CHECK(all_comes(reactor, peer));
+    });
 }
 
 TEST_CASE("a coroutine that echoes more than the high watermark goes on") {

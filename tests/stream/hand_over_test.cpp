@@ -2,10 +2,8 @@
 #include "../support/giver.hpp"
 
 #include <reactor/reactor.hpp>
-#include <reactor/stream/acceptor.hpp>
 #include <reactor/stream/pipe.hpp>
 #include <reactor/stream/transport_handle.hpp>
-#include <reactor/testing/manual_clock.hpp>
 #include <reactor/testing/memory_transport.hpp>
 
 #include <doctest/doctest.h>
@@ -23,23 +21,29 @@ namespace {
 
 using Log = Giver::Log;
 
-Log& on_socket(Reactor& reactor, Log& log, Socket& peer, const ConnectionOptions& options = {}) {
-    auto [theirs, ours] = Socket::pair();
-    peer = std::move(theirs);
-    Connection::open(reactor, std::move(ours), std::make_unique<Giver>(log), options);
-    settle(reactor);
-    return log;
-}
+struct OnSocket {
+    void open(const ConnectionOptions& options = {}) {
+        auto [theirs, ours] = Socket::pair();
+        peer = std::move(theirs);
+        Connection::open(reactor, std::move(ours), std::make_unique<Giver>(log), options);
+    }
+    void connect(const ConnectionOptions& options = {}) {
+        open(options);
+        settle(reactor);
+    }
+
+    Log log;  // before the loop, whose end destroys the protocols
+    Reactor reactor;
+    Socket peer;
+};
 
 }  // namespace
 
-TEST_CASE(
+TEST_CASE_FIXTURE(
+    OnSocket,
     "A protocol hands over in its call: the next one gets what was left and all that follows, and the first goes") {
-    Log log;
     SUBCASE("on a socket") {
-        Reactor reactor;
-        Socket peer;
-        on_socket(reactor, log, peer);
+        connect();
         write_some(peer, "next\nleft");
         settle(reactor);
         CHECK(read_all(peer) == "handing over\n");
@@ -68,7 +72,6 @@ TEST_CASE(
         CHECK(log.next.calls == std::vector<std::string>{"connected", "received", "end", "disconnected"});
     }
     SUBCASE("on pipes") {
-        Reactor reactor;
         int in[2], out[2];
         REQUIRE(::pipe(in) == 0);
         REQUIRE(::pipe(out) == 0);
@@ -90,14 +93,12 @@ TEST_CASE(
     CHECK(log.calls == "r");
 }
 
-TEST_CASE("A protocol hands over outside of its calls, while reading is paused and output waits above the mark") {
-    Log log;  // before the loop, whose end destroys the protocols
-    Reactor reactor;
-    Socket peer;
+TEST_CASE_FIXTURE(
+    OnSocket, "A protocol hands over outside of its calls, while reading is paused and output waits above the mark") {
     ConnectionOptions options;
     options.prepare = send_buffer(4096);
     options.limits.high_mark = 10'000;
-    on_socket(reactor, log, peer, options);
+    connect(options);
     Giver& giver = *log.giver;
     giver.transport().pause_reading();
     giver.transport().write(random_bytes(500'000, 1));
@@ -119,19 +120,16 @@ TEST_CASE("A protocol hands over outside of its calls, while reading is paused a
     CHECK(log.calls == "p");
 }
 
-TEST_CASE("A protocol cannot hand over before it is connected, twice, to nothing, or when the end has begun") {
-    Log log;  // before the loop, whose end destroys the protocols
-    Reactor reactor;
-    Socket peer;
+TEST_CASE_FIXTURE(OnSocket,
+                  "A protocol cannot hand over before it is connected, twice, to nothing, or when the end has begun") {
     SUBCASE("before it is connected") {
-        auto [theirs, ours] = Socket::pair();
-        Connection::open(reactor, std::move(ours), std::make_unique<Giver>(log));
+        open();
         CHECK_THROWS_AS(log.giver->give(), std::logic_error);
         settle(reactor);
         CHECK_FALSE(log.gone);
         return;
     }
-    on_socket(reactor, log, peer);
+    connect();
     SUBCASE("twice") {
         REQUIRE(log.giver->give());
         CHECK_THROWS_AS(log.giver->give(), std::logic_error);
@@ -156,11 +154,9 @@ TEST_CASE("A protocol cannot hand over before it is connected, twice, to nothing
     }
 }
 
-TEST_CASE("A connection that ends before the next protocol is connected is over for that one at once") {
-    Log log;  // before the loop, whose end destroys the protocols
-    Reactor reactor;
-    Socket peer;
-    on_socket(reactor, log, peer);
+TEST_CASE_FIXTURE(OnSocket,
+                  "A connection that ends before the next protocol is connected is over for that one at once") {
+    connect();
     log.in_received = [](Giver& giver) {
         REQUIRE(giver.give());
         giver.transport().abort();
@@ -173,11 +169,8 @@ TEST_CASE("A connection that ends before the next protocol is connected is over 
     CHECK(log.calls == "r");
 }
 
-TEST_CASE("A call that a handle posts meanwhile comes to the next protocol, behind its beginning") {
-    Log log;  // before the loop, whose end destroys the protocols
-    Reactor reactor;
-    Socket peer;
-    on_socket(reactor, log, peer);
+TEST_CASE_FIXTURE(OnSocket, "A call that a handle posts meanwhile comes to the next protocol, behind its beginning") {
+    connect();
     std::string seen;
     log.in_received = [&](Giver& giver) {
         giver.transport().handle().post([&](Protocol& protocol) {
@@ -191,19 +184,16 @@ TEST_CASE("A call that a handle posts meanwhile comes to the next protocol, behi
     CHECK(seen == "behind");
 }
 
-TEST_CASE("A connection moves to another loop right behind handing over") {
-    testing::ManualClock clock;
-    Log log;
-    Reactor here("auto", clock), there("auto", clock);
-    Socket peer;
-    on_socket(here, log, peer);
+TEST_CASE_FIXTURE(OnSocket, "A connection moves to another loop right behind handing over") {
+    Reactor there;
+    connect();
     log.in_received = [&](Giver& giver) {
         REQUIRE(giver.give());
         giver.transport().move_to(there);
     };
     write_some(peer, "next\nleft");
     for (int i = 0; i < 10; ++i) {
-        settle(here);
+        settle(reactor);
         settle(there);
     }
     CHECK(log.gone);
