@@ -45,11 +45,29 @@ Parsed HeadParser::parse(Bytes input, AnyHead& head, const HeadLimits& limits) n
         text.remove_prefix(2);
     }
     text = with_one_more(text, limits.head);
+    if (searched_ == 0 && text.size() <= limits.start_line && text.ends_with('\n')) [[likely]]
+        return parse_lines<true>(text, skipped, head, limits);
+    return parse_otherwise(text, skipped, head, limits);
+}
+
+/// With more of a head that was incomplete, or with text that does not end with a line. A function of its own, so that
+/// the usual one has no call.
+template <class AnyHead>
+[[gnu::noinline]] Parsed HeadParser::parse_otherwise(std::string_view text, std::size_t skipped, AnyHead& head,
+                                                     const HeadLimits& limits) noexcept {
     if (searched_ != 0) {
         if (const Problem problem = go_on(text, head, limits); problem != Problem::none) return refused(problem);
         if (searched_ != 0) return {};
     }
+    return parse_lines<false>(text, skipped, head, limits);
+}
 
+/// All of the head, from its first line on. `skipped`: bytes before `text`. `whole_lines`: `text` ends with a line, and
+/// the start line cannot be too long.
+template <bool whole_lines, class AnyHead>
+[[gnu::always_inline]] inline Parsed HeadParser::parse_lines(std::string_view text, std::size_t skipped, AnyHead& head,
+                                                             const HeadLimits& limits) noexcept {
+    const auto start_text = [&] { return whole_lines ? text : with_one_more(text, limits.start_line); };
     head.reset();
     const char* const begin = text.data();
     const char* const end = begin + text.size();
@@ -57,12 +75,12 @@ Parsed HeadParser::parse(Bytes input, AnyHead& head, const HeadLimits& limits) n
     Meaning meaning;
     std::size_t fields = 0, lines = 0;
     Outcome outcome;
-    if (has_start_line<AnyHead>) outcome = start_line(with_one_more(text, limits.start_line), at, head);
+    if (has_start_line<AnyHead>) outcome = start_line<whole_lines>(start_text(), at, head);
     if (outcome.is_line()) {
-        if (has_start_line<AnyHead> && std::size_t(at - begin) > limits.start_line)
+        if (has_start_line<AnyHead> && !whole_lines && std::size_t(at - begin) > limits.start_line)
             return refused(Problem::start_line_too_long);
         const std::span<Field> room = room_of(head, limits);
-        FieldLines<AnyHead> field_lines({at, std::size_t(end - at)}, head, room, 0, meaning);
+        FieldLines<AnyHead, whole_lines> field_lines({at, std::size_t(end - at)}, head, room, 0, meaning);
         outcome = field_lines.all();
         at = field_lines.at();
         fields = std::size_t(field_lines.next() - room.data());
@@ -71,8 +89,7 @@ Parsed HeadParser::parse(Bytes input, AnyHead& head, const HeadLimits& limits) n
     if (outcome.kind == Outcome::Kind::refused) return refused(outcome.problem);
     const bool incomplete = outcome.kind == Outcome::Kind::incomplete;
     const bool in_start_line = has_start_line<AnyHead> && lines == 0;
-    const std::size_t size =
-        incomplete ? (in_start_line ? with_one_more(text, limits.start_line) : text).size() : std::size_t(at - begin);
+    const std::size_t size = incomplete ? (in_start_line ? start_text() : text).size() : std::size_t(at - begin);
     if (const Problem problem = too_long(in_start_line, size, limits); problem != Problem::none) {
         return refused(problem);
     }
@@ -109,10 +126,11 @@ Problem HeadParser::go_on(std::string_view text, AnyHead& head, const HeadLimits
         Outcome outcome;
         if (first) {
             const char* at = nullptr;
-            outcome = start_line(with_one_more(text.substr(0, end), limits.start_line), at, head);
+            outcome = start_line<false>(with_one_more(text.substr(0, end), limits.start_line), at, head);
         } else {
             const std::size_t known = lines_ - std::size_t(has_start_line<AnyHead>);
-            FieldLines<AnyHead> line(text.substr(line_, end - line_), head, room_of(head, limits), known, meaning);
+            FieldLines<AnyHead, false> line(text.substr(line_, end - line_), head, room_of(head, limits), known,
+                                            meaning);
             outcome = line.all();
         }
         if (outcome.kind == Outcome::Kind::refused) return outcome.problem;

@@ -123,6 +123,11 @@ public:
 private:
     template <class AnyHead>
     Parsed parse(Bytes input, AnyHead& head, const HeadLimits& limits) noexcept;
+    template <bool whole_lines, class AnyHead>
+    Parsed parse_lines(std::string_view text, std::size_t skipped, AnyHead& head, const HeadLimits& limits) noexcept;
+    template <class AnyHead>
+    Parsed parse_otherwise(std::string_view text, std::size_t skipped, AnyHead& head,
+                           const HeadLimits& limits) noexcept;
     template <class AnyHead>
     Problem go_on(std::string_view text, AnyHead& head, const HeadLimits& limits) noexcept;
     static std::span<Field> room_of(Head& head, const HeadLimits& limits) noexcept {

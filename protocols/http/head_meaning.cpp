@@ -23,8 +23,9 @@ bool parse_length(std::string_view text, std::uint64_t& length) noexcept {
 
 /// Empty, or at most 65535.
 bool is_port(std::string_view text) noexcept {
-    std::uint64_t port = 0;
-    return text.empty() || (text.size() <= 5 && parse_length(text, port) && port <= 65535);
+    for (const char digit : text)
+        if (digit < '0' || digit > '9') return false;
+    return text.size() < 5 || (text.size() == 5 && text <= "65535");
 }
 
 /// The end of a host whose first letters, digits, "-" and "." have been passed: it may be a literal address, or

@@ -28,7 +28,6 @@ struct Meaning {
     void note(Seen what, bool is_there = true) noexcept { seen |= static_cast<std::uint8_t>(is_there ? what : 0); }
 
     std::uint8_t seen = 0;
-    std::string_view host;
     std::string_view upgrade;
 };
 
@@ -36,7 +35,7 @@ struct Meaning {
 Problem understand_other_target(RequestHead& head) noexcept;
 
 /// The four forms of RFC 9112, 3.2. `path_length`: of the target before its query.
-inline Problem understand_target(RequestHead& head, std::size_t path_length) noexcept {
+[[gnu::always_inline]] inline Problem understand_target(RequestHead& head, std::size_t path_length) noexcept {
     const std::string_view target = head.target;
     head.host = {};
     head.path = target.substr(0, path_length);
@@ -75,7 +74,6 @@ inline Problem conclude(RequestHead& head, const Meaning& meaning) noexcept {
     if (problem == Problem::unknown_coding) return Problem::bad_coding;
     if (problem != Problem::none) return problem;
     if (!meaning.has(Meaning::host_field) && head.minor_version != 0) return Problem::missing_host;
-    if (head.host.empty()) head.host = meaning.host;
     if (head.minor_version == 0) head.expects_continue = false;
     return Problem::none;
 }

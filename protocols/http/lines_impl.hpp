@@ -46,11 +46,13 @@ inline Problem understand(const Field& field, scan::End readable, AnyHead& head,
     constexpr bool request = std::is_same_v<AnyHead, RequestHead>;
     switch (field.name.size()) {
         case 4:
-            if (!request || !is_word(field.name.data(), "host")) break;
-            if (meaning.has(Meaning::host_field)) return Problem::repeated_host;
-            if (!is_host(field.value, readable)) return Problem::bad_host;
-            meaning.note(Meaning::host_field);
-            meaning.host = field.value;
+            if constexpr (request) {
+                if (!is_word(field.name.data(), "host")) break;
+                if (meaning.has(Meaning::host_field)) return Problem::repeated_host;
+                if (!is_host(field.value, readable)) return Problem::bad_host;
+                meaning.note(Meaning::host_field);
+                if (head.host.empty()) head.host = field.value;  // an absolute target goes before it
+            }
             break;
         case 6:
             if constexpr (request) {
@@ -98,25 +100,33 @@ inline bool is_blank(char character) noexcept {
     return character == ' ' || character == '\t';
 }
 
+/// Where the text ends. If its last character is a line feed, it is `whole_lines`: no scan passes that character, so
+/// none has to ask for the end.
+template <bool whole_lines>
+struct Bounds : scan::End {
+    explicit Bounds(std::string_view text) noexcept : End(text.data(), text.data() + text.size()) {}
+
+    bool is_end(const char* at) const noexcept { return !whole_lines && at == end; }
+};
+
 /// The line is over at `stop`, or refused: `otherwise` if another character is there.
-inline Outcome line_end(const char* stop, const char* end, Problem otherwise) noexcept {
-    if (stop + 1 < end && std::memcmp(stop, "\r\n", 2) == 0) [[likely]]
-        return {};
-    if (stop == end) return Outcome::incomplete();
-    if (*stop == '\n') return Outcome::refused(Problem::bare_line_feed);
-    if (*stop != '\r') return Outcome::refused(otherwise);
-    return stop + 1 == end ? Outcome::incomplete() : Outcome::refused(Problem::bare_carriage_return);
+template <bool whole_lines>
+inline Outcome line_end(const char* stop, Bounds<whole_lines> bounds, Problem otherwise) noexcept {
+    if (bounds.is_end(stop)) return Outcome::incomplete();
+    if (*stop != '\r') return Outcome::refused(*stop == '\n' ? Problem::bare_line_feed : otherwise);
+    if (bounds.is_end(stop + 1)) return Outcome::incomplete();
+    return Outcome::unless(stop[1] == '\n' ? Problem::none : Problem::bare_carriage_return);
 }
 
 /// Field after field, from `at` on. All of it is compiled into one loop, so that its state lies in registers.
-template <class AnyHead>
+template <class AnyHead, bool whole_lines>
 class FieldLines {
 public:
     /// `known`: so many fields are in `room` already.
     FieldLines(std::string_view text, AnyHead& head, std::span<Field> room, std::size_t known,
                Meaning& meaning) noexcept
         : at_(text.data()),
-          bounds_(text.data(), text.data() + text.size()),
+          bounds_(text),
           next_(room.data() + known),
           room_end_(room.data() + room.size()),
           head_(head),
@@ -138,22 +148,25 @@ private:
     [[gnu::always_inline]] Outcome one() noexcept {
         const char* const begin = at_;
         const char* const end = bounds_.end;
+        if (begin == end) return Outcome::incomplete();
         const char* colon = scan::past_word<false>(begin, bounds_);
-        if (colon == end) return Outcome::incomplete();
+        if (bounds_.is_end(colon)) return Outcome::incomplete();
         if (*colon != ':') {
             colon = scan::past(colon, end, scan::token);
             if (colon == begin) return no_field();
-            if (colon == end) return Outcome::incomplete();
+            if (bounds_.is_end(colon)) return Outcome::incomplete();
             if (*colon != ':') return Outcome::refused(in_name(*colon));
         }
         if (colon == begin) return Outcome::refused(Problem::bad_field_name);
         const char* value = colon + 1;
-        if (value != end && *value == ' ') ++value;
-        if (value != end && may_be_blank(*value)) {
+        if (!bounds_.is_end(value) && *value == ' ') ++value;
+        if (!bounds_.is_end(value) && may_be_blank(*value)) {
             while (value != end && is_blank(*value)) ++value;
         }
         const char* const stop = scan::past_value(value, bounds_);
-        if (const Outcome outcome = line_end(stop, end, Problem::bad_field_value); !outcome.is_line()) return outcome;
+        if (const Outcome outcome = line_end(stop, bounds_, Problem::bad_field_value); !outcome.is_line()) {
+            return outcome;
+        }
         const char* last = stop;
         if (may_be_blank(last[-1])) {  // at least the colon is there
             while (last != value && is_blank(last[-1])) --last;
@@ -168,7 +181,7 @@ private:
     /// The line does not begin with a name.
     Outcome no_field() noexcept {
         if (is_blank(*at_)) return Outcome::refused(Problem::folded_line);
-        const Outcome outcome = line_end(at_, bounds_.end, Problem::bad_field_name);
+        const Outcome outcome = line_end(at_, bounds_, Problem::bad_field_name);
         if (!outcome.is_line()) return outcome;
         at_ += 2;
         return {Outcome::Kind::empty_line, Problem::none};
@@ -182,7 +195,7 @@ private:
     static bool may_be_blank(char character) noexcept { return static_cast<unsigned char>(character) <= ' '; }
 
     const char* at_;
-    const scan::End bounds_;
+    const Bounds<whole_lines> bounds_;
     Field* next_;
     Field* const room_end_;
     AnyHead& head_;
@@ -211,25 +224,34 @@ inline Outcome version(const char* begin, const char* end, Head& head) noexcept 
 }
 
 /// The first line of a request. `at`: then where the next begins.
+template <bool whole_lines>
 [[gnu::always_inline]] inline Outcome start_line(std::string_view text, const char*& at, RequestHead& head) noexcept {
+    const Bounds<whole_lines> bounds(text);
     const char* const begin = text.data();
-    const scan::End bounds(begin, begin + text.size());
     const char* const end = bounds.end;
-    const char* const method_end = scan::past(scan::past_word<false>(begin, bounds), end, scan::token);
+    const char* method_end = scan::past_word<false>(begin, bounds);
     if (method_end == end) return Outcome::incomplete();
     if (*method_end != ' ' || method_end == begin) {
-        return Outcome::refused(in_start_line(*method_end, Problem::bad_method));
+        method_end = scan::past(method_end, end, scan::token);
+        if (bounds.is_end(method_end)) return Outcome::incomplete();
+        if (*method_end != ' ' || method_end == begin) {
+            return Outcome::refused(in_start_line(*method_end, Problem::bad_method));
+        }
     }
     const char* const target = method_end + 1;
-    const char* const path_end = scan::past(scan::past_word<true>(target, bounds), end, scan::path);
+    const char* path_end = scan::past_word<true>(target, bounds);
     const char* target_end = path_end;
-    if (target_end != end && *target_end == '?') target_end = scan::past(path_end, end, scan::target);
-    if (target_end == end) return Outcome::incomplete();
+    if (bounds.is_end(target_end)) return Outcome::incomplete();
     if (*target_end != ' ' || target_end == target) {
-        return Outcome::refused(in_start_line(*target_end, Problem::bad_target));
+        path_end = target_end = scan::past(path_end, end, scan::path);
+        if (!bounds.is_end(target_end) && *target_end == '?') target_end = scan::past(path_end, end, scan::target);
+        if (bounds.is_end(target_end)) return Outcome::incomplete();
+        if (*target_end != ' ' || target_end == target) {
+            return Outcome::refused(in_start_line(*target_end, Problem::bad_target));
+        }
     }
     if (const Outcome outcome = version(target_end + 1, end, head); !outcome.is_line()) return outcome;
-    const Outcome outcome = line_end(target_end + 9, end, Problem::bad_version);
+    const Outcome outcome = line_end(target_end + 9, bounds, Problem::bad_version);
     if (!outcome.is_line()) return outcome;
     at = target_end + 11;
     head.method = {begin, std::size_t(method_end - begin)};
@@ -239,24 +261,25 @@ inline Outcome version(const char* begin, const char* end, Head& head) noexcept 
 
 /// The first line of a response. The space behind the status may be missing where there is no reason: many servers send
 /// no such space, and no two readers differ about the line.
+template <bool whole_lines>
 inline Outcome start_line(std::string_view text, const char*& at, ResponseHead& head) noexcept {
+    const Bounds<whole_lines> bounds(text);
     const char* const begin = text.data();
-    const scan::End bounds(begin, begin + text.size());
     const char* const end = bounds.end;
     if (const Outcome outcome = version(begin, end, head); !outcome.is_line()) return outcome;
     const char* const status = begin + 9;
-    if (begin + 8 == end) return Outcome::incomplete();
+    if (bounds.is_end(begin + 8)) return Outcome::incomplete();
     if (begin[8] != ' ') return Outcome::refused(in_start_line(begin[8], Problem::bad_version));
     int number = 0;
     for (const char* digit = status; digit != status + 3; ++digit) {
-        if (digit == end) return Outcome::incomplete();
+        if (bounds.is_end(digit)) return Outcome::incomplete();
         if (*digit < '0' || *digit > '9') return Outcome::refused(in_start_line(*digit, Problem::bad_status));
         number = number * 10 + (*digit - '0');
     }
     if (number < 100 || number > 599) return Outcome::refused(Problem::bad_status);
     head.status = number;
     const char* reason = status + 3;
-    if (reason == end) return Outcome::incomplete();
+    if (bounds.is_end(reason)) return Outcome::incomplete();
     if (*reason == ' ') {
         ++reason;
     } else if (*reason != '\r') {
@@ -265,10 +288,11 @@ inline Outcome start_line(std::string_view text, const char*& at, ResponseHead& 
     const char* const stop = scan::past_value(reason, bounds);
     head.reason = {reason, std::size_t(stop - reason)};
     at = stop + 2;
-    return line_end(stop, end, Problem::bad_start_line);
+    return line_end(stop, bounds, Problem::bad_start_line);
 }
 
 /// A trailer has none.
+template <bool whole_lines>
 inline Outcome start_line(std::string_view, const char*&, Trailer&) noexcept {
     return {};
 }
