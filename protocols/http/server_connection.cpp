@@ -87,7 +87,7 @@ void ServerConnection::let_go() noexcept {
         if (head.expects_continue) set(expects_continue);
     }
     try {
-        service_->dispatch(head, Exchange(*this), transport());
+        service_->dispatch(head, *this, transport());
     } catch (...) {
         handler_failed(std::current_exception());
     }
@@ -256,7 +256,8 @@ void ServerConnection::resume_writing() {
     std::array<char, 1024> room;
     std::unique_ptr<char[]> larger;
     const std::string_view fields = work_ == nullptr ? std::string_view() : std::string_view(work_->fields);
-    const std::size_t needed = 256 + type.size() + fields.size();
+    const std::string_view start = service_->tables_->start.text(status, type, transport().reactor().turn_time());
+    const std::size_t needed = 256 + start.size() + fields.size();
     char* at = room.data();
     const char* end = at + room.size();
     if (needed > room.size()) {
@@ -271,11 +272,7 @@ void ServerConnection::resume_writing() {
     };
     // Not memcpy(3): that may not be given the null pointer of an empty text.
     const auto put_text = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
-    at = service_->tables_->start.write(at, status, transport().reactor().turn_time());
-    if (!type.empty()) {
-        put("\r\nContent-Type: ");
-        put_text(type);
-    }
+    put_text(start);
     if (is(in_chunks)) put("\r\nTransfer-Encoding: chunked");
     // RFC 9110, 8.6: never with 1xx and 204.
     if (length && status >= 200 && status != 204) {
@@ -312,7 +309,7 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
 }
 
 void ServerConnection::answer(int status, std::string_view content, std::string_view type) {
-    require_possible(status, type);
+    require_final(status);
     if (is(begun)) throw_begun();
     const bool has_none = status == 204 || status == 304;
     compose(status, content.empty() ? std::string_view() : type,
@@ -347,26 +344,16 @@ bool ServerConnection::write_part(Bytes part) {
     return transport().write(line, "\r\n") && transport().write(part) && transport().write("\r\n");
 }
 
-/// The answer is complete.
-void ServerConnection::finish() {
-    let_go();
-    unset(answering);
-    if (work_ != nullptr && work_->logged) {
+void ServerConnection::finish_work() {
+    if (work_->logged) {
         const Access access{transport().peer(), work_->method,  work_->target,
                             work_->status,      work_->written, transport().reactor().turn_time() - work_->begin};
         service_->on_access_(access);
     }
-    if (work_ != nullptr) {
-        work_->writable.reset();
-        work_->receive.reset();
-        work_->paused = false;
-        if (work_->content.complete()) work_.reset();
-    }
-    if (!is(keep_alive)) {
-        set(ending);
-        return transport().close();
-    }
-    release();
+    work_->writable.reset();
+    work_->receive.reset();
+    work_->paused = false;
+    if (work_->content.complete()) work_.reset();
 }
 
 /// Something will take the content: says so to a client that waits for it.

@@ -31,6 +31,7 @@ public:
 
 private:
     friend class Exchange;
+    friend class Service;
     struct Work;
     enum Flag : std::uint16_t {
         keep_alive = 1,        // the connection persists after this answer
@@ -69,6 +70,8 @@ private:
     void refuse(Problem problem);
     void let_go() noexcept;
 
+    // For Service: the exchange of the request that has just come.
+    Exchange exchange() noexcept { return Exchange(*this); }
     // For Exchange.
     void answer(int status, std::string_view content, std::string_view type);
     void answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,
@@ -77,6 +80,7 @@ private:
     void write_head(int status, std::string_view type, std::optional<std::uint64_t> length, std::string_view content);
     bool write_part(Bytes part);
     void finish();
+    void finish_work();
     void ask_for_content();
 
     std::shared_ptr<Service> service_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <protocols/http/body.hpp>
-#include <protocols/http/scan_impl.hpp>
 #include <protocols/http/server_connection.hpp>
 #include <reactor/detail/callback.hpp>
 #include <reactor/timer.hpp>
@@ -15,17 +14,17 @@
 
 namespace reactor::http {
 
-[[noreturn]] REACTOR_INTERNAL void throw_impossible(int status);
+[[noreturn]] REACTOR_INTERNAL void throw_not_final(int status);
 [[noreturn]] REACTOR_INTERNAL void throw_begun();
 
 inline bool is_final(int status) noexcept {
     return status >= 200 && status <= 599;
 }
 
-/// Throws std::invalid_argument for arguments that no answer can begin with.
-inline void require_possible(int status, std::string_view type) {
-    if (!is_final(status) || !scan::all_in_value(type)) [[unlikely]]
-        throw_impossible(status);
+/// Throws std::invalid_argument for a status that no answer can begin with.
+inline void require_final(int status) {
+    if (!is_final(status)) [[unlikely]]
+        throw_not_final(status);
 }
 
 struct ServerConnection::Work {
@@ -46,5 +45,17 @@ struct ServerConnection::Work {
     std::uint64_t written = 0;
     TimePoint begin{};
 };
+
+/// The answer is complete.
+inline void ServerConnection::finish() {
+    let_go();
+    unset(answering);
+    if (work_ != nullptr) finish_work();
+    if (!is(keep_alive)) {
+        set(ending);
+        return transport().close();
+    }
+    release();
+}
 
 }  // namespace reactor::http

@@ -1,6 +1,7 @@
 #include <protocols/http/service.hpp>
 
 #include <protocols/http/scan_impl.hpp>
+#include <protocols/http/server_connection.hpp>
 #include <protocols/http/service_impl.hpp>
 #include <protocols/http/uri.hpp>
 #include <reactor/detail/callback.hpp>
@@ -120,8 +121,9 @@ void Service::forget() noexcept {
 }
 
 /// Finds the handler and calls it.
-void Service::dispatch(const RequestHead& head, Exchange&& exchange, const Transport& transport) {
+void Service::dispatch(const RequestHead& head, ServerConnection& connection, const Transport& transport) {
     if (closed_) {
+        Exchange exchange = connection.exchange();
         exchange.close_after();
         return exchange.answer(503, "the server is shutting down\n");
     }
@@ -134,12 +136,12 @@ void Service::dispatch(const RequestHead& head, Exchange&& exchange, const Trans
     } const counted(*this);
     if (const Resource* const resource = tables_->find(head.path)) {
         if (Handler* const handler = resource->find(head.method)) {
-            if (head.path.empty() && !options_.allow_connect) return exchange.answer(501);
-            return (*handler)(Request(head, {}, transport), std::move(exchange));
+            if (head.path.empty() && !options_.allow_connect) return connection.exchange().answer(501);
+            return (*handler)(Request(head, {}, transport), connection.exchange());
         }
-        return dispatch_to(*resource, Request(head, {}, transport), std::move(exchange));
+        return dispatch_to(*resource, Request(head, {}, transport), connection.exchange());
     }
-    dispatch_by_pattern(head, std::move(exchange), transport);
+    dispatch_by_pattern(head, connection.exchange(), transport);
 }
 
 /// For a path that is no route without parameters.

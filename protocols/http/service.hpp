@@ -81,7 +81,7 @@ private:
     struct Resource;
     struct Tables;
 
-    void dispatch(const RequestHead& head, Exchange&& exchange, const Transport& transport);
+    void dispatch(const RequestHead& head, ServerConnection& connection, const Transport& transport);
     void dispatch_by_pattern(const RequestHead& head, Exchange&& exchange, const Transport& transport);
     void dispatch_to(const Resource& resource, const Request& request, Exchange&& exchange);
     void forget() noexcept;
