@@ -39,9 +39,10 @@ void TlsTransport::leaves() noexcept {
 
 void TlsTransport::arrives() {
     if (state_.is(StreamState::over) || ssl_ == nullptr) return;
-    loop_ = &TlsLoop::of(reactor());
+    loop_ = &shared_state();
     BIO_up_ref(loop_->bio());
     SSL_set_bio(ssl_.get(), loop_->bio(), loop_->bio());
+    if (DressedProtocol* const dressed = as_dressed(protocol_.get())) dressed->arrives();
     plan_deadline();
     if (handshaking()) return carrier().resume_reading();  // if it waited for time
     state_.unset(carrier_holds);

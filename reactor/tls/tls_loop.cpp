@@ -37,6 +37,11 @@ TlsLoop& TlsLoop::of(Reactor& reactor) {
     return static_cast<TlsLoop&>(*Internals(reactor).tls());
 }
 
+TlsLoop& TlsLoop::inner() {
+    if (inner_ == nullptr) inner_ = std::make_unique<TlsLoop>(reactor_);
+    return *inner_;
+}
+
 TlsLoop::TlsLoop(Reactor& reactor)
     : reactor_(reactor),
       bio_(BIO_new(method())),

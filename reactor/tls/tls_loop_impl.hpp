@@ -1,5 +1,6 @@
 // TlsLoop: shared by the TLS transports of one loop. Only one of them is inside OpenSSL at a time, so one BIO serves
-// all: it reads from the carrier's own input, and gathers the records that are to leave. Not installed.
+// all: it reads from the carrier's own input, and gathers the records that are to leave. TLS inside TLS has one for
+// each layer. Not installed.
 #pragma once
 
 #include <reactor/bytes.hpp>
@@ -30,6 +31,10 @@ public:
     static TlsLoop& of(Reactor& reactor);
 
     explicit TlsLoop(Reactor& reactor);
+
+    /// The one for transports that those of this one carry: both are in a call at the same time. Made when it is first
+    /// asked for. Throws std::bad_alloc.
+    TlsLoop& inner();
 
     Reactor& reactor() const noexcept { return reactor_; }
     BIO* bio() const noexcept { return bio_.get(); }
@@ -97,6 +102,7 @@ private:
     Deferred resume_;
     std::uint64_t turn_ = 0;
     Duration handshake_time_ = Duration::zero();  // in that turn
+    std::unique_ptr<TlsLoop> inner_;
 };
 
 }  // namespace reactor

@@ -59,6 +59,11 @@ TlsTransport* TlsTransport::of(const SSL* ssl) noexcept {
     return static_cast<TlsTransport*>(SSL_get_app_data(ssl));
 }
 
+TlsLoop& TlsTransport::shared_state() const {
+    const auto* const outer = dynamic_cast<const TlsTransport*>(&carrier());
+    return outer == nullptr ? TlsLoop::of(reactor()) : outer->loop_->inner();
+}
+
 // ── the handshake ──
 
 // Not before: the transport may have been made on another thread than its loop's.
@@ -66,7 +71,7 @@ void TlsTransport::connected() {
     if (state_.is(StreamState::closing | StreamState::over)) return carrier().close();
     const TimePoint begin = reactor().now();
     try {
-        loop_ = &TlsLoop::of(reactor());
+        loop_ = &shared_state();
         ssl_ = context_->make_ssl(host_ == nullptr ? std::string() : *host_);
         if (SSL_set_app_data(ssl_.get(), this) != 1) throw std::bad_alloc();
         BIO_up_ref(loop_->bio());

@@ -52,7 +52,7 @@ public:
 
     // ── the carrier's implementation ──
 
-    Protocol& inside() noexcept override { return *protocol_; }
+    Protocol& inside() noexcept override { return undressed(*protocol_); }
     void carry(std::unique_ptr<Protocol> protocol, const StreamState& carrier) noexcept override;
     void run_posted(MoveOnlyFunction<void(Transport&, Protocol&)>& posted) override;
     bool hand_over(std::unique_ptr<Protocol>&& next) override;
@@ -98,6 +98,8 @@ private:
     void resume_writing() override;
 
     Transport& carrier() const noexcept { return Protocol::transport(); }
+    /// The loop's, or in TLS inside TLS that of this layer.
+    TlsLoop& shared_state() const;
 
     bool shake_hands(Bytes& source);
     void handshake_done();

@@ -175,6 +175,42 @@ TEST_CASE("A protocol that asks to move before its handshake is done is told of 
     CHECK(journal.calls == Calls{"connected", "posted"});
 }
 
+TEST_CASE("TLS inside TLS goes to another loop, and goes on there") {
+    testing::ManualClock clock;
+    Journal of_server, of_client;
+    auto here = std::make_unique<Reactor>("auto", clock);
+    Reactor there("auto", clock);
+    auto [one, other] = Socket::pair();
+    Connection::open(*here, std::move(one),
+                     tls(moving_server(), tls(moving_server(), std::make_unique<Recorder>(of_server))));
+    Connection::open(
+        *here, std::move(other),
+        tls(moving_client(), "localhost", tls(moving_client(), "localhost", std::make_unique<Recorder>(of_client))));
+    of_server.on_received = [&](Bytes input) {
+        of_server.transport->write(input);
+        return input.size();
+    };
+    const auto hear = [&](std::string_view expected) {
+        for (int i = 0; i < 1000 && of_client.input != expected; ++i) {
+            if (here != nullptr) settle(*here);
+            settle(there);
+        }
+        REQUIRE(of_client.input == expected);
+    };
+    of_client.on_connected = [&] { of_client.transport->write("here"); };
+    hear("here");
+    of_server.transport->move_to(there);
+    of_client.transport->write(", there");
+    hear("here, there");
+    CHECK(&of_server.transport->reactor() == &there);
+    of_client.transport->move_to(there);
+    of_client.transport->write(", both");
+    hear("here, there, both");
+    here.reset();  // and with it what TLS had there
+    of_client.transport->write(", alone");
+    hear("here, there, both, alone");
+}
+
 TEST_CASE("A file and the bytes behind it go along to another loop") {
     const TemporaryFolder folder;
     const std::string content = random_bytes(1'000'000, 1), path = folder / "file";

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -82,6 +83,60 @@ TEST_CASE("A protocol runs over TLS as over any transport, in both versions") {
         CHECK_FALSE(pair.of_server.reason);
         CHECK_FALSE(pair.of_client.reason);
     }
+}
+
+TEST_CASE("TLS runs inside TLS: each layer has its own keys, and bytes of any number go both ways") {
+    const TlsContext server_side(server_options()), client_side(client_options());
+    Journal of_server, of_client;
+    testing::MemoryTransport server(tls(server_side, tls(server_side, std::make_unique<Recorder>(of_server))));
+    testing::MemoryTransport client(
+        tls(client_side, "localhost", tls(client_side, "localhost", std::make_unique<Recorder>(of_client))));
+    const std::string much(300'000, 'x');
+    of_client.on_connected = [&] {
+        of_client.transport->write("hello");
+        of_client.transport->write(much);
+    };
+    of_server.on_received = [&](Bytes input) {
+        of_server.transport->write(input);
+        return input.size();
+    };
+    testing::converse(server, client);
+    CHECK(of_client.input == "hello" + much);
+    REQUIRE_FALSE(of_client.over);
+    of_client.transport->close();
+    client.settle();
+    testing::converse(server, client);
+    CHECK(of_client.over);
+    CHECK_FALSE(of_client.reason);
+    CHECK(of_server.count("end") == 1);
+    CHECK_FALSE(of_server.reason);
+}
+
+TEST_CASE("Inside TLS a protocol hands over to one that begins TLS anew, as through a proxy of HTTPS") {
+    const TlsContext server_side(server_options()), client_side(client_options());
+    Journal of_server, of_client;
+    const auto inner_server = [&] { return tls(server_side, std::make_unique<Recorder>(of_server)); };
+    const auto inner_client = [&] { return tls(client_side, "localhost", std::make_unique<Recorder>(of_client)); };
+    // Each side says "go", and then speaks TLS.
+    class Gate final : public Protocol {
+    public:
+        explicit Gate(std::function<std::unique_ptr<Protocol>()> next) : next_(std::move(next)) {}
+
+    private:
+        void connected() override { transport().write("go"); }
+        std::size_t received(Bytes input) override {
+            if (input.size() < 2) return 0;
+            CHECK(hand_over_to(next_()));
+            return 2;
+        }
+        std::function<std::unique_ptr<Protocol>()> next_;
+    };
+    testing::MemoryTransport server(tls(server_side, std::make_unique<Gate>(inner_server)));
+    testing::MemoryTransport client(tls(client_side, "localhost", std::make_unique<Gate>(inner_client)));
+    of_client.on_connected = [&] { of_client.transport->write("hello"); };
+    testing::converse(server, client);
+    CHECK(of_server.input == "hello");
+    CHECK_FALSE(of_client.over);
 }
 
 TEST_CASE("Many writes of one call leave as one record, and those of 16 KiB and more as full ones") {
