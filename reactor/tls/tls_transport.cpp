@@ -151,6 +151,9 @@ void TlsTransport::make_early_calls() {
 void TlsTransport::resume_handshake() {
     waits_for_time_ = false;
     carrier().resume_reading();
+    if (!state_.open() || context_->is_server() || SSL_in_before(ssl_.get()) == 0) return;
+    Bytes nothing;  // a client's first step answers no input, so none brings it here
+    shake_hands(nothing);
 }
 
 // ── records ──

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -170,6 +171,26 @@ struct SlowClock final : Clock {
 };
 
 }  // namespace
+
+TEST_CASE("A client for whose first step an iteration has no time makes it in a later one") {
+    SlowClock clock;
+    Reactor reactor("auto", clock);
+    constexpr std::size_t many = 8;
+    std::vector<Journal> of_servers(many), of_clients(many);
+    const TlsContext server_side(server_options()), client_side(client_options());
+    for (std::size_t i = 0; i < many; ++i) {
+        auto [client, server] = tcp_pair();
+        of_clients[i].on_connected = [&journal = of_clients[i]] { journal.transport->write("hello"); };
+        Connection::open(reactor, std::move(server), tls(server_side, std::make_unique<Recorder>(of_servers[i])));
+        Connection::open(reactor, std::move(client),
+                         tls(client_side, "localhost", std::make_unique<Recorder>(of_clients[i])));
+    }
+    const auto all_heard = [&] {
+        return std::all_of(of_servers.begin(), of_servers.end(), [](Journal& each) { return each.input == "hello"; });
+    };
+    for (int i = 0; i < 500 && !all_heard(); ++i) reactor.run_once(std::chrono::milliseconds(1));
+    CHECK(all_heard());
+}
 
 TEST_CASE("Of many handshakes at once an iteration makes so many as take 5 ms, and others are served meanwhile") {
     SlowClock clock;
