@@ -348,6 +348,13 @@ TEST_CASE("TLS is started once, behind connected, before the end, and on a trans
     CHECK_THROWS_AS(start_tls(kept.transport(), server_side()), std::logic_error);
 }
 
+TEST_CASE("TLS is not started on a connection that a protocol in TLS has: the layer inside is made by tls") {
+    Pair pair;
+    pair.run();
+    CHECK_THROWS_AS(start_tls(*pair.of_server.transport, server_side()), std::logic_error);
+    CHECK_THROWS_AS(start_tls(*pair.of_client.transport, client_side(), "localhost"), std::logic_error);
+}
+
 TEST_CASE("A connection that is closed during a handshake in mid-stream ends in order, also by a drain") {
     for (const bool drained : {true, false}) {
         Seen seen;
