@@ -30,14 +30,25 @@ def missing():
     return next((name for name in ("chromium", "chromedriver") if not shutil.which(name)), None)
 
 
+def start_driver(test):
+    """Returns its port. It takes one that is free for IPv4 and then the same for IPv6, where another process may have it
+    already: then it ends, and is started again."""
+    for attempts_left in reversed(range(5)):
+        driver = test.start("chromedriver", "--port=0")
+        try:
+            while not (started := re.search(r"started successfully on port (\d+)", driver.line())):
+                pass
+            return int(started[1])
+        except AssertionError:
+            if attempts_left == 0:
+                raise
+
+
 class Browser:
     """One browser with one or several windows; `test` is a ProcessTest, whose end ends it."""
 
     def __init__(self, test, folder):
-        driver = test.start("chromedriver", "--port=0")
-        while not (started := re.search(r"started successfully on port (\d+)", driver.line())):
-            pass
-        self.connection = http.client.HTTPConnection("127.0.0.1", int(started[1]), timeout=2 * PATIENCE)
+        self.connection = http.client.HTTPConnection("127.0.0.1", start_driver(test), timeout=2 * PATIENCE)
         test.addCleanup(self.connection.close)
         self.session = ""
         options = {"args": [*ARGUMENTS, f"--user-data-dir={folder}"], "binary": shutil.which("chromium")}
