@@ -44,7 +44,7 @@ void TlsTransport::arrives() {
     SSL_set_bio(ssl_.get(), loop_->bio(), loop_->bio());
     if (DressedProtocol* const dressed = as_dressed(protocol_.get())) dressed->arrives();
     plan_deadline();
-    if (handshaking()) return carrier().resume_reading();  // if it waited for time
+    if (handshaking()) return resume_handshake();  // if it waited for time
     state_.unset(carrier_holds);
     if (!rest_.empty()) state_.set(StreamState::input_due);
     wake();

@@ -259,33 +259,40 @@ TEST_CASE("A connection whose handshake waits for its turn may move, and has its
         TimePoint now() const noexcept override { return time += std::chrono::milliseconds(10); }
         mutable TimePoint time{std::chrono::hours(1)};
     } clock;
-    TlsServerOptions options = server_options();
-    options.handshake_timeout = Duration::zero();
-    const TlsContext context(options);
-    Reactor here("auto", clock), there;
-    Journal journals[3];
-    Socket sockets[3];
-    Connection* carriers[3];
-    std::vector<std::unique_ptr<RawPeer>> peers;
-    for (int i = 0; i < 3; ++i) {
-        auto [far, near] = Socket::pair();
-        sockets[i] = std::move(far);
-        carriers[i] = &Connection::open(here, std::move(near), tls(context, std::make_unique<Recorder>(journals[i])));
-        peers.push_back(std::make_unique<RawPeer>(false, TlsVersion::tls_1_3));
-        peers[std::size_t(i)]->step();
-        write_some(sockets[i], peers[std::size_t(i)]->take());
-    }
-    for (int i = 0; i < 3; ++i) here.run_once(Duration::zero());
-    for (Connection* const carrier : carriers) carrier->move_to(there);
-    for (int turns = 0; turns < 20; ++turns) {
-        ::settle(here, 5);
-        ::settle(there, 5);
+    TlsServerOptions of_server = server_options();
+    TlsClientOptions of_client = client_options();
+    of_server.handshake_timeout = of_client.handshake_timeout = Duration::zero();
+    const TlsContext server_side(of_server), client_side(of_client);
+    for (const bool server : {true, false}) {
+        CAPTURE(server);
+        Reactor here("auto", clock), there;
+        Journal journals[3];
+        Socket sockets[3];
+        Connection* carriers[3];
+        std::vector<std::unique_ptr<RawPeer>> peers;
         for (int i = 0; i < 3; ++i) {
-            peers[std::size_t(i)]->feed(read_all(sockets[i]));
+            auto [far, near] = Socket::pair();
+            sockets[i] = std::move(far);
+            auto protocol = std::make_unique<Recorder>(journals[i]);
+            carriers[i] = &Connection::open(
+                here, std::move(near),
+                server ? tls(server_side, std::move(protocol)) : tls(client_side, "localhost", std::move(protocol)));
+            peers.push_back(std::make_unique<RawPeer>(!server, TlsVersion::tls_1_3));
+            peers[std::size_t(i)]->step();
             write_some(sockets[i], peers[std::size_t(i)]->take());
         }
+        for (int i = 0; i < 3; ++i) here.run_once(Duration::zero());
+        for (Connection* const carrier : carriers) carrier->move_to(there);
+        for (int turns = 0; turns < 20; ++turns) {
+            ::settle(here, 5);
+            ::settle(there, 5);
+            for (int i = 0; i < 3; ++i) {
+                peers[std::size_t(i)]->feed(read_all(sockets[i]));
+                write_some(sockets[i], peers[std::size_t(i)]->take());
+            }
+        }
+        for (const Journal& journal : journals) CHECK(journal.calls == Calls{"connected"});
     }
-    for (const Journal& journal : journals) CHECK(journal.calls == Calls{"connected"});
 }
 
 TEST_CASE("A transport that cannot move says so") {
