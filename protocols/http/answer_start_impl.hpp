@@ -1,41 +1,38 @@
-// AnswerStart: the first bytes of an answer, its status line, Date (RFC 9110, 6.6.1) and Content-Type. They are the
-// same for all the answers of a second that have one status and type, so they are made and checked once for them.
+// AnswerStart: the first bytes of an answer, its status line and Date (RFC 9110, 6.6.1). They are the same for all the
+// answers of a second that have one status, so they are made once for them.
 #pragma once
 
 #include <protocols/http/date_impl.hpp>
-#include <protocols/http/scan_impl.hpp>
 #include <protocols/http/status.hpp>
 #include <reactor/clock.hpp>
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
+#include <cstddef>
+#include <cstring>
 #include <ctime>
-#include <stdexcept>
-#include <string>
 #include <string_view>
 
 namespace reactor::http {
 
-/// Throws std::invalid_argument for a type that is no field value.
-inline void require_possible_type(std::string_view type) {
-    if (!scan::all_in_value(type)) [[unlikely]]
-        throw std::invalid_argument("http::Exchange: a control character in a content type");
-}
-
 class AnswerStart {
 public:
-    /// "HTTP/1.1 200 OK", a line end, "Date: …", and if there is a type, a line end and "Content-Type: …"; the last
-    /// line without its end. It asks the system's clock only when the loop's says that a second may be over. Throws
-    /// std::invalid_argument for a type with a control character, std::bad_alloc. Lifetime: up to the next call.
-    std::string_view text(int status, std::string_view type, TimePoint now) {
-        if (status != status_ || now >= valid_until_ || now < made_ || type != type_) renew(status, type, now);
-        return text_;
+    /// So many bytes are written, of which the first ones count: a copy of a constant size needs no call.
+    static constexpr std::size_t room = 96;
+
+    /// Writes "HTTP/1.1 200 OK", a line end, and "Date: …" without its line end. Returns where that ends. It asks the
+    /// system's clock only when the loop's says that a second may be over.
+    char* write(char* to, int status, TimePoint now) noexcept {
+        if (status != status_ || now >= valid_until_ || now < made_) renew(status, now);
+        std::memcpy(to, text_.data(), room);
+        return to + size_;
     }
 
 private:
-    void renew(int status, std::string_view type, TimePoint now) {
+    void renew(int status, TimePoint now) noexcept {
         using namespace std::chrono;
-        require_possible_type(type);
         if (now >= valid_until_ || now < made_) {
             const auto time = system_clock::now().time_since_epoch();
             const auto whole = floor<seconds>(time);
@@ -43,16 +40,20 @@ private:
             made_ = now;
             valid_until_ = now + duration_cast<Duration>(whole + seconds(1) - time);
         }
-        status_ = 0;  // until the text is complete
-        type_ = type;
-        text_ = "HTTP/1.1 ";
-        text_.append(std::to_string(status)).append(" ").append(reason_phrase(status));
-        text_.append("\r\nDate: ").append(date_.data(), date_.size() - 1);
-        if (!type.empty()) text_.append("\r\nContent-Type: ").append(type);
         status_ = status;
+        char* at = text_.data();
+        const auto put = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
+        put("HTTP/1.1 ");
+        at = std::to_chars(at, at + 3, status).ptr;
+        put(" ");
+        put(reason_phrase(status));
+        put("\r\nDate: ");
+        put({date_.data(), date_.size() - 1});
+        size_ = std::size_t(at - text_.data());
     }
 
-    std::string text_, type_;
+    std::array<char, room> text_{};  // the longest phrase makes 81
+    std::size_t size_ = 0;
     int status_ = 0;
     std::array<char, 30> date_{};
     TimePoint made_ = TimePoint::max();

@@ -2,7 +2,6 @@
 // a handler may keep the exchange anywhere, and nothing is allocated for it.
 #include <protocols/http/exchange.hpp>
 
-#include <protocols/http/answer_start_impl.hpp>
 #include <protocols/http/scan_impl.hpp>
 #include <protocols/http/server_connection_impl.hpp>
 
@@ -14,8 +13,10 @@
 
 namespace reactor::http {
 
-void throw_not_final(int status) {
-    throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
+void throw_impossible(int status) {
+    if (!is_final(status))
+        throw std::invalid_argument("http::Exchange: not the status of a final answer: " + std::to_string(status));
+    throw std::invalid_argument("http::Exchange: a control character in a content type");
 }
 
 void throw_begun() {
@@ -71,17 +72,15 @@ void Exchange::require_not_begun() const {
 
 /// Can an answer with these begin? False if the client is gone.
 bool Exchange::may_begin(int status, std::string_view type) const {
-    require_final(status);
-    require_possible_type(type);
+    require_possible(status, type);
     if (connection_ == nullptr) return false;
     require_not_begun();
     return true;
 }
 
 void Exchange::answer(int status, std::string_view content, std::string_view type) {
-    if (connection_ != nullptr) return connection_->answer(status, content, type);
-    require_final(status);
-    require_possible_type(type);
+    if (connection_ == nullptr) return require_possible(status, type);
+    connection_->answer(status, content, type);
 }
 
 void Exchange::answer_with_file(int status, FileDescriptor file, std::string_view type, std::uint64_t offset,

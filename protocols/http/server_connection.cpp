@@ -256,8 +256,7 @@ void ServerConnection::resume_writing() {
     std::array<char, 1024> room;
     std::unique_ptr<char[]> larger;
     const std::string_view fields = work_ == nullptr ? std::string_view() : std::string_view(work_->fields);
-    const std::string_view start = service_->tables_->start.text(status, type, transport().reactor().turn_time());
-    const std::size_t needed = 256 + start.size() + fields.size();
+    const std::size_t needed = 256 + type.size() + fields.size();
     char* at = room.data();
     const char* end = at + room.size();
     if (needed > room.size()) {
@@ -272,7 +271,11 @@ void ServerConnection::resume_writing() {
     };
     // Not memcpy(3): that may not be given the null pointer of an empty text.
     const auto put_text = [&at](std::string_view text) noexcept { at = std::copy(text.begin(), text.end(), at); };
-    put_text(start);
+    at = service_->tables_->start.write(at, status, transport().reactor().turn_time());
+    if (!type.empty()) {
+        put("\r\nContent-Type: ");
+        put_text(type);
+    }
     if (is(in_chunks)) put("\r\nTransfer-Encoding: chunked");
     // RFC 9110, 8.6: never with 1xx and 204.
     if (length && status >= 200 && status != 204) {
@@ -309,7 +312,7 @@ void ServerConnection::write_head(int status, std::string_view type, std::option
 }
 
 void ServerConnection::answer(int status, std::string_view content, std::string_view type) {
-    require_final(status);
+    require_possible(status, type);
     if (is(begun)) throw_begun();
     const bool has_none = status == 204 || status == 304;
     compose(status, content.empty() ? std::string_view() : type,

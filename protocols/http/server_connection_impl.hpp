@@ -2,6 +2,7 @@
 #pragma once
 
 #include <protocols/http/body.hpp>
+#include <protocols/http/scan_impl.hpp>
 #include <protocols/http/server_connection.hpp>
 #include <reactor/detail/callback.hpp>
 #include <reactor/timer.hpp>
@@ -14,17 +15,17 @@
 
 namespace reactor::http {
 
-[[noreturn]] REACTOR_INTERNAL void throw_not_final(int status);
+[[noreturn]] REACTOR_INTERNAL void throw_impossible(int status);
 [[noreturn]] REACTOR_INTERNAL void throw_begun();
 
 inline bool is_final(int status) noexcept {
     return status >= 200 && status <= 599;
 }
 
-/// Throws std::invalid_argument for a status that no answer can begin with.
-inline void require_final(int status) {
-    if (!is_final(status)) [[unlikely]]
-        throw_not_final(status);
+/// Throws std::invalid_argument for arguments that no answer can begin with.
+inline void require_possible(int status, std::string_view type) {
+    if (!is_final(status) || !scan::all_in_value(type)) [[unlikely]]
+        throw_impossible(status);
 }
 
 struct ServerConnection::Work {
