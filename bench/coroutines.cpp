@@ -87,7 +87,7 @@ void child_task_awaited(benchmark::State& state) {
     for (auto _ : state) benchmark::DoNotOptimize(reactor::run(loop, await_children<one>()));
     state.SetItemsProcessed(state.iterations() * awaits);
 }
-BENCHMARK(child_task_awaited);
+BENCHMARK(child_task_awaited)->Name("coroutines/reactor/child task awaited");
 
 void child_task_awaited_by_hand(benchmark::State& state) {
     for (auto _ : state) {
@@ -97,7 +97,7 @@ void child_task_awaited_by_hand(benchmark::State& state) {
     }
     state.SetItemsProcessed(state.iterations() * awaits);
 }
-BENCHMARK(child_task_awaited_by_hand);
+BENCHMARK(child_task_awaited_by_hand)->Name("coroutines/by hand/child task awaited");
 
 // A thousand tasks, so that a turn of the loop is shared by a thousand resumes.
 void resumed_through_ready_list(benchmark::State& state) {
@@ -109,7 +109,7 @@ void resumed_through_ready_list(benchmark::State& state) {
     }
     state.SetItemsProcessed(state.iterations() * yielding_tasks * yields);
 }
-BENCHMARK(resumed_through_ready_list);
+BENCHMARK(resumed_through_ready_list)->Name("coroutines/reactor/resumed through the ready list");
 
 #ifdef WITH_ASIO
 asio::awaitable<std::int64_t> one_of_asio() {
@@ -128,7 +128,7 @@ void child_task_awaited_on_asio(benchmark::State& state) {
     }
     state.SetItemsProcessed(state.iterations() * awaits);
 }
-BENCHMARK(child_task_awaited_on_asio);
+BENCHMARK(child_task_awaited_on_asio)->Name("coroutines/Asio/child task awaited");
 
 void resumed_by_post_on_asio(benchmark::State& state) {
     for (auto _ : state) {
@@ -139,7 +139,7 @@ void resumed_by_post_on_asio(benchmark::State& state) {
     }
     state.SetItemsProcessed(state.iterations() * yielding_tasks * yields);
 }
-BENCHMARK(resumed_by_post_on_asio);
+BENCHMARK(resumed_by_post_on_asio)->Name("coroutines/Asio/resumed by post");
 #endif
 
 }  // namespace

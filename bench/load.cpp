@@ -1,12 +1,14 @@
 // The load that the echo servers are measured under: one thread, one epoll loop, written by hand so that no server is
 // driven by its own library. It checks every byte that comes back. Several servers are loaded in turn, in short slices
 // with all connections open throughout: a machine drifts by tens of percent within seconds, and only what was measured
-// side by side can be compared. It is no server and measures nothing but echo.
+// side by side can be compared. Instead of an echo it can ask for one page of HTTP, or have messages of WebSocket sent
+// back.
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "histogram.hpp"
 #include "median.hpp"
+#include "talk.hpp"
 #include "tls_client.hpp"
 
 #include <netdb.h>
@@ -40,6 +42,7 @@ using Clock = std::chrono::steady_clock;
 using bench::Histogram;
 using bench::Median;
 using bench::median_of;
+using bench::Repeated;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
@@ -60,31 +63,9 @@ struct Options {
     std::string label;
     bool churn = false;
     bool tls = false;
+    bool http = false;
+    bool websocket = false;
     bool json = false;
-};
-
-// ── what is sent ──
-
-// Bytes that depend on their place in the stream and on the connection: whatever is lost, doubled, swapped or crossed
-// over differs. The period is a prime, so no message size falls in step with it.
-class Pattern {
-public:
-    static constexpr std::size_t longest_piece = 256 * 1024;
-
-    Pattern() : bytes_(period + longest_piece) {
-        std::uint32_t state = 2463534242U;
-        for (std::size_t i = 0; i < bytes_.size(); ++i) {
-            state ^= state << 13, state ^= state >> 17, state ^= state << 5;
-            bytes_[i] = i < period ? char(state >> 24) : bytes_[i - period];
-        }
-    }
-
-    /// From a place in the stream on, at most `longest_piece` bytes.
-    const char* at(std::uint64_t place) const noexcept { return bytes_.data() + place % period; }
-
-private:
-    static constexpr std::size_t period = 65521;
-    std::vector<char> bytes_;
 };
 
 // ── servers and their connections ──
@@ -97,12 +78,14 @@ struct Connection {
     bool active = true;  // else it is opened and then stays idle
     bool connected = false;
     bool wants_room = false;
+    std::string_view opening;  // what is still to be sent before the first message
+    bool opened = false;       // the answer to that has come
     bench::TlsClient stream;
     std::uint64_t start = 0;    // in the pattern
     std::uint64_t allowed = 0;  // bytes that may have been sent by now
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
-    std::uint64_t message_end = 0;         // of the message whose echo comes next
+    std::uint64_t message_end = 0;         // of the answer that comes next
     std::size_t oldest = 0;                // its place in `begun`
     std::vector<Clock::time_point> begun;  // of each message in flight
 
@@ -116,9 +99,12 @@ struct Server {
     sockaddr_storage address{};
     socklen_t address_length = 0;
     std::deque<Connection> connections;
+    std::shared_ptr<const Repeated> answers;  // of HTTP once the first has come: each server has its own
+    std::size_t answer_size = 0;              // 0: not yet known
+    std::string first_answer;                 // what there is of it
 
     std::size_t open = 0;
-    std::uint64_t outstanding = 0;  // messages whose echo has not come back whole
+    std::uint64_t outstanding = 0;  // messages whose answer has not come back whole
     std::uint64_t begun = 0;        // messages
     std::uint64_t completed = 0;
     std::uint64_t errors = 0;
@@ -199,8 +185,23 @@ void allow_descriptors(std::size_t count) {
 
 class Load {
 public:
-    explicit Load(const Options& options) : options_(options), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    explicit Load(const Options& options)
+        : options_(options),
+          question_size_(options.size),
+          questions_(std::make_shared<Repeated>(bench::echo_pattern())),
+          answers_(questions_),
+          epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
         if (epoll_ < 0) throw failure("epoll_create1");
+        if (!options.http && !options.websocket) return;
+        std::string question(bench::http_request);
+        answers_ = nullptr;
+        if (options.websocket) {
+            opening_ = bench::websocket_request;
+            question = bench::websocket_frame(options.size, true);
+            answers_ = std::make_shared<Repeated>(bench::websocket_frame(options.size, false));
+        }
+        question_size_ = question.size();
+        questions_ = std::make_shared<Repeated>(std::move(question));
     }
     Load(const Load&) = delete;
     ~Load() {
@@ -211,7 +212,11 @@ public:
 
     std::deque<Server>& servers() noexcept { return servers_; }
 
-    void add(Server server) { servers_.push_back(std::move(server)); }
+    void add(Server server) {
+        server.answers = answers_;
+        if (answers_ != nullptr) server.answer_size = answers_ == questions_ ? options_.size : answers_->period();
+        servers_.push_back(std::move(server));
+    }
 
     /// Opens every connection, and sends one message through each: then the server has accepted it, too.
     void open() {
@@ -221,7 +226,7 @@ public:
             for (std::size_t i = 0; i < total; ++i) {
                 Connection& connection = server.connections.emplace_back();
                 connection.server = &server;
-                connection.start = std::uint64_t(i) * 40503;
+                if (answers_ == questions_) connection.start = std::uint64_t(i) * 40503;  // of an echo
                 connection.begun.resize(options_.in_flight);
                 // The active ones lie evenly among the idle ones.
                 connection.active = (i + 1) * options_.connections / total > i * options_.connections / total;
@@ -232,7 +237,8 @@ public:
             constexpr std::size_t at_once = 100;
             std::size_t next = 0;
             while (next < total || server.outstanding > 0) {
-                while (next < total && server.outstanding < at_once) connect(server.connections[next++]);
+                while (next < total && server.outstanding < (server.answer_size > 0 ? at_once : 1))
+                    connect(server.connections[next++]);
                 turn(server);
                 if (server.errors > 0) throw std::runtime_error(server.first_error);
             }
@@ -320,13 +326,15 @@ private:
         ::setsockopt(connection.descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         connection.connected = connection.wants_room = false;
         connection.allowed = connection.sent = connection.received = 0;
-        connection.message_end = options_.size;
+        connection.message_end = server.answer_size;
+        connection.opening = opening_;
+        connection.opened = opening_.empty();
         connection.oldest = 0;
         connection.begun[0] = Clock::now();
         ++server.open;
         ++server.begun;
         ++server.outstanding;
-        connection.allowed = options_.size;
+        connection.allowed = question_size_;
         connection.stream.begin(connection.descriptor);
         epoll_event event{};
         event.events = EPOLLIN | EPOLLOUT;
@@ -353,20 +361,25 @@ private:
         Server& server = *connection.server;
         for (std::size_t i = 0; i < options_.in_flight && server.begun < last_message_; ++i) {
             connection.begun[(connection.oldest + i) % options_.in_flight] = now;
-            connection.allowed += options_.size;
+            connection.allowed += question_size_;
             ++server.begun;
             ++server.outstanding;
         }
     }
 
     void send(Connection& connection) {
-        while (connection.sent < connection.allowed) {
-            const auto length = std::min<std::uint64_t>(connection.allowed - connection.sent, Pattern::longest_piece);
-            const ssize_t count =
-                connection.stream.send(pattern_.at(connection.start + connection.sent), std::size_t(length));
+        while (!connection.opening.empty() || (connection.opened && connection.sent < connection.allowed)) {
+            const auto length = std::min<std::uint64_t>(connection.allowed - connection.sent, Repeated::longest_piece);
+            const std::string_view piece =
+                connection.opened ? std::string_view(questions_->at(connection.start + connection.sent), length)
+                                  : connection.opening;
+            const ssize_t count = connection.stream.send(piece.data(), piece.size());
             if (count < 0 && errno == EAGAIN) return want_room(connection, !connection.stream.waits_for_input());
             if (count < 0) return fail(connection, std::strerror(errno));
-            connection.sent += std::uint64_t(count);
+            if (connection.opened)
+                connection.sent += std::uint64_t(count);
+            else
+                connection.opening.remove_prefix(std::size_t(count));
         }
         want_room(connection, false);
     }
@@ -392,17 +405,44 @@ private:
         if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (count < 0) return fail(connection, std::strerror(errno));
         if (count == 0) return fail(connection, "closed by the server");
-        const auto length = std::size_t(count);
-        if (connection.received + length > connection.sent) return fail(connection, "more came back than was sent");
-        const char* expected = pattern_.at(connection.start + connection.received);
-        if (std::memcmp(buffer_.data(), expected, length) != 0) {
-            const auto different = std::mismatch(expected, expected + length, buffer_.data()).first - expected;
-            return fail(connection,
-                        fmt::format("byte {} came back different", connection.received + std::uint64_t(different)));
-        }
-        connection.received += length;
+        std::string_view input(buffer_.data(), std::size_t(count));
+        if (!connection.opened) return finish_opening(connection, input);
+        if (connection.server->answer_size == 0 && !learn_answer(connection, input)) return;
+        if (connection.received + input.size() > answers_to(connection))
+            return fail(connection, "more came back than was asked for");
+        const std::size_t same =
+            connection.server->answers->same(connection.start + connection.received, input.data(), input.size());
+        if (same < input.size())
+            return fail(connection, fmt::format("byte {} came back different", connection.received + same));
+        connection.received += input.size();
         if (connection.received < connection.message_end) return;
         complete(connection, Clock::now());
+    }
+
+    // Bytes that may have come for what was sent.
+    std::uint64_t answers_to(const Connection& connection) const noexcept {
+        const std::size_t size = connection.server->answer_size;
+        return answers_ == questions_ ? connection.sent : connection.sent / question_size_ * size;
+    }
+
+    void finish_opening(Connection& connection, std::string_view answer) {
+        if (!answer.starts_with("HTTP/1.1 101 ") || !answer.ends_with("\r\n\r\n"))
+            return fail(connection, "no WebSocket: " + std::string(answer.substr(0, answer.find('\r'))));
+        connection.opened = true;
+        send(connection);
+    }
+
+    // False until the first answer is whole; then it counts as what all others are compared with.
+    bool learn_answer(Connection& connection, std::string_view& input) {
+        Server& server = *connection.server;
+        server.first_answer += input;
+        if (!server.first_answer.starts_with("HTTP/1.1 200 "))
+            return fail(connection, "no 200: " + server.first_answer), false;
+        if (!server.first_answer.ends_with(bench::http_content)) return false;
+        connection.message_end = server.answer_size = server.first_answer.size();
+        input = server.first_answer;
+        server.answers = std::make_shared<Repeated>(bench::answer_like(server.first_answer));
+        return true;
     }
 
     void complete(Connection& connection, Clock::time_point now) {
@@ -413,11 +453,11 @@ private:
             --server.outstanding;
             if (again_ && !options_.churn && server.begun < last_message_) {
                 connection.begun[connection.oldest] = now;
-                connection.allowed += options_.size;
+                connection.allowed += question_size_;
                 ++server.begun;
                 ++server.outstanding;
             }
-            connection.message_end += options_.size;
+            connection.message_end += server.answer_size;
             connection.oldest = connection.oldest + 1 == options_.in_flight ? 0 : connection.oldest + 1;
         }
         if (options_.churn) {
@@ -433,8 +473,8 @@ private:
         ++server.errors;
         if (server.first_error.empty())
             server.first_error = fmt::format("{} at {}:{}: {}", server.name, server.host, server.port, reason);
-        const std::uint64_t completed = connection.message_end - options_.size;
-        server.outstanding -= (connection.allowed - completed) / options_.size;
+        const std::uint64_t completed = server.answer_size > 0 ? connection.message_end / server.answer_size - 1 : 0;
+        server.outstanding -= connection.allowed / question_size_ - completed;
         close(connection);
     }
 
@@ -446,10 +486,12 @@ private:
     }
 
     const Options& options_;
+    std::size_t question_size_;
+    std::shared_ptr<const Repeated> questions_, answers_;  // the same of an echo; no answers of HTTP
+    std::string_view opening_;                             // sent first on each connection
     int epoll_;
     std::deque<Server> servers_;
-    Pattern pattern_;
-    std::vector<char> buffer_ = std::vector<char>(Pattern::longest_piece);
+    std::vector<char> buffer_ = std::vector<char>(Repeated::longest_piece);
     std::array<epoll_event, 1024> events_{};
     bool again_ = false;  // is a completed message followed by another?
     std::uint64_t last_message_ = UINT64_MAX;
@@ -582,7 +624,7 @@ int run(const Options& options) {
 
 int main(int count, char** arguments) {
     Options options;
-    CLI::App app{"Loads echo servers, checks every byte that comes back, and measures rate and latency."};
+    CLI::App app{"Loads servers, checks every byte that comes back, and measures rate and latency."};
     app.option_defaults()->always_capture_default();
     app.add_option("--host", options.host, "The server's name or address");
     app.add_option("--port", options.port, "The server's port");
@@ -608,6 +650,9 @@ int main(int count, char** arguments) {
     app.add_flag("--spin", options.spin, "Never sleep: take a whole processor instead");
     app.add_flag("--churn", options.churn, "Every message on a connection of its own: connect, echo, close");
     app.add_flag("--tls", options.tls, "Speak TLS; no certificate is verified");
+    CLI::Option* const http =
+        app.add_flag("--http", options.http, "Ask for a page that ends with \"Hello, World!\" by HTTP/1.1");
+    app.add_flag("--websocket", options.websocket, "Have messages of text sent back at /socket")->excludes(http);
     app.add_flag("--json", options.json, "Print one JSON object");
     app.add_option("--label", options.label, "A word for the JSON object, by which a report finds it");
     CLI11_PARSE(app, count, arguments);
