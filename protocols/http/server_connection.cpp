@@ -74,14 +74,16 @@ void ServerConnection::let_go() noexcept {
 
 // ── input ──
 
-[[gnu::always_inline]] inline void ServerConnection::begin_request(const RequestHead& head) {
+[[gnu::always_inline]] inline void ServerConnection::begin_request(const RequestHead& head, bool whole_input) {
     unset(keep_alive | old | without_content | expects_continue | begun | in_chunks);
     set(answering | asked);
     if (head.keep_alive && !is(drained)) set(keep_alive);
+    if (!head.keep_alive && whole_input) set(last_input);
     if (head.minor_version == 0) set(old);
     if (head.method == "HEAD") set(without_content);
     if (service_->on_access_) begin_log(head);
     if (head.chunked || head.content_length.value_or(0) > 0) {
+        unset(last_input);
         if (head.content_length.value_or(0) > service_->options_.content) return refuse(Problem::body_too_long);
         work().content = BodyDecoder(head);
         if (head.expects_continue) set(expects_continue);
@@ -107,7 +109,7 @@ void ServerConnection::let_go() noexcept {
         return input.size();
     }
     transport().message_received();
-    begin_request(head);
+    begin_request(head, parsed.consumed == input.size());
     return parsed.consumed;
 }
 
@@ -133,6 +135,7 @@ std::size_t ServerConnection::received(Bytes input) {
 void ServerConnection::hold() {
     if (is(held)) return;
     set(held);
+    unset(last_input);
     transport().pause_reading();
 }
 

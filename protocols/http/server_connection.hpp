@@ -46,6 +46,7 @@ private:
         drained = 512,         // the request under way is the last
         asked = 1024,          // a request has come on this connection
         handed_over = 2048,    // another protocol speaks, after an upgrade
+        last_input = 4096,     // the client said that this request is its last, and nothing came behind it
     };
     bool is(std::uint16_t flags) const noexcept { return (flags_ & flags) != 0; }
     void set(std::uint16_t flags) noexcept { flags_ = static_cast<std::uint16_t>(flags_ | flags); }
@@ -63,7 +64,7 @@ private:
     void release();
     std::size_t take_request(Bytes input);
     std::size_t take_content(Bytes input);
-    void begin_request(const RequestHead& head);
+    void begin_request(const RequestHead& head, bool whole_input);
     void begin_log(const RequestHead& head);
     void handler_failed(std::exception_ptr thrown);
     void wait_for_head();

@@ -54,7 +54,7 @@ inline void ServerConnection::finish() {
     if (work_ != nullptr) finish_work();
     if (!is(keep_alive)) {
         set(ending);
-        return transport().close();
+        return is(last_input) ? transport().close_without_waiting() : transport().close();
     }
     release();
 }

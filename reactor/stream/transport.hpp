@@ -94,6 +94,13 @@ public:
         if (state_.close()) requested(Request::close);
     }
 
+    /// The same for a peer that has said that it sends nothing more, as a request of HTTP with "Connection: close"
+    /// does: closes once all is sent, without waiting for the peer's end. What the peer sends all the same is answered
+    /// by the kernel with a reset.
+    void close_without_waiting() {
+        if (state_.close_without_waiting()) requested(Request::close);
+    }
+
     /// Ends now: the output is lost and the peer gets a reset. `disconnected(reason)` comes later.
     virtual void abort(std::error_code reason = std::make_error_code(std::errc::operation_canceled)) = 0;
 

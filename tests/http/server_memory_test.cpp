@@ -236,6 +236,35 @@ TEST_CASE("a client that has shut its side still gets the answer") {
     CHECK(client.transport->disconnected() == std::error_code());
 }
 
+TEST_CASE("a client whose last request it is, as it says, is not waited for, unless something came behind it") {
+    const auto ends_alone = [](std::string_view input) {
+        ServedClient client;
+        client.service->get("/", say("x"));
+        client.service->post("/", say("x"));
+        const std::string answers = client.ask(input);
+        CHECK(answers == answer(200, "x", "Connection: close\r\n"));
+        CHECK(client.transport->ended());
+        return client.transport->disconnected().has_value();
+    };
+    const std::string close = "Connection: close\r\n";
+    CHECK(ends_alone(get("/", close)));
+    CHECK(ends_alone("GET / HTTP/1.0\r\n\r\n"));
+    CHECK_FALSE(ends_alone(get("/", close) + get("/")));
+    CHECK_FALSE(ends_alone("POST / HTTP/1.1\r\n" + close + "Content-Length: 1\r\n" + end_of_head + "x"));
+
+    for (const bool more : {false, true}) {
+        ServedClient client;
+        Exchange kept;
+        client.service->get("/", keep(kept));
+        client.ask(get("/", close));
+        if (more) client.ask("\r\n");
+        kept.answer(200, "x");
+        client.transport->settle();
+        CHECK(client.take() == answer(200, "x", close));
+        CHECK(client.transport->disconnected().has_value() != more);
+    }
+}
+
 TEST_CASE("content is given in parts as they arrive, or all at once") {
     for (const bool chunked : {false, true}) {
         CAPTURE(chunked);

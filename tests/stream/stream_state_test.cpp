@@ -27,10 +27,11 @@ Limits small_limits() {
 }
 
 /// The events of a stream. Upper case letters are the protocol's, the others are the peer's and the kernel's.
-constexpr std::string_view events = "WBSCPRdlexi";
-// W: writes a little. B: writes more than the high watermark. S: shuts its side. C: closes. P: pauses. R: resumes.
-// d: data comes, which the protocol consumes and answers with a little. l: data comes, which it leaves. i: data comes,
-// which it answers with more than the high watermark. e: the peer ends. x: the peer resets, and the next write fails.
+constexpr std::string_view events = "WBSCNPRdlexi";
+// W: writes a little. B: writes more than the high watermark. S: shuts its side. C: closes. N: closes without waiting
+// for the peer. P: pauses. R: resumes. d: data comes, which the protocol consumes and answers with a little. l: data
+// comes, which it leaves. i: data comes, which it answers with more than the high watermark. e: the peer ends. x: the
+// peer resets, and the next write fails.
 constexpr std::string_view kernel_events = "ao";
 // a: the kernel takes all that waits. o: it takes a byte.
 
@@ -44,6 +45,7 @@ public:
             case 'B': write(high + 1, false); break;
             case 'S': state_.shutdown_write(); break;
             case 'C': state_.close(); break;
+            case 'N': state_.close_without_waiting(); break;
             case 'P': state_.pause_reading(); break;
             case 'R': state_.resume_reading(); break;
             case 'd': receive('d'); break;
@@ -201,7 +203,7 @@ TEST_CASE("Every sequence of events of a stream keeps the order of its calls and
             }
         }
     }
-    CHECK(tried == 1 + 13 + 13 * 13 + 13 * 13 * 13 + 13 * 13 * 13 * 13);
+    CHECK(tried == 1 + 14 + 14 * 14 + 14 * 14 * 14 + 14 * 14 * 14 * 14);
 }
 
 TEST_CASE("Long random sequences of events of a stream come to an end as well") {
@@ -261,6 +263,19 @@ TEST_CASE("A stream that closes after its peer ended is over without another end
     REQUIRE(state.peer_ended() == Call::end_of_stream);
     CHECK(state.close());
     CHECK(state.next_step(0) == Step::finish);
+}
+
+TEST_CASE("A stream that closes without waiting is over once all is sent, and asks for no end of output or input") {
+    StreamState state;
+    REQUIRE(state.next_call(0, small_limits()) == Call::connected);
+    CHECK(state.close_without_waiting());
+    CHECK_FALSE(state.close_without_waiting());
+    CHECK(state.next_step(1) == Step::none);
+    CHECK(state.next_step(0) == Step::finish);
+    StreamState closed;
+    REQUIRE(closed.close());
+    CHECK_FALSE(closed.close_without_waiting());
+    CHECK(closed.next_step(0) == Step::end_output);
 }
 
 TEST_CASE("S14: after a reset the input that had come before it can still be read") {

@@ -83,6 +83,13 @@ public:
         return true;
     }
 
+    /// The peer's end counts as read.
+    bool close_without_waiting() noexcept {
+        if (!close()) return false;
+        set(input_ended);
+        return true;
+    }
+
     bool resume_reading() noexcept {
         if (!is(paused) || is(over)) return false;
         unset(paused);
