@@ -41,9 +41,10 @@ const std::error_category& certificate_category() noexcept {
 }
 
 std::error_code take_openssl_error() noexcept {
+    // The first of the SSL library's own says why. Behind it OpenSSL from 3.2 on puts "record layer failure", for example.
     unsigned long chosen = 0;
     while (const unsigned long code = ERR_get_error())
-        if (ERR_GET_LIB(code) == ERR_LIB_SSL || ERR_GET_LIB(chosen) != ERR_LIB_SSL) chosen = code;
+        if (ERR_GET_LIB(chosen) != ERR_LIB_SSL) chosen = code;
     if (ERR_GET_LIB(chosen) != ERR_LIB_SSL && ERR_GET_REASON(chosen) == ERR_R_MALLOC_FAILURE)
         return std::make_error_code(std::errc::not_enough_memory);
     if (chosen == 0) chosen = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNINITIALIZED);

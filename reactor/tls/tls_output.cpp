@@ -197,7 +197,8 @@ void TlsTransport::send_queue() {
 void TlsTransport::say_close_notify() {
     loop_->carrier = &carrier();
     note_activity();
-    if (SSL_shutdown(ssl_.get()) < 0) ERR_clear_error();
+    SSL_shutdown(ssl_.get());
+    ERR_clear_error();  // without memory OpenSSL 3.5 leaves an error, and returns 0 all the same
     loop_->send_records();
 }
 

@@ -63,7 +63,9 @@ struct Run {
     bool answered = false;
     bool in_order = true;  // both sides' calls
     long leaked = 0;
-    bool error_left = false;
+    unsigned long error_left = 0;
+    std::string_view error_file = {};
+    int error_line = 0;
 };
 
 bool in_order(const Journal& journal) {
@@ -102,7 +104,9 @@ Run run(const TlsContext& server, const TlsContext& client, long fails) {
         until_failure = -1;
         result.in_order = in_order(of_server) && in_order(of_client);
     }
-    result.error_left = ERR_peek_error() != 0;
+    const char* file = "";
+    result.error_left = ERR_get_error_all(&file, &result.error_line, nullptr, nullptr, nullptr);
+    result.error_file = file;
     OPENSSL_thread_stop();
     result.leaked = live - before;
     return result;
@@ -135,7 +139,9 @@ TEST_CASE("Any allocation of a TLS connection fails, and it ends without a leak"
         ++failures;
         if (!result.in_order || result.leaked != 0)
             FAIL_CHECK("allocation ", fails, ": ", result.leaked, " leaked, in order: ", result.in_order);
-        if (result.error_left) FAIL_CHECK("allocation ", fails, ": an error is left");
+        if (result.error_left != 0)
+            FAIL_CHECK("allocation ", fails, ": an error is left: ", ERR_error_string(result.error_left, nullptr), ", ",
+                       result.error_file, ":", result.error_line);
     }
     MESSAGE(failures, " allocations");
     CHECK(failures > 300);
