@@ -39,6 +39,7 @@ inline void add_tls_server([[maybe_unused]] CLI::App& arguments, [[maybe_unused]
         .add_option("--tls-ca", settings.roots, "PEM file: clients need a certificate that one of these has signed")
         ->needs(certificate);
     arguments.add_option("--tls-alpn", settings.protocols, "application protocols, the preferred one first")
+        ->default_str("")  // of an empty list CLI11 2.4 says {}
         ->delimiter(',')
         ->needs(certificate);
 #endif

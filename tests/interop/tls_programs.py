@@ -66,8 +66,10 @@ class Certificates:
         return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.path(name + ".key"))
 
     def sign_itself(self, name, subject):
+        # Python 3.13 and OpenSSL's X509_V_FLAG_X509_STRICT take no authority without a key usage (RFC 5280 4.2.1.3).
         openssl("req", "-x509", *self.key(name), "-days", "2", "-subj", "/CN=" + subject, "-addext",
-                "subjectAltName=DNS:" + subject, "-out", self.path(name + ".pem"))
+                "subjectAltName=DNS:" + subject, "-addext", "keyUsage=critical,digitalSignature,keyCertSign,cRLSign", "-out",
+                self.path(name + ".pem"))
 
     def ca(self, *arguments):
         openssl("ca", "-batch", "-config", self.path("ca.cnf"), "-cert", self.path("ca.pem"), "-keyfile",
