@@ -657,6 +657,7 @@ int main(int count, char** arguments) {
     app.add_option("--label", options.label, "A word for the JSON object, by which a report finds it");
     CLI11_PARSE(app, count, arguments);
     if (options.churn) options.in_flight = 1;
+    if (options.http) options.size = bench::http_content.size();
     try {
         if (options.tls) bench::TlsClient::use();
         return run(options);

@@ -42,16 +42,16 @@ hosts:
 """, "haproxy": """
 global
     nbthread 1
-    maxconn 12000
+    maxconn 6000
 defaults
     mode http
     timeout client 1h
     timeout connect 10s
     timeout server 10s
-    http-request return status 200 content-type text/plain string "Hello, World!"
 frontend hello
     bind 127.0.0.1:{port}
     bind 127.0.0.1:{secure_port} ssl crt {folder}/both.pem ssl-min-ver TLSv1.3
+    http-request return status 200 content-type text/plain string "Hello, World!"
 """}
 
 
