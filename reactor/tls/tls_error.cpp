@@ -41,7 +41,8 @@ const std::error_category& certificate_category() noexcept {
 }
 
 std::error_code take_openssl_error() noexcept {
-    // The first of the SSL library's own says why. Behind it OpenSSL from 3.2 on puts "record layer failure", for example.
+    // The first of the SSL library's own says why. Behind it OpenSSL from 3.2 on puts "record layer failure", for
+    // example.
     unsigned long chosen = 0;
     while (const unsigned long code = ERR_get_error())
         if (ERR_GET_LIB(chosen) != ERR_LIB_SSL) chosen = code;
