@@ -1028,33 +1028,39 @@ TEST_CASE("S44: a reply survives a close with unread input: the peer gets all of
 }
 
 TEST_CASE("S44: a connection that closes without waiting sends everything, and is over although its peer stays") {
-    for (const bool tcp : {true, false}) {
-        for (const std::size_t size : {std::size_t(0), std::size_t(10), std::size_t(4'000'000)}) {
-            CAPTURE(tcp);
-            CAPTURE(size);
-            Reactor reactor;
-            Conversation talk(reactor, tcp ? tcp_pair() : Socket::pair(), {});
-            const std::string reply = random_bytes(size, 45);
-            talk.journal.on_received = [&](Bytes input) {
-                talk.journal.transport->write(reply);
-                talk.journal.transport->close_without_waiting();
-                CHECK_FALSE(talk.journal.over);
-                CHECK_FALSE(talk.journal.transport->write("too late"));
-                return input.size();
-            };
-            CHECK(write_some(talk.peer, "the last") == 8);
-            std::string got;
-            bool ended = false;
-            run_until(reactor, [&] {
-                got += read_all(talk.peer, &ended);
-                return ended && talk.journal.over;
-            });
-            CHECK(got == reply);
-            CHECK_FALSE(talk.journal.reason);
-            CHECK(talk.journal.count("disconnected") == 1);
-            CHECK(talk.journal.count("end") == 0);
-        }
-    }
+    const auto check = [](bool tcp, std::size_t size, bool in_call) {
+        CAPTURE(tcp);
+        CAPTURE(size);
+        CAPTURE(in_call);
+        Reactor reactor;
+        Conversation talk(reactor, tcp ? tcp_pair() : Socket::pair(), {});
+        const std::string reply = random_bytes(size, 45);
+        const auto answer = [&] {
+            talk.journal.transport->write(reply);
+            talk.journal.transport->close_without_waiting();
+            CHECK_FALSE(talk.journal.over);
+            CHECK_FALSE(talk.journal.transport->write("too late"));
+        };
+        talk.journal.on_received = [&](Bytes input) {
+            if (in_call) answer();
+            if (!in_call) reactor.post(answer);
+            return input.size();
+        };
+        CHECK(write_some(talk.peer, "the last") == 8);
+        std::string got;
+        bool ended = false;
+        run_until(reactor, [&] {
+            got += read_all(talk.peer, &ended);
+            return ended && talk.journal.over;
+        });
+        CHECK(got == reply);
+        CHECK_FALSE(talk.journal.reason);
+        CHECK(talk.journal.count("disconnected") == 1);
+        CHECK(talk.journal.count("end") == 0);
+    };
+    for (const bool tcp : {true, false})
+        for (const std::size_t size : {0, 10, 4'000'000})
+            for (const bool in_call : {true, false}) check(tcp, size, in_call);
 }
 
 TEST_CASE("S44: a connection that closes while reading is paused discards its input, and ends when its peer ends") {
