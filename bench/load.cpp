@@ -648,10 +648,12 @@ int main(int count, char** arguments) {
     app.add_option("--timeout", options.timeout, "Seconds without any answer after which it gives up")
         ->check(CLI::Range(1, 600));
     app.add_flag("--spin", options.spin, "Never sleep: take a whole processor instead");
-    app.add_flag("--churn", options.churn, "Every message on a connection of its own: connect, echo, close");
+    CLI::Option* const churn =
+        app.add_flag("--churn", options.churn, "Every message on a connection of its own: connect, echo, close");
     app.add_flag("--tls", options.tls, "Speak TLS; no certificate is verified");
     CLI::Option* const http =
-        app.add_flag("--http", options.http, "Ask for a page that ends with \"Hello, World!\" by HTTP/1.1");
+        app.add_flag("--http", options.http, "Ask for a page that ends with \"Hello, World!\" by HTTP/1.1")
+            ->excludes(churn);
     app.add_flag("--websocket", options.websocket, "Have messages of text sent back at /socket")->excludes(http);
     app.add_flag("--json", options.json, "Print one JSON object");
     app.add_option("--label", options.label, "A word for the JSON object, by which a report finds it");

@@ -36,16 +36,11 @@ public:
         while (done < size) {
             const std::size_t offset = std::size_t((place + done) % period_);
             const bool is_free = offset >= free_begin_ && offset < free_end_;
-            std::size_t length = size - done;
-            if (free_begin_ < period_)
-                length = std::min(length, (is_free                ? free_end_
-                                           : offset < free_begin_ ? free_begin_
-                                                                  : period_) -
-                                              offset);
-            if (!is_free && std::memcmp(data + done, text_.data() + offset, length) != 0)
-                return done +
-                       std::size_t(std::mismatch(data + done, data + done + length, text_.data() + offset).first -
-                                   (data + done));
+            const std::size_t next = is_free ? free_end_ : offset < free_begin_ ? free_begin_ : period_;
+            const std::size_t length = free_begin_ < period_ ? std::min(size - done, next - offset) : size - done;
+            const char* const wanted = text_.data() + offset;
+            if (!is_free && std::memcmp(data + done, wanted, length) != 0)
+                return std::size_t(std::mismatch(data + done, data + done + length, wanted).first - data);
             done += length;
         }
         return size;
