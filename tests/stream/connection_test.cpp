@@ -1059,7 +1059,7 @@ TEST_CASE("S44: a connection that closes without waiting sends everything, and i
         CHECK(talk.journal.count("end") == 0);
     };
     for (const bool tcp : {true, false})
-        for (const std::size_t size : {0, 10, 4'000'000})
+        for (const std::size_t size : std::initializer_list<std::size_t>{0, 10, 4'000'000})
             for (const bool in_call : {true, false}) check(tcp, size, in_call);
 }
 
